@@ -1,0 +1,203 @@
+-- Definitions: what users create. Carried by pg_dump.
+-- A dropped definition stays as a tombstone (dropped_at) while the log and the outbox still name it.
+
+create sequence webhook.definition_key_seq as integer;
+
+create table webhook.webhook_def (
+    webhook_key     integer primary key default nextval('webhook.definition_key_seq'),
+    id              text not null unique,
+    name            text not null,
+    description     text,
+    call_throttling integer,
+    enabled         boolean not null,
+    paused          boolean not null default false,
+    headers         jsonb not null,
+    timeout_ms      integer not null,
+    max_attempts    integer not null,
+    max_age         interval not null,
+    max_in_flight   integer not null,
+    delivery_order  text not null,
+    log_level       text not null,
+    detail          text,
+    created_at      timestamptz not null default pg_catalog.clock_timestamp(),
+    created_by      text not null,
+    modified_at     timestamptz,
+    modified_by     text,
+    dropped_at      timestamptz
+);
+create unique index webhook_def_name on webhook.webhook_def (name) where dropped_at is null;
+
+-- Newest first by created_at; a secret without expires_at is the current one.
+create table webhook.secret_def (
+    webhook_key integer not null references webhook.webhook_def on delete cascade,
+    secret      text not null,
+    created_at  timestamptz not null default pg_catalog.clock_timestamp(),
+    expires_at  timestamptz
+);
+create index secret_def_webhook on webhook.secret_def (webhook_key);
+
+create table webhook.url_def (
+    url_key     integer primary key default nextval('webhook.definition_key_seq'),
+    webhook_key integer not null references webhook.webhook_def on delete cascade,
+    position    integer not null,
+    url         text not null,
+    disabled_at timestamptz,
+    detail      text,
+    dropped_at  timestamptz
+);
+create unique index url_def_url on webhook.url_def (webhook_key, url) where dropped_at is null;
+
+-- The table as regclass and its columns by name and number: the number survives a rename,
+-- the name survives a dump and restore.
+create table webhook.event_def (
+    event_key           integer primary key default nextval('webhook.definition_key_seq'),
+    id                  text not null unique,
+    webhook_key         integer not null references webhook.webhook_def on delete cascade,
+    event_type          text not null,
+    object_name         regclass,
+    object_fields       text[],
+    object_attnums      smallint[],
+    event_sources       text[],
+    payload_fields      text[],
+    payload_attnums     smallint[],
+    payload_template    text,
+    condition           text,
+    enabled             boolean not null,
+    null_style          text not null,
+    list_style          text not null,
+    detail              text,
+    created_at          timestamptz not null default pg_catalog.clock_timestamp(),
+    created_by          text not null,
+    modified_at         timestamptz,
+    modified_by         text,
+    dropped_at          timestamptz
+);
+create index event_def_object on webhook.event_def (object_name) where dropped_at is null;
+create index event_def_webhook on webhook.event_def (webhook_key);
+
+-- One row: whether the worker was stopped by hand, and into which tables writers append.
+create table webhook.control (
+    only_row       boolean primary key default true check (only_row),
+    worker_stopped boolean not null default false,
+    outbox_number  smallint not null default 0,
+    log_number     smallint not null default 0
+);
+insert into webhook.control default values;
+
+-- Messages: insert-only, read between snapshots. id = flush number << 20 | place within the flush;
+-- for changes of one row, and for transactions that follow one another, id order is the true order.
+create sequence webhook.outbox_flush_seq;
+
+create table webhook.outbox_0 (
+    xid         xid8 not null,
+    id          bigint not null,
+    message_id  uuid not null,
+    event_key   integer not null,
+    webhook_key integer not null,
+    captured_at timestamptz not null,
+    source      text,
+    actor       text,
+    changed     text,
+    record      text,
+    old_record  text
+);
+create table webhook.outbox_1 (like webhook.outbox_0 including all);
+create table webhook.outbox_2 (like webhook.outbox_0 including all);
+create table webhook.outbox_3 (like webhook.outbox_0 including all);
+create index outbox_0_position on webhook.outbox_0 (xid, id);
+create index outbox_1_position on webhook.outbox_1 (xid, id);
+create index outbox_2_position on webhook.outbox_2 (xid, id);
+create index outbox_3_position on webhook.outbox_3 (xid, id);
+
+create view webhook.outbox as
+    select * from webhook.outbox_0
+    union all select * from webhook.outbox_1
+    union all select * from webhook.outbox_2
+    union all select * from webhook.outbox_3;
+
+-- A snapshot the tail reader passed, and the webhooks with messages between it and the tick before.
+create table webhook.tick (
+    tick_id      bigint primary key,
+    snapshot     pg_snapshot not null,
+    webhook_keys integer[] not null,
+    created_at   timestamptz not null default pg_catalog.clock_timestamp()
+);
+
+-- Calls that failed and will be repeated ('waiting'), were given up ('failed') or were withdrawn ('canceled').
+create table webhook.retry (
+    url_key     integer not null,
+    xid         xid8 not null,
+    id          bigint not null,
+    message_id  uuid not null,
+    webhook_key integer not null,
+    event_key   integer,
+    event_date  timestamptz not null,
+    attempts    integer not null,
+    state       text not null check (state in ('waiting', 'failed', 'canceled')),
+    next_at     timestamptz,
+    last_error  text,
+    changed_at  timestamptz not null default pg_catalog.clock_timestamp(),
+    primary key (url_key, id, xid)
+);
+create index retry_due on webhook.retry (next_at) where state = 'waiting';
+create index retry_message on webhook.retry (message_id);
+
+-- What the worker has settled since the last fold, one row a settlement, insert-only.
+-- counts:   [[event_key, messages, calls, errors], …]   to add to webhook.counter
+-- backlog:  [[url_key, pending delta], …]               to add to webhook.lane.pending
+-- lanes:    [{…}, …]                                    the newest state of each lane it names
+-- tail_*:   where the tail reader stands: everything between tail_from and tail_to with an id
+--           up to tail_id, and everything before tail_from, has been counted and routed.
+create table webhook.ledger (
+    seq        bigint primary key,
+    tail_from  pg_snapshot not null,
+    tail_to    pg_snapshot not null,
+    tail_id    bigint not null,
+    tail_tick  bigint not null,
+    counts     jsonb not null,
+    backlog    jsonb not null,
+    lanes      jsonb not null,
+    written_at timestamptz not null default pg_catalog.clock_timestamp()
+);
+
+-- The ledger up to folded_seq, added up.
+create table webhook.fold (
+    only_row   boolean primary key default true check (only_row),
+    folded_seq bigint not null,
+    tail_from  pg_snapshot not null,
+    tail_to    pg_snapshot not null,
+    tail_id    bigint not null,
+    tail_tick  bigint not null
+);
+create table webhook.counter (
+    event_key integer primary key,
+    messages  bigint not null,
+    calls     bigint not null,
+    errors    bigint not null
+);
+create table webhook.lane (
+    url_key integer primary key,
+    pending bigint not null,
+    state   jsonb not null
+);
+
+-- One row a call.
+create table webhook.call_log_0 (
+    call_id      uuid not null,
+    called_at    timestamptz not null,
+    message_id   uuid not null,
+    webhook_key  integer not null,
+    url_key      integer not null,
+    event_key    integer,
+    event_date   timestamptz not null,
+    attempt      integer not null,
+    success      boolean not null,
+    http_code    integer,
+    http_response text,
+    detail       text,
+    message_size integer not null,
+    duration_ms  double precision not null
+);
+create table webhook.call_log_1 (like webhook.call_log_0 including all);
+create table webhook.call_log_2 (like webhook.call_log_0 including all);
+create table webhook.call_log_3 (like webhook.call_log_0 including all);

@@ -1,0 +1,7 @@
+//! The pure half: what a webhook, an event, a message and a lane are, and every
+//! rule about them that needs neither PostgreSQL nor the network.
+//!
+//! Nothing here names pgrx, reads a clock or draws randomness: time and random
+//! bytes are arguments, so every rule can be tested with a simulated world.
+
+pub mod error;
