@@ -1,0 +1,251 @@
+//! Appending captured rows to an outbox table.
+//!
+//! Runs at PRE_COMMIT with the extension's rights: the heap is written directly,
+//! because an SQL INSERT would cost three times as much and would ask for the
+//! user's privileges. An error here fails the user's transaction, as it must.
+
+use pgrx::{pg_sys, PgMemoryContexts};
+
+use super::encoding;
+
+/// So many tuples are handed to the heap at once: enough to fill several pages with
+/// one WAL record each, few enough to keep the memory of a flush small.
+const BATCH: usize = 256;
+/// outbox_N: xid, id, message_id, event_key, webhook_key, captured_at, source, actor,
+/// changed, record, old_record.
+const COLUMNS: usize = 11;
+
+/// One row of the outbox.
+pub struct OutboxRow<'a> {
+    pub id: i64,
+    pub message_id: &'a [u8; 16],
+    pub event_key: i32,
+    pub webhook_key: i32,
+    /// Microseconds since 2000-01-01 UTC.
+    pub captured_at: i64,
+    pub source: Option<&'a str>,
+    pub actor: Option<&'a str>,
+    pub changed: Option<&'a str>,
+    pub record: Option<&'a str>,
+    pub old_record: Option<&'a str>,
+}
+
+extern "C-unwind" {
+    // commands/sequence.h; pgrx has no binding for it.
+    fn nextval_internal(relid: pg_sys::Oid, check_permissions: bool) -> i64;
+}
+
+/// The next value of a sequence, whoever the user is.
+pub fn next_value(sequence: pg_sys::Oid) -> i64 {
+    let _writable = Writable::new();
+    // SAFETY: a PostgreSQL function with this signature in every supported version;
+    // the boundary turns its errors into unwinding.
+    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(sequence, false)) }
+}
+
+/// A user may have turned his transaction read-only after his last change; what he
+/// changed before is captured all the same.
+struct Writable(bool);
+
+impl Writable {
+    fn new() -> Self {
+        // SAFETY: a variable of this backend, restored on drop.
+        unsafe {
+            let before = pg_sys::XactReadOnly;
+            pg_sys::XactReadOnly = false;
+            Self(before)
+        }
+    }
+}
+
+impl Drop for Writable {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { pg_sys::XactReadOnly = self.0 }
+    }
+}
+
+/// The resource owner of the top transaction while a flush runs: at PRE_COMMIT the
+/// current one may already be gone.
+struct TopOwner(pg_sys::ResourceOwner);
+
+impl TopOwner {
+    fn new(at_commit: bool) -> Self {
+        // SAFETY: backend-local variables; restored on drop.
+        unsafe {
+            let before = pg_sys::CurrentResourceOwner;
+            if at_commit {
+                pg_sys::CurrentResourceOwner = pg_sys::TopTransactionResourceOwner;
+            }
+            Self(before)
+        }
+    }
+}
+
+impl Drop for TopOwner {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { pg_sys::CurrentResourceOwner = self.0 }
+    }
+}
+
+/// Appends the rows to `table`. `current_table` is asked again once the table is
+/// locked: a rotation may have come between.
+pub fn append<'a>(
+    current_table: impl Fn() -> pg_sys::Oid,
+    rows: impl Iterator<Item = OutboxRow<'a>>,
+    at_commit: bool,
+) {
+    let _owner = TopOwner::new(at_commit);
+    let mut context = PgMemoryContexts::new("webhook flush");
+    // SAFETY: everything allocated here lives in `context`, which is dropped after
+    // the table is closed.
+    unsafe {
+        context.switch_to(|_| {
+            let table = open_current(current_table);
+            let mut batch = Batch::open(table);
+            for row in rows {
+                batch.push(&row);
+            }
+            batch.close();
+            pg_sys::table_close(table, pg_sys::NoLock as i32);
+        });
+    }
+}
+
+/// Opens the current outbox table; the lock on it keeps a rotation from emptying it.
+unsafe fn open_current(current_table: impl Fn() -> pg_sys::Oid) -> pg_sys::Relation {
+    loop {
+        let wanted = current_table();
+        // SAFETY: an error is raised if the table is gone.
+        let table = unsafe { pg_sys::table_open(wanted, pg_sys::RowExclusiveLock as i32) };
+        if current_table() == wanted {
+            return table;
+        }
+        // SAFETY: closes what was opened; the lock stays until the transaction ends.
+        unsafe { pg_sys::table_close(table, pg_sys::NoLock as i32) };
+    }
+}
+
+struct Batch {
+    table: pg_sys::Relation,
+    indexes: pg_sys::CatalogIndexState,
+    slots: Vec<*mut pg_sys::TupleTableSlot>,
+    filled: usize,
+    xid: u64,
+    scratch: Scratch,
+}
+
+impl Batch {
+    unsafe fn open(table: pg_sys::Relation) -> Self {
+        // SAFETY: the table is open and locked.
+        unsafe {
+            Self {
+                table,
+                indexes: pg_sys::CatalogOpenIndexes(table),
+                slots: Vec::new(),
+                filled: 0,
+                xid: pg_sys::GetTopFullTransactionId().value,
+                scratch: Scratch::default(),
+            }
+        }
+    }
+
+    unsafe fn push(&mut self, row: &OutboxRow<'_>) {
+        // SAFETY: the tuple is formed by the table's own descriptor from as many
+        // values as it has columns, and the slot takes it over.
+        unsafe {
+            let tuple = self
+                .scratch
+                .form((*self.table).rd_att, self.xid, row);
+            if self.filled == self.slots.len() {
+                self.slots.push(pg_sys::MakeSingleTupleTableSlot(
+                    (*self.table).rd_att,
+                    &raw const pg_sys::TTSOpsHeapTuple,
+                ));
+            }
+            pg_sys::ExecStoreHeapTuple(tuple, self.slots[self.filled], true);
+            self.filled += 1;
+            if self.filled == BATCH {
+                self.write();
+            }
+        }
+    }
+
+    unsafe fn write(&mut self) {
+        if self.filled == 0 {
+            return;
+        }
+        // SAFETY: `filled` slots hold a tuple each; the routine writes heap and indexes.
+        unsafe {
+            pg_sys::CatalogTuplesMultiInsertWithInfo(
+                self.table,
+                self.slots.as_mut_ptr(),
+                self.filled as i32,
+                self.indexes,
+            );
+            for slot in &self.slots[..self.filled] {
+                pg_sys::ExecClearTuple(*slot);
+            }
+        }
+        self.filled = 0;
+    }
+
+    unsafe fn close(mut self) {
+        // SAFETY: the slots belong to this batch and are dropped once.
+        unsafe {
+            self.write();
+            for slot in self.slots.drain(..) {
+                pg_sys::ExecDropSingleTupleTableSlot(slot);
+            }
+            pg_sys::CatalogCloseIndexes(self.indexes);
+        }
+    }
+}
+
+/// Text values in PostgreSQL's in-memory form, one buffer a column, reused.
+#[derive(Default)]
+struct Scratch([Vec<u64>; 5]);
+
+impl Scratch {
+    unsafe fn form(
+        &mut self,
+        descriptor: pg_sys::TupleDesc,
+        xid: u64,
+        row: &OutboxRow<'_>,
+    ) -> pg_sys::HeapTuple {
+        let texts = [row.source, row.actor, row.changed, row.record, row.old_record];
+        let mut values = [pg_sys::Datum::from(0usize); COLUMNS];
+        let mut nulls = [false; COLUMNS];
+        values[0] = xid.into();
+        values[1] = row.id.into();
+        values[2] = pg_sys::Datum::from(row.message_id.as_ptr());
+        values[3] = row.event_key.into();
+        values[4] = row.webhook_key.into();
+        values[5] = row.captured_at.into();
+        for (i, (text, buffer)) in texts.iter().zip(&mut self.0).enumerate() {
+            match text {
+                Some(text) => values[6 + i] = varlena(buffer, text),
+                None => nulls[6 + i] = true,
+            }
+        }
+        // SAFETY: the descriptor has COLUMNS columns of these types (checked by the
+        // caller's choice of table); everything is copied into the tuple.
+        unsafe { pg_sys::heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr()) }
+    }
+}
+
+/// Writes `text` as a four-byte-header varlena into an aligned buffer.
+fn varlena(buffer: &mut Vec<u64>, text: &str) -> pg_sys::Datum {
+    let bytes = encoding::to_server(text);
+    let size = bytes.len() + pg_sys::VARHDRSZ;
+    buffer.clear();
+    buffer.resize(size.div_ceil(8), 0);
+    let start = buffer.as_mut_ptr().cast::<u8>();
+    // SAFETY: the buffer has room for `size` bytes; set_varsize writes the first four.
+    unsafe {
+        pgrx::set_varsize_4b(start.cast(), size as i32);
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), start.add(pg_sys::VARHDRSZ), bytes.len());
+    }
+    pg_sys::Datum::from(start)
+}

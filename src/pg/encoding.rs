@@ -1,0 +1,49 @@
+//! Text between the server's encoding and Rust's UTF-8.
+//!
+//! In a UTF-8 database both directions are free. A byte sequence that has no
+//! UTF-8 form (possible in SQL_ASCII databases) is replaced, never refused: a
+//! strange character must not stop a delivery.
+
+use std::borrow::Cow;
+
+use pgrx::pg_sys;
+
+const UTF8: i32 = pg_sys::pg_enc::PG_UTF8 as i32;
+
+fn server_is_utf8() -> bool {
+    // SAFETY: reads a process-wide setting.
+    unsafe { pg_sys::GetDatabaseEncoding() == UTF8 }
+}
+
+/// Bytes in the server's encoding as Rust text.
+pub fn from_server(bytes: &[u8]) -> String {
+    if server_is_utf8() {
+        return String::from_utf8_lossy(bytes).into_owned();
+    }
+    // SAFETY: pointer and length describe `bytes`; the result is either the same
+    // pointer or a NUL-terminated copy.
+    unsafe {
+        let converted = pg_sys::pg_server_to_any(bytes.as_ptr().cast(), bytes.len() as i32, UTF8);
+        if std::ptr::eq(converted.cast(), bytes.as_ptr()) {
+            return String::from_utf8_lossy(bytes).into_owned();
+        }
+        std::ffi::CStr::from_ptr(converted)
+            .to_string_lossy()
+            .into_owned()
+    }
+}
+
+/// Rust text in the server's encoding.
+pub fn to_server(text: &str) -> Cow<'_, [u8]> {
+    if server_is_utf8() {
+        return Cow::Borrowed(text.as_bytes());
+    }
+    // SAFETY: as above, in the other direction.
+    unsafe {
+        let converted = pg_sys::pg_any_to_server(text.as_ptr().cast(), text.len() as i32, UTF8);
+        if std::ptr::eq(converted.cast(), text.as_ptr()) {
+            return Cow::Borrowed(text.as_bytes());
+        }
+        Cow::Owned(std::ffi::CStr::from_ptr(converted).to_bytes().to_vec())
+    }
+}

@@ -1,0 +1,69 @@
+//! Cached definitions and when they are stale.
+//!
+//! Whoever changes a definition invalidates its table's relcache entry; every
+//! backend hears of it before it next touches that table. The callback may run
+//! at almost any point, so it only sets flags.
+
+use std::cell::Cell;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+thread_local! {
+    static REGISTERED: Cell<bool> = const { Cell::new(false) };
+    static GENERATION: Cell<u64> = const { Cell::new(1) };
+    static CONCERNS: Cell<Option<fn(pg_sys::Oid) -> bool>> = const { Cell::new(None) };
+}
+
+/// Counts up whenever a relation that `concerns` says yes to was invalidated.
+/// A cache remembers the generation it was filled in.
+pub fn generation() -> u64 {
+    GENERATION.get()
+}
+
+/// Starts to listen. `concerns` must not fail, allocate or look anything up;
+/// `InvalidOid` (everything is stale) always counts.
+pub fn listen_once(concerns: fn(pg_sys::Oid) -> bool) {
+    CONCERNS.set(Some(concerns));
+    if REGISTERED.replace(true) {
+        return;
+    }
+    // SAFETY: a static callback without an argument.
+    unsafe {
+        pg_sys::CacheRegisterRelcacheCallback(Some(on_invalidation), pg_sys::Datum::from(0usize));
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_invalidation(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
+    let concerned = relation == pg_sys::InvalidOid
+        || CONCERNS.get().is_some_and(|concerns| concerns(relation));
+    if concerned {
+        GENERATION.set(GENERATION.get() + 1);
+    }
+}
+
+/// Takes in what other backends have invalidated since. Outside a transaction too.
+pub fn accept() {
+    // SAFETY: reads the shared queue; may call the callback above.
+    unsafe { pg_sys::AcceptInvalidationMessages() }
+}
+
+/// Tells every backend that what it cached about a relation is stale, when this
+/// transaction commits.
+pub fn invalidate(relation: pg_sys::Oid) {
+    // SAFETY: a relation that is gone is no error here but in the syscache look-up,
+    // so it is checked first.
+    unsafe {
+        let exists = pg_sys::SearchSysCacheExists(
+            pg_sys::SysCacheIdentifier::RELOID as i32,
+            pg_sys::Datum::from(relation),
+            pg_sys::Datum::from(0usize),
+            pg_sys::Datum::from(0usize),
+            pg_sys::Datum::from(0usize),
+        );
+        if exists {
+            pg_sys::CacheInvalidateRelcacheByRelid(relation);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Everything that touches PostgreSQL's memory: the only `unsafe` of the crate.
+//!
+//! Each file wraps one facility in types that clean up after themselves and that
+//! the rest can use without `unsafe`. What differs between PostgreSQL versions
+//! is decided here and nowhere else. May name `core`, nothing above.
+
+pub mod append;
+pub mod encoding;
+pub mod invalidation;
+pub mod process;
+pub mod signals;
+pub mod snapshot;
+pub mod spi;
+pub mod trigger;
+pub mod tx;
+pub mod wait;
+pub mod wake;
+pub mod wal;
+pub mod xact;

@@ -1,0 +1,184 @@
+//! The worker as a PostgreSQL process: registration, signals, how it ends.
+//!
+//! Exit status 0 unregisters a worker, 1 has it restarted after
+//! [`RESTART_SECONDS`]; anything else restarts the whole cluster.
+
+use std::cell::Cell;
+use std::ffi::{c_char, c_int, CStr};
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+/// `bgw_type`: what pg_stat_activity shows, and how backends recognise the worker.
+pub const WORKER_TYPE: &CStr = c"webhook_ext";
+
+/// After pg_terminate_backend or a crash of the cluster the worker comes back this
+/// soon. Short, because nothing is delivered meanwhile.
+const RESTART_SECONDS: c_int = 1;
+
+/// First key of the advisory lock that the only worker of a database holds ("webh").
+const WORKER_LOCK_CLASS: u32 = 0x7765_6268;
+
+/// Registers a worker for this database. Errors are left to the caller: `false`
+/// means that no slot is free (max_worker_processes).
+pub fn register_worker() -> bool {
+    // SAFETY: the struct is plain data, filled before it is handed over; the strings
+    // are NUL-terminated and fit.
+    unsafe {
+        let mut worker: pg_sys::BackgroundWorker = std::mem::zeroed();
+        let database = pg_sys::MyDatabaseId;
+        write_name(
+            &mut worker.bgw_name,
+            &format!("webhook_ext worker of database {}", database.to_u32()),
+        );
+        write_name(&mut worker.bgw_type, &WORKER_TYPE.to_string_lossy());
+        write_name(&mut worker.bgw_library_name, "webhook_ext");
+        write_name(&mut worker.bgw_function_name, "webhook_worker_main");
+        worker.bgw_flags = (pg_sys::BGWORKER_SHMEM_ACCESS
+            | pg_sys::BGWORKER_BACKEND_DATABASE_CONNECTION) as c_int;
+        worker.bgw_start_time = pg_sys::BgWorkerStartTime::BgWorkerStart_RecoveryFinished;
+        worker.bgw_restart_time = RESTART_SECONDS;
+        worker.bgw_main_arg = pg_sys::Datum::from(database);
+        pg_sys::RegisterDynamicBackgroundWorker(&mut worker, std::ptr::null_mut())
+    }
+}
+
+fn write_name<const N: usize>(field: &mut [c_char; N], text: &str) {
+    for (to, from) in field.iter_mut().zip(text.bytes().take(N - 1)) {
+        *to = from as c_char;
+    }
+}
+
+extern "C-unwind" {
+    // postmaster/interrupt.h. Only flags and the latch: as handlers they are
+    // installed as they are, without pgrx's wrapper around them.
+    fn SignalHandlerForConfigReload(signal: c_int);
+    fn SignalHandlerForShutdownRequest(signal: c_int);
+}
+
+thread_local! {
+    static CONNECTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// First steps of the worker: signals, connection, session settings.
+///
+/// A database that is gone ends the process with status 0, so that the postmaster
+/// does not try again for ever.
+pub fn connect(database: pg_sys::Oid) {
+    // SAFETY: called once, first thing in the worker's main function.
+    unsafe {
+        pg_sys::on_proc_exit(Some(forget_if_never_connected), pg_sys::Datum::from(0usize));
+        pg_sys::pqsignal(
+            pg_sys::SIGHUP as c_int,
+            Some(SignalHandlerForConfigReload),
+        );
+        pg_sys::pqsignal(
+            pg_sys::SIGTERM as c_int,
+            Some(SignalHandlerForShutdownRequest),
+        );
+        pg_sys::BackgroundWorkerUnblockSignals();
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
+    }
+    CONNECTED.set(true);
+}
+
+/// PostgreSQL calls exit callbacks again from where it was when one of them exits.
+#[pg_guard]
+unsafe extern "C-unwind" fn forget_if_never_connected(code: c_int, _arg: pg_sys::Datum) {
+    if code == 1 && !CONNECTED.get() {
+        // SAFETY: we are inside proc_exit; a nested call goes on with the callbacks
+        // that are left and exits with the new status.
+        unsafe { pg_sys::proc_exit(0) }
+    }
+}
+
+/// Ends the worker for good: the postmaster forgets it.
+pub fn exit_for_good() -> ! {
+    // SAFETY: regular end of a process, all callbacks run.
+    unsafe { pg_sys::proc_exit(0) }
+}
+
+/// Ends the worker; the postmaster starts it again unless it is shutting down.
+pub fn exit_to_be_restarted() -> ! {
+    // SAFETY: as above.
+    unsafe { pg_sys::proc_exit(1) }
+}
+
+/// SIGTERM has come: fast shutdown, pg_terminate_backend, DROP DATABASE … FORCE.
+pub fn shutdown_requested() -> bool {
+    // SAFETY: a flag that only the signal handler sets.
+    unsafe { (&raw const pg_sys::ShutdownRequestPending).read_volatile() != 0 }
+}
+
+/// Reloads the configuration if SIGHUP has come; `true` if it did.
+pub fn reload_if_requested() -> bool {
+    // SAFETY: the flag is set by the signal handler only and reset here, before the
+    // reload, so that a signal in between is not lost.
+    unsafe {
+        let pending = &raw mut pg_sys::ConfigReloadPending;
+        if pending.read_volatile() == 0 {
+            return false;
+        }
+        pending.write_volatile(0);
+        pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
+        true
+    }
+}
+
+/// Somebody wants our database for himself: DROP DATABASE, or CREATE DATABASE with
+/// it as the template. They wait at most 5 s for us to leave.
+pub fn database_is_wanted() -> bool {
+    // SAFETY: the tag is the one that both commands lock.
+    let tag = unsafe {
+        pg_sys::LOCKTAG {
+            locktag_field1: 0,
+            locktag_field2: pg_sys::DatabaseRelationId.to_u32(),
+            locktag_field3: pg_sys::MyDatabaseId.to_u32(),
+            locktag_field4: 0,
+            locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
+            locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+        }
+    };
+    !try_lock(&tag, pg_sys::RowExclusiveLock, false)
+}
+
+/// Takes a lock if it is free, in a transaction without any statement: the lock
+/// goes with it unless it is the session's.
+fn try_lock(tag: &pg_sys::LOCKTAG, mode: u32, for_session: bool) -> bool {
+    // SAFETY: called outside a transaction.
+    unsafe {
+        pg_sys::StartTransactionCommand();
+        let result = pg_sys::LockAcquire(tag, mode as c_int, for_session, true);
+        pg_sys::CommitTransactionCommand();
+        result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+    }
+}
+
+/// Takes the lock that makes a worker the only one of its database; held until
+/// the process ends.
+pub fn become_the_only_worker() -> bool {
+    // SAFETY: reads the database this process is connected to.
+    let tag = unsafe {
+        pg_sys::LOCKTAG {
+            locktag_field1: pg_sys::MyDatabaseId.to_u32(),
+            locktag_field2: WORKER_LOCK_CLASS,
+            locktag_field3: 1,
+            // As pg_advisory_lock(int, int), so that pg_locks shows it readably.
+            locktag_field4: 2,
+            locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
+            locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
+        }
+    };
+    try_lock(&tag, pg_sys::ExclusiveLock, true)
+}
+
+/// What pg_stat_activity shows of the worker.
+pub fn report_activity(text: &CStr, running: bool) {
+    let state = if running {
+        pg_sys::BackendState::STATE_RUNNING
+    } else {
+        pg_sys::BackendState::STATE_IDLE
+    };
+    // SAFETY: the text is NUL-terminated and copied.
+    unsafe { pg_sys::pgstat_report_activity(state, text.as_ptr()) }
+}

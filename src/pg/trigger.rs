@@ -1,0 +1,118 @@
+//! A trigger call, as capture sees it.
+//!
+//! The entry point is raw: pgrx's own wrapper costs more than the whole capture of
+//! a row. [`trigger_function!`] makes one from a safe Rust function.
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+
+/// What happened to the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Insert,
+    Update,
+    Delete,
+}
+
+/// One call of a row-level AFTER trigger; valid while the call runs.
+pub struct Firing<'a>(&'a pg_sys::TriggerData);
+
+impl<'a> Firing<'a> {
+    /// `None` if the function was not called as a row-level AFTER trigger for
+    /// INSERT, UPDATE or DELETE.
+    ///
+    /// # Safety
+    /// `fcinfo` is that of the running call.
+    pub unsafe fn from_call(fcinfo: pg_sys::FunctionCallInfo) -> Option<Self> {
+        // SAFETY: the context of a trigger call is a TriggerData node.
+        unsafe {
+            let context = (*fcinfo).context;
+            if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+                return None;
+            }
+            let data = &*context.cast::<pg_sys::TriggerData>();
+            let event = data.tg_event;
+            let after = event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_AFTER;
+            let row = event & pg_sys::TRIGGER_EVENT_ROW != 0;
+            let known = event & pg_sys::TRIGGER_EVENT_OPMASK != pg_sys::TRIGGER_EVENT_TRUNCATE;
+            (after && row && known).then_some(Firing(data))
+        }
+    }
+
+    fn trigger(&self) -> &'a pg_sys::Trigger {
+        // SAFETY: set for every trigger call.
+        unsafe { &*self.0.tg_trigger }
+    }
+
+    pub fn operation(&self) -> Operation {
+        match self.0.tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
+            pg_sys::TRIGGER_EVENT_INSERT => Operation::Insert,
+            pg_sys::TRIGGER_EVENT_UPDATE => Operation::Update,
+            _ => Operation::Delete,
+        }
+    }
+
+    pub fn trigger_oid(&self) -> pg_sys::Oid {
+        self.trigger().tgoid
+    }
+
+    pub fn trigger_name(&self) -> &'a CStr {
+        // SAFETY: a NUL-terminated name in the relcache entry, which is pinned.
+        unsafe { CStr::from_ptr(self.trigger().tgname) }
+    }
+
+    /// The only argument of the trigger.
+    pub fn argument(&self) -> Option<&'a CStr> {
+        let trigger = self.trigger();
+        // SAFETY: tgargs has tgnargs NUL-terminated entries.
+        (trigger.tgnargs == 1).then(|| unsafe { CStr::from_ptr(*trigger.tgargs) })
+    }
+
+    pub fn relation_oid(&self) -> pg_sys::Oid {
+        // SAFETY: the relation is open while its trigger runs.
+        unsafe { (*self.0.tg_relation).rd_id }
+    }
+
+    pub fn descriptor(&self) -> pg_sys::TupleDesc {
+        // SAFETY: as above.
+        unsafe { (*self.0.tg_relation).rd_att }
+    }
+
+    /// The row after the change; the deleted row for a DELETE.
+    pub fn current_row(&self) -> pg_sys::HeapTuple {
+        match self.operation() {
+            Operation::Update => self.0.tg_newtuple,
+            Operation::Insert | Operation::Delete => self.0.tg_trigtuple,
+        }
+    }
+
+    /// The row before an UPDATE.
+    pub fn previous_row(&self) -> Option<pg_sys::HeapTuple> {
+        (self.operation() == Operation::Update).then_some(self.0.tg_trigtuple)
+    }
+}
+
+/// Defines the C entry point `$symbol` of a trigger function that calls `$body`
+/// with `Option<Firing>` and returns no row.
+#[macro_export]
+macro_rules! trigger_function {
+    ($symbol:ident, $finfo:ident, $body:path) => {
+        #[unsafe(no_mangle)]
+        #[pgrx::pg_guard]
+        pub unsafe extern "C-unwind" fn $symbol(
+            fcinfo: pgrx::pg_sys::FunctionCallInfo,
+        ) -> pgrx::pg_sys::Datum {
+            // SAFETY: PostgreSQL calls this with the fcinfo of the running call.
+            $body(unsafe { $crate::pg::trigger::Firing::from_call(fcinfo) });
+            pgrx::pg_sys::Datum::from(0usize)
+        }
+
+        #[unsafe(no_mangle)]
+        pub extern "C" fn $finfo() -> &'static pgrx::pg_sys::Pg_finfo_record {
+            const V1: pgrx::pg_sys::Pg_finfo_record =
+                pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
+            &V1
+        }
+    };
+}

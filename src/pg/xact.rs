@@ -1,0 +1,72 @@
+//! The events of the user's transaction that capture needs, as plain functions.
+//!
+//! One raw callback per backend, registered once: pgrx's own registration
+//! allocates per call and survives PREPARE. `pre_commit` may raise an error (the
+//! transaction then fails); every other hook must neither fail nor allocate
+//! through PostgreSQL: an error in a COMMIT callback takes the cluster down.
+
+use std::cell::Cell;
+use std::ffi::c_void;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+/// What a user of this module does at each event.
+#[derive(Clone, Copy)]
+pub struct Hooks {
+    /// PRE_COMMIT and PRE_PREPARE: last chance to write and to fail.
+    pub pre_commit: fn(),
+    /// The transaction is committed and visible.
+    pub committed: fn(),
+    /// Aborted, or prepared: forget what belongs to it.
+    pub ended: fn(),
+    pub subxact_started: fn(),
+    pub subxact_committed: fn(),
+    pub subxact_aborted: fn(),
+}
+
+thread_local! {
+    static HOOKS: Cell<Option<Hooks>> = const { Cell::new(None) };
+}
+
+/// Registers the hooks; later calls change nothing.
+pub fn register_once(hooks: Hooks) {
+    if HOOKS.get().is_some() {
+        return;
+    }
+    HOOKS.set(Some(hooks));
+    // SAFETY: both callbacks are static functions without an argument.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(on_xact), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(on_subxact), std::ptr::null_mut());
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_xact(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
+    use pg_sys::XactEvent::*;
+    let Some(hooks) = HOOKS.get() else { return };
+    match event {
+        XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => (hooks.pre_commit)(),
+        XACT_EVENT_COMMIT => (hooks.committed)(),
+        XACT_EVENT_ABORT | XACT_EVENT_PREPARE => (hooks.ended)(),
+        _ => {}
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_subxact(
+    event: pg_sys::SubXactEvent::Type,
+    _own: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
+    _arg: *mut c_void,
+) {
+    use pg_sys::SubXactEvent::*;
+    let Some(hooks) = HOOKS.get() else { return };
+    match event {
+        SUBXACT_EVENT_START_SUB => (hooks.subxact_started)(),
+        SUBXACT_EVENT_COMMIT_SUB => (hooks.subxact_committed)(),
+        SUBXACT_EVENT_ABORT_SUB => (hooks.subxact_aborted)(),
+        _ => {}
+    }
+}
