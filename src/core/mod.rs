@@ -4,4 +4,18 @@
 //! Nothing here names pgrx, reads a clock or draws randomness: time and random
 //! bytes are arguments, so every rule can be tested with a simulated world.
 
+pub mod address;
+pub mod definition;
+pub mod endpoint;
 pub mod error;
+pub mod headers;
+pub mod hstore_text;
+pub mod json_text;
+pub mod number_text;
+pub mod payload;
+pub mod retry;
+pub mod secret;
+pub mod signing;
+pub mod snapshot;
+pub mod throttle;
+pub mod time_text;
