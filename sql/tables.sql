@@ -55,6 +55,8 @@ create table webhook.event_def (
     webhook_key         integer not null references webhook.webhook_def on delete cascade,
     event_type          text not null,
     object_name         regclass,
+    -- the table's oid when the column numbers were recorded
+    object_oid          oid,
     object_fields       text[],
     object_attnums      smallint[],
     event_sources       text[],
@@ -74,6 +76,26 @@ create table webhook.event_def (
 );
 create index event_def_object on webhook.event_def (object_name) where dropped_at is null;
 create index event_def_webhook on webhook.event_def (webhook_key);
+
+-- The present names of columns that were recorded by name and number. Numbers count while
+-- the table is the one they were recorded for, else (after a restore) the names; what is
+-- gone is left out.
+create function webhook.present_columns(object regclass, recorded_for oid, names text[], numbers smallint[])
+returns text[]
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case when names is not null then array(
+        select a.attname::text
+        from unnest(names, numbers) with ordinality as f (name, number, place)
+        join pg_catalog.pg_attribute a
+          on a.attrelid = object
+         and a.attnum > 0
+         and not a.attisdropped
+         and case when recorded_for = object::oid then a.attnum = f.number else a.attname = f.name end
+        order by f.place) end
+$$;
 
 -- One row: whether the worker was stopped by hand, and into which tables writers append.
 create table webhook.control (
@@ -169,6 +191,8 @@ create table webhook.fold (
     tail_id    bigint not null,
     tail_tick  bigint not null
 );
+-- Everything there is was not seen yet; 3 is the first id a transaction can have.
+insert into webhook.fold values (true, 0, '3:3:', '3:3:', 0, 0);
 create table webhook.counter (
     event_key integer primary key,
     messages  bigint not null,

@@ -38,6 +38,7 @@ pub enum Arg<'a> {
     UuidArray(&'a [Uuid]),
     TextArray(&'a [Option<&'a str>]),
     Uuid(Uuid),
+    Oid(pg_sys::Oid),
 }
 
 impl Arg<'_> {
@@ -60,6 +61,7 @@ impl Arg<'_> {
             Arg::UuidArray(_) => pg_sys::UUIDARRAYOID,
             Arg::TextArray(_) => pg_sys::TEXTARRAYOID,
             Arg::Uuid(_) => pg_sys::UUIDOID,
+            Arg::Oid(_) => pg_sys::OIDOID,
         }
     }
 
@@ -76,6 +78,7 @@ impl Arg<'_> {
             Arg::Text(v) => text_datum((*v)?),
             Arg::Jsonb(v) | Arg::Snapshot(v) => text_datum(v),
             Arg::Uuid(v) => uuid_datum(v),
+            Arg::Oid(v) => (*v).into(),
             Arg::BoolArray(v) => Element::by_value(pg_sys::BOOLOID, 1, b'c')
                 .array(v.iter().map(|b| Some((*b).into()))),
             Arg::I32Array(v) => Element::by_value(pg_sys::INT4OID, 4, b'i')
@@ -180,7 +183,7 @@ impl Query {
     }
 
     /// Reads under the active snapshot; `visit` sees each row once.
-    pub fn read(&self, args: &[Arg<'_>], mut visit: impl FnMut(&Row<'_>)) {
+    pub fn read<T>(&self, args: &[Arg<'_>], mut visit: impl FnMut(&Row<'_>) -> T) {
         self.run(args, true);
         // SAFETY: SPI_tuptable was just set by SPI_execute_plan and is freed below,
         // after the last borrow of its rows has ended.
@@ -377,6 +380,17 @@ pub fn connected<T>(f: impl FnOnce() -> T) -> T {
         }
         let result = f();
         pg_sys::SPI_finish();
+        result
+    }
+}
+
+/// Runs `f` under a snapshot of its own: at PRE_COMMIT none is active.
+pub fn with_snapshot<T>(f: impl FnOnce() -> T) -> T {
+    // SAFETY: push and pop are paired on the way without errors; an abort pops the rest.
+    unsafe {
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        let result = f();
+        pg_sys::PopActiveSnapshot();
         result
     }
 }

@@ -7,6 +7,9 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
+use super::row_json::{changed_fields, RowWriter};
+use crate::core::definition::{ListStyle, NullStyle};
+
 /// What happened to the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -77,6 +80,47 @@ impl<'a> Firing<'a> {
     pub fn descriptor(&self) -> pg_sys::TupleDesc {
         // SAFETY: as above.
         unsafe { (*self.0.tg_relation).rd_att }
+    }
+
+    /// The number of a live column of the relation by its name.
+    pub fn column(&self, name: &str) -> Option<i16> {
+        // SAFETY: the descriptor has natts attributes.
+        unsafe {
+            let descriptor = self.descriptor();
+            (0..(*descriptor).natts as usize).find_map(|i| {
+                let attribute = super::row_json::attribute(descriptor, i);
+                let live = !attribute.attisdropped;
+                let own = CStr::from_ptr(attribute.attname.data.as_ptr()).to_bytes();
+                (live && super::encoding::from_server(own) == name).then_some(attribute.attnum)
+            })
+        }
+    }
+
+    /// Compiles a writer for rows of this relation.
+    pub fn row_writer(
+        &self,
+        fields: Option<&[i16]>,
+        nulls: NullStyle,
+        lists: ListStyle,
+    ) -> RowWriter {
+        // SAFETY: the descriptor is that of the open relation.
+        unsafe { RowWriter::compile(self.descriptor(), fields, nulls, lists) }
+    }
+
+    /// Writes [`Firing::current_row`] as a JSON object.
+    pub fn write_current(&self, writer: &mut RowWriter, out: &mut String) {
+        // SAFETY: the tuple is one of this relation, for which the writer was compiled;
+        // rules are dropped when the relation changes.
+        unsafe { writer.write(self.descriptor(), self.current_row(), out) }
+    }
+
+    /// Whether an UPDATE changed the stored image of one of the fields (`None`: any).
+    pub fn fields_changed(&self, fields: Option<&[i16]>) -> bool {
+        let Some(previous) = self.previous_row() else {
+            return true;
+        };
+        // SAFETY: both tuples are of this relation.
+        unsafe { changed_fields(self.descriptor(), previous, self.current_row(), fields) }
     }
 
     /// The row after the change; the deleted row for a DELETE.

@@ -42,6 +42,13 @@ pub fn register_once(hooks: Hooks) {
     }
 }
 
+/// How many subtransactions are open right now.
+pub fn open_subtransactions() -> usize {
+    // SAFETY: reads the state of the running transaction.
+    let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
+    (level.max(1) - 1) as usize
+}
+
 #[pg_guard]
 unsafe extern "C-unwind" fn on_xact(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::*;

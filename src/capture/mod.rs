@@ -1,0 +1,124 @@
+//! From a changed row to a row of the outbox, in the user's transaction.
+//!
+//! Order of work, cheapest exit first: capture off, event off, source does not
+//! match, no trigger field changed; then the row is written as JSON text into
+//! the transaction's buffer. At PRE_COMMIT the buffer goes to the outbox, after
+//! COMMIT the worker is woken. An error here is the user's error, so nothing
+//! here calls user code, the network or a template.
+
+mod buffer;
+mod flush;
+mod message_id;
+mod rules;
+
+use std::cell::RefCell;
+
+use crate::pg::trigger::{Firing, Operation};
+use crate::pg::{clock, invalidation, session, settings, wake, xact};
+use buffer::{Buffer, Captured};
+use rules::Rule;
+
+crate::trigger_function!(webhook_capture, pg_finfo_webhook_capture, on_call);
+
+thread_local! {
+    static BUFFER: RefCell<Buffer> = RefCell::default();
+    /// Scratch space for the row at hand.
+    static RECORD: RefCell<String> = RefCell::default();
+}
+
+/// The trigger function `webhook.capture()`.
+fn on_call(firing: Option<Firing<'_>>) {
+    let Some(firing) = firing else {
+        pgrx::ereport!(
+            ERROR,
+            pgrx::PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+            "webhook.capture() is not called as an AFTER row trigger",
+            "webhook.create_event() creates the trigger"
+        );
+        return;
+    };
+    if !settings::capture() || session::in_binary_upgrade() {
+        return;
+    }
+    listen();
+    #[cfg(feature = "fault_injection")]
+    crate::pg::fault::panic_if("trigger");
+    if let Some(rule) = rules::rule_of(&firing) {
+        capture(&firing, &rule);
+    }
+}
+
+/// Registers the callbacks of this backend, once.
+fn listen() {
+    thread_local! {
+        static LISTENING: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    }
+    if LISTENING.replace(true) {
+        return;
+    }
+    invalidation::listen_once(rules::concerns);
+    xact::register_once(xact::Hooks {
+        pre_commit: flush::at_commit,
+        committed: wake_if_written,
+        ended: forget,
+        subxact_started: || BUFFER.with_borrow_mut(Buffer::subtransaction_started),
+        subxact_committed: || BUFFER.with_borrow_mut(Buffer::subtransaction_committed),
+        subxact_aborted: || BUFFER.with_borrow_mut(Buffer::subtransaction_aborted),
+    });
+    BUFFER.with_borrow_mut(|buffer| buffer.assume_depth(xact::open_subtransactions()));
+}
+
+/// After COMMIT: nothing here may fail.
+fn wake_if_written() {
+    if flush::take_written() {
+        wake::wake_worker();
+    }
+    forget();
+}
+
+fn forget() {
+    flush::take_written();
+    BUFFER.with_borrow_mut(Buffer::clear);
+}
+
+fn capture(firing: &Firing<'_>, rule: &Rule) {
+    let source = session::source();
+    let wanted = rule
+        .sources
+        .as_ref()
+        .is_none_or(|sources| sources.contains(&source.to_lowercase()));
+    if !wanted || !changed(firing, rule) {
+        return;
+    }
+    let captured_at = clock::now();
+    // Written aside first: the buffer must not be borrowed while an output
+    // function of PostgreSQL runs.
+    let mut record = RECORD.take();
+    record.clear();
+    firing.write_current(&mut rule.writer.borrow_mut(), &mut record);
+    let full = BUFFER.with_borrow_mut(|buffer| {
+        let record = buffer.add_text(&record);
+        buffer.push(Captured {
+            id: 0,
+            message_id: message_id::next(captured_at),
+            event_key: rule.event_key,
+            webhook_key: rule.webhook_key,
+            captured_at,
+            source: (!source.is_empty()).then_some(source),
+            actor: session::actor(),
+            changed: None,
+            record,
+            old_record: None,
+        });
+        buffer.is_full()
+    });
+    RECORD.set(record);
+    if full {
+        flush::early();
+    }
+}
+
+/// Whether an UPDATE changed the stored image of a trigger field. Other changes count.
+fn changed(firing: &Firing<'_>, rule: &Rule) -> bool {
+    firing.operation() != Operation::Update || firing.fields_changed(rule.watched.as_deref())
+}

@@ -1,0 +1,123 @@
+//! What a trigger has to do, compiled once per backend and trigger.
+//!
+//! A rule is looked up by trigger OID and dropped as soon as a definition or its
+//! table changes. A trigger that no definition knows, or that sits on another
+//! table than its definition says, gets no rule: it captures nothing, whoever
+//! created it.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use pgrx::pg_sys;
+
+use crate::pg::invalidation;
+use crate::pg::row_json::RowWriter;
+use crate::pg::trigger::{Firing, Operation};
+use crate::store::capture_definitions::{self, CaptureDefinition};
+
+/// How one trigger captures.
+pub struct Rule {
+    pub event_key: i32,
+    pub webhook_key: i32,
+    /// Lower case; `None` accepts every source.
+    pub sources: Option<Vec<String>>,
+    /// Attribute numbers of the trigger fields; `None` watches all.
+    pub watched: Option<Vec<i16>>,
+    pub writer: RefCell<RowWriter>,
+}
+
+#[derive(Default)]
+struct Cache {
+    generation: u64,
+    rules: HashMap<pg_sys::Oid, Option<Rc<Rule>>>,
+}
+
+thread_local! {
+    static CACHE: RefCell<Cache> = RefCell::default();
+    /// Relations whose invalidation makes the cache stale.
+    static RELATIONS: RefCell<HashSet<pg_sys::Oid>> = RefCell::default();
+}
+
+/// Called by the relcache callback, at almost any time: looks, and nothing else.
+pub fn concerns(relation: pg_sys::Oid) -> bool {
+    RELATIONS
+        .try_with(|relations| {
+            relations
+                .try_borrow()
+                .map_or(true, |relations| relations.contains(&relation))
+        })
+        .unwrap_or(true)
+}
+
+/// From now on a change of `relation` makes the cached rules stale.
+pub fn watch(relation: pg_sys::Oid) {
+    RELATIONS.with_borrow_mut(|relations| relations.insert(relation));
+}
+
+/// The rule of the trigger that fires, `None` if it captures nothing.
+pub fn rule_of(firing: &Firing<'_>) -> Option<Rc<Rule>> {
+    let generation = invalidation::generation();
+    let cached = CACHE.with_borrow_mut(|cache| {
+        if cache.generation != generation {
+            cache.rules.clear();
+            cache.generation = generation;
+        }
+        cache.rules.get(&firing.trigger_oid()).cloned()
+    });
+    cached.unwrap_or_else(|| load(firing))
+}
+
+fn load(firing: &Firing<'_>) -> Option<Rc<Rule>> {
+    // Before the look-up, so that a change during it is not missed.
+    watch(firing.relation_oid());
+    let before = invalidation::generation();
+    let rule = compile(firing).map(Rc::new);
+    CACHE.with_borrow_mut(|cache| {
+        if cache.generation == before && before == invalidation::generation() {
+            cache.rules.insert(firing.trigger_oid(), rule.clone());
+        }
+    });
+    rule
+}
+
+fn compile(firing: &Firing<'_>) -> Option<Rule> {
+    let event_id = firing.argument()?.to_str().ok()?;
+    let definition = capture_definitions::load(event_id, firing.relation_oid())?;
+    for relation in &definition.depends_on {
+        watch(*relation);
+    }
+    let named = firing.trigger_name().to_str() == Ok(&format!("webhook_{event_id}"));
+    let applies = definition.active
+        && named
+        && definition.covers_relation
+        && matches_operation(&definition, firing.operation());
+    applies.then(|| rule_from(definition, firing))
+}
+
+fn matches_operation(definition: &CaptureDefinition, operation: Operation) -> bool {
+    use crate::core::definition::EventType;
+    matches!(
+        (definition.event_type, operation),
+        (EventType::RecordInsert, Operation::Insert)
+            | (EventType::RecordUpdate, Operation::Update)
+            | (EventType::RecordDelete, Operation::Delete)
+    )
+}
+
+fn rule_from(definition: CaptureDefinition, firing: &Firing<'_>) -> Rule {
+    let numbers =
+        |names: &[String]| -> Vec<i16> { names.iter().filter_map(|n| firing.column(n)).collect() };
+    let payload = definition.payload_fields.as_deref().map(numbers);
+    Rule {
+        event_key: definition.event_key,
+        webhook_key: definition.webhook_key,
+        sources: definition.sources,
+        watched: definition.watched_fields.as_deref().map(numbers),
+        writer: RefCell::new(firing.row_writer(
+            payload.as_deref(),
+            definition.null_style,
+            definition.list_style,
+        )),
+    }
+}
