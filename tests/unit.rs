@@ -1,1 +1,10 @@
+//! The server-free tier: `core/` and `delivery/` compiled without pgrx, with
+//! the tests that stand beside their code, and the test that keeps the layers
+//! apart.
 
+#![allow(dead_code)]
+
+#[path = "../src/core/mod.rs"]
+mod core;
+
+mod layering;

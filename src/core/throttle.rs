@@ -1,0 +1,259 @@
+//! The most calls per second of a webhook, exactly.
+//!
+//! Not a token bucket: a full bucket lets 2 N calls through in one second. It
+//! remembers when the last calls went out and lets the next one go when fewer
+//! than N of them lie in the window behind it. Pure: the time, nanoseconds of
+//! a monotonic clock, is an argument.
+
+use std::collections::VecDeque;
+
+/// One second, and 1 % for the way from here to the wire: a call that was let
+/// go here may leave a few milliseconds later than the ones after it. Under a
+/// backlog the rate is so at least 98 % of what was asked.
+const WINDOW_NS: u64 = 1_010_000_000;
+
+/// Calls this close together count as made at the time of the last of them.
+/// That bounds the history at about a thousand entries whatever the rate, and
+/// errs to the slow side by at most 0.1 %.
+const GRAIN_NS: u64 = 1_000_000;
+
+/// Calls of one grain.
+#[derive(Clone, Copy, Debug)]
+struct Grain {
+    first_ns: u64,
+    last_ns: u64,
+    calls: u64,
+}
+
+/// Lets at most `per_second` calls go in any second.
+#[derive(Clone, Debug)]
+pub struct Throttle {
+    per_second: u64,
+    history: VecDeque<Grain>,
+    calls_in_history: u64,
+}
+
+impl Throttle {
+    /// A limiter without a past. A rate of 0 is taken as 1: no limit at all is
+    /// having no `Throttle`.
+    pub fn new(per_second: u32) -> Self {
+        Self {
+            per_second: u64::from(per_second.max(1)),
+            history: VecDeque::new(),
+            calls_in_history: 0,
+        }
+    }
+
+    /// A limiter after a restart: it cannot know what was sent just before, so
+    /// it assumes the worst, that the whole allowance went out right now.
+    pub fn starting_full(per_second: u32, now_ns: u64) -> Self {
+        let mut throttle = Self::new(per_second);
+        throttle.record(now_ns, throttle.per_second);
+        throttle
+    }
+
+    /// Changes the rate; what was sent still counts.
+    pub fn set_rate(&mut self, per_second: u32) {
+        self.per_second = u64::from(per_second.max(1));
+    }
+
+    /// Counts a call if it may go now; else says in how many nanoseconds the
+    /// next one may.
+    pub fn try_take(&mut self, now_ns: u64) -> Result<(), u64> {
+        let now_ns = self.not_before_history(now_ns);
+        self.forget(now_ns);
+        match self.wait_ns(now_ns) {
+            0 => {
+                self.record(now_ns, 1);
+                Ok(())
+            }
+            wait_ns => Err(wait_ns),
+        }
+    }
+
+    /// A clock that steps back must not open a second window.
+    fn not_before_history(&self, now_ns: u64) -> u64 {
+        self.history
+            .back()
+            .map_or(now_ns, |grain| now_ns.max(grain.last_ns))
+    }
+
+    fn forget(&mut self, now_ns: u64) {
+        while let Some(oldest) = self.history.front() {
+            if oldest.last_ns.saturating_add(WINDOW_NS) > now_ns {
+                break;
+            }
+            self.calls_in_history -= oldest.calls;
+            self.history.pop_front();
+        }
+    }
+
+    /// Until enough of the oldest calls have left the window.
+    fn wait_ns(&self, now_ns: u64) -> u64 {
+        let mut left = self.calls_in_history;
+        let mut free_at_ns = now_ns;
+        for grain in &self.history {
+            if left < self.per_second {
+                break;
+            }
+            left -= grain.calls;
+            free_at_ns = grain.last_ns.saturating_add(WINDOW_NS);
+        }
+        free_at_ns - now_ns
+    }
+
+    fn record(&mut self, now_ns: u64, calls: u64) {
+        self.calls_in_history += calls;
+        match self.history.back_mut() {
+            Some(grain) if now_ns - grain.first_ns < GRAIN_NS => {
+                grain.last_ns = now_ns;
+                grain.calls += calls;
+            }
+            _ => self.history.push_back(Grain {
+                first_ns: now_ns,
+                last_ns: now_ns,
+                calls,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND_NS: u64 = 1_000_000_000;
+
+    /// Brute force: the most calls that lie in any one second.
+    fn most_in_any_second(taken_ns: &[u64]) -> usize {
+        let within = |start: u64| {
+            taken_ns
+                .iter()
+                .filter(|&&at| at >= start && at - start < SECOND_NS)
+                .count()
+        };
+        taken_ns
+            .iter()
+            .map(|&start| within(start))
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Takes whenever it may, for so long.
+    fn drain(throttle: &mut Throttle, from_ns: u64, for_ns: u64) -> Vec<u64> {
+        let mut taken = Vec::new();
+        let mut now_ns = from_ns;
+        while now_ns < from_ns + for_ns {
+            match throttle.try_take(now_ns) {
+                Ok(()) => taken.push(now_ns),
+                Err(wait_ns) => now_ns += wait_ns,
+            }
+        }
+        taken
+    }
+
+    #[test]
+    fn under_a_backlog_the_rate_is_at_least_98_percent_and_never_above() {
+        for per_second in [1, 3, 50, 700] {
+            let taken = drain(&mut Throttle::new(per_second), 5, 100 * SECOND_NS);
+            let asked = 100 * usize::try_from(per_second).unwrap();
+            assert!(most_in_any_second(&taken[..taken.len().min(3000)]) <= asked / 100);
+            assert!(
+                taken.len() * 100 >= asked * 98,
+                "{per_second}: {}",
+                taken.len()
+            );
+        }
+    }
+
+    #[test]
+    fn after_a_restart_the_first_second_is_empty() {
+        let mut throttle = Throttle::starting_full(5, 7 * SECOND_NS);
+        let wait_ns = throttle.try_take(7 * SECOND_NS).unwrap_err();
+        assert!(wait_ns >= SECOND_NS);
+        assert_eq!(throttle.try_take(7 * SECOND_NS + wait_ns), Ok(()));
+    }
+
+    #[test]
+    fn a_lower_rate_counts_what_the_higher_one_let_go() {
+        let mut throttle = Throttle::new(10);
+        for _ in 0..10 {
+            throttle.try_take(0).unwrap();
+        }
+        throttle.set_rate(2);
+        assert!(throttle.try_take(SECOND_NS / 2).is_err());
+        throttle.set_rate(11);
+        assert_eq!(throttle.try_take(SECOND_NS / 2), Ok(()));
+        assert!(throttle.try_take(SECOND_NS / 2).is_err());
+    }
+
+    #[test]
+    fn memory_does_not_grow_with_the_rate() {
+        let mut throttle = Throttle::new(u32::MAX);
+        for step in 0..3_000_000_u64 {
+            throttle.try_take(step * 1_000).unwrap();
+        }
+        assert!(
+            throttle.history.len() <= 1_100,
+            "{}",
+            throttle.history.len()
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_second_holds_more_than_the_rate(
+            per_second in 1_u32..20,
+            steps_ns in prop::collection::vec(prop_oneof![0_u64..2_000, 0_u64..900_000_000], 1..300),
+        ) {
+            let mut throttle = Throttle::new(per_second);
+            let (mut now_ns, mut taken) = (0, Vec::new());
+            for step_ns in steps_ns {
+                now_ns += step_ns;
+                if throttle.try_take(now_ns).is_ok() {
+                    taken.push(now_ns);
+                }
+            }
+            prop_assert!(most_in_any_second(&taken) <= usize::try_from(per_second).unwrap());
+        }
+
+        #[test]
+        fn a_refusal_is_needed_and_its_wait_is_exact(
+            per_second in 1_u32..20,
+            steps_ns in prop::collection::vec(0_u64..300_000_000, 1..200),
+        ) {
+            let mut throttle = Throttle::new(per_second);
+            let (mut now_ns, mut taken) = (0_u64, Vec::new());
+            for step_ns in steps_ns {
+                now_ns += step_ns;
+                let Err(wait_ns) = throttle.try_take(now_ns) else {
+                    taken.push(now_ns);
+                    continue;
+                };
+                let horizon_ns = WINDOW_NS + GRAIN_NS;
+                let recent = taken.iter().filter(|&&at| at + horizon_ns > now_ns).count();
+                prop_assert!(recent >= usize::try_from(per_second).unwrap());
+                let mut earlier = throttle.clone();
+                prop_assert!(earlier.try_take(now_ns + wait_ns - 1).is_err());
+                prop_assert_eq!(throttle.clone().try_take(now_ns + wait_ns), Ok(()));
+            }
+        }
+
+        #[test]
+        fn rate_changes_and_steps_back_never_exceed_the_highest_rate(
+            steps in prop::collection::vec((1_u32..20, -50_000_000_i64..300_000_000), 1..200),
+        ) {
+            let mut throttle = Throttle::new(1);
+            let (mut now_ns, mut taken) = (SECOND_NS, Vec::<u64>::new());
+            for (rate, step_ns) in steps {
+                now_ns = now_ns.saturating_add_signed(step_ns);
+                throttle.set_rate(rate);
+                if throttle.try_take(now_ns).is_ok() {
+                    taken.push(taken.last().map_or(now_ns, |&last| now_ns.max(last)));
+                }
+            }
+            prop_assert!(most_in_any_second(&taken) < 20);
+        }
+    }
+}
