@@ -225,3 +225,15 @@ create table webhook.call_log_0 (
 create table webhook.call_log_1 (like webhook.call_log_0 including all);
 create table webhook.call_log_2 (like webhook.call_log_0 including all);
 create table webhook.call_log_3 (like webhook.call_log_0 including all);
+create index call_log_0_message on webhook.call_log_0 (message_id);
+create index call_log_1_message on webhook.call_log_1 (message_id);
+create index call_log_2_message on webhook.call_log_2 (message_id);
+create index call_log_3_message on webhook.call_log_3 (message_id);
+create index call_log_0_webhook on webhook.call_log_0 (webhook_key, called_at);
+create index call_log_1_webhook on webhook.call_log_1 (webhook_key, called_at);
+create index call_log_2_webhook on webhook.call_log_2 (webhook_key, called_at);
+create index call_log_3_webhook on webhook.call_log_3 (webhook_key, called_at);
+create index call_log_0_failure on webhook.call_log_0 (called_at) where not success;
+create index call_log_1_failure on webhook.call_log_1 (called_at) where not success;
+create index call_log_2_failure on webhook.call_log_2 (called_at) where not success;
+create index call_log_3_failure on webhook.call_log_3 (called_at) where not success;

@@ -4,4 +4,8 @@
 //! only. May name `core` and `pg`, nothing above.
 
 pub mod capture_definitions;
+pub mod ledger;
+pub mod outbox;
 pub mod outbox_tables;
+pub mod routing;
+pub mod settlement;

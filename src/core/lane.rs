@@ -1,0 +1,345 @@
+//! A lane: the messages on their way to one URL.
+//!
+//! A lane that keeps up is fed by the tail reader. One that cannot (slow,
+//! throttled, paused, down) leaves the tail, remembers its own position and reads
+//! its backlog itself, until it has caught up. What must survive a crash is
+//! small: the position, and the messages that were taken but not settled.
+//!
+//! Pure: messages are a type parameter, time is an argument in nanoseconds.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::position::{Coordinate, Position, Window};
+
+/// A lane at the tail may hold so many undispatched messages and still have them
+/// listed one by one in its durable state; beyond, it is written as a position.
+const LISTED_AT_MOST: usize = 64;
+/// After so many failed calls in a row the lane stops and probes: an outage must not
+/// burn the attempts of what waits behind.
+const FAILURES_BEFORE_BACKING_OFF: u32 = 5;
+/// The first pause of a backing-off lane; doubled after each failed probe.
+const FIRST_PAUSE_NANOS: u64 = 1_000_000_000;
+/// A receiver that is back is noticed after this at the latest.
+const LONGEST_PAUSE_NANOS: u64 = 60_000_000_000;
+
+/// A message in a lane.
+#[derive(Clone, Debug)]
+pub struct Entry<M> {
+    pub at: Coordinate,
+    /// The window it was read in; `None` for one that was named by its coordinate.
+    pub window: Option<Arc<Window>>,
+    pub message: M,
+    /// Calls made before.
+    pub attempts: u32,
+    /// It has a row in the retry table, which survives by itself.
+    pub is_retry: bool,
+}
+
+/// Who feeds the lane.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Feed {
+    /// The tail reader.
+    Tail,
+    /// The lane itself, from this position on.
+    Own(Position),
+}
+
+/// What must be durable of a lane.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DurableLane {
+    /// `None`: everything the tail has passed was taken.
+    pub position: Option<Position>,
+    /// Taken, not settled.
+    pub busy: Vec<Coordinate>,
+}
+
+/// Why a lane sends nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    Paused,
+    Disabled,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Finished {
+    at: Coordinate,
+    is_retry: bool,
+}
+
+/// See the module.
+pub struct Lane<M> {
+    pub url_key: i32,
+    pub webhook_key: i32,
+    pub max_in_flight: usize,
+    pub hold: Option<Hold>,
+    /// Something durable changed since the last settlement.
+    pub dirty: bool,
+    pub last_error: Option<String>,
+    feed: Feed,
+    queue: VecDeque<Entry<M>>,
+    /// Named by coordinate after a restart; they go first.
+    requeued: VecDeque<Entry<M>>,
+    due_retries: VecDeque<Entry<M>>,
+    flying: HashMap<u64, Entry<M>>,
+    /// Retries in memory or on the wire, until they are settled: they must not be
+    /// loaded a second time.
+    retries: HashSet<Coordinate>,
+    /// Outcome known, not written yet.
+    unsettled: Vec<Finished>,
+    /// Outcome in the settlement that is being written.
+    settling: Vec<Finished>,
+    failures: u32,
+    silent_until: u64,
+}
+
+impl<M> Lane<M> {
+    pub fn new(url_key: i32, webhook_key: i32, feed: Feed) -> Self {
+        Self {
+            url_key,
+            webhook_key,
+            max_in_flight: 1,
+            hold: None,
+            dirty: true,
+            last_error: None,
+            feed,
+            queue: VecDeque::new(),
+            requeued: VecDeque::new(),
+            due_retries: VecDeque::new(),
+            flying: HashMap::new(),
+            retries: HashSet::new(),
+            unsettled: Vec::new(),
+            settling: Vec::new(),
+            failures: 0,
+            silent_until: 0,
+        }
+    }
+
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    pub fn is_at_tail(&self) -> bool {
+        self.feed == Feed::Tail
+    }
+
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.flying.len()
+    }
+
+    pub fn retries_loaded(&self) -> usize {
+        self.due_retries.len()
+    }
+
+    /// Nothing in memory and nothing on the wire.
+    pub fn is_quiet(&self) -> bool {
+        self.queue.is_empty()
+            && self.requeued.is_empty()
+            && self.due_retries.is_empty()
+            && self.flying.is_empty()
+    }
+
+    /// A message from the tail. Only a lane at the tail takes one.
+    pub fn offer(&mut self, entry: Entry<M>) {
+        debug_assert!(self.is_at_tail(), "the tail feeds lanes at the tail");
+        self.dirty = true;
+        self.queue.push_back(entry);
+    }
+
+    /// The lane cannot keep up: from `position` on it reads for itself.
+    pub fn leave_tail(&mut self, position: Position) {
+        self.dirty = true;
+        self.feed = Feed::Own(position);
+    }
+
+    /// Its backlog is read: the tail feeds it again.
+    pub fn join_tail(&mut self) {
+        self.dirty = true;
+        self.feed = Feed::Tail;
+    }
+
+    /// A page of the lane's own backlog, and where it ends.
+    pub fn take_page(&mut self, entries: impl IntoIterator<Item = Entry<M>>, end: Position) {
+        self.dirty = true;
+        self.queue.extend(entries);
+        self.feed = Feed::Own(end);
+    }
+
+    /// Messages that were busy when the worker ended.
+    pub fn requeue(&mut self, entry: Entry<M>) {
+        self.dirty = true;
+        self.requeued.push_back(entry);
+    }
+
+    /// A message whose retry is due; one that is under way already is left alone.
+    pub fn retry(&mut self, entry: Entry<M>) {
+        if self.retries.insert(entry.at) {
+            self.due_retries.push_back(entry);
+        }
+    }
+
+    /// A held lane keeps nothing in memory but what cannot be read again by position.
+    pub fn drop_queue(&mut self) {
+        if let Some(position) = self.before_queue() {
+            self.queue.clear();
+            self.dirty = true;
+            self.feed = Feed::Own(position);
+        }
+        for entry in self.due_retries.drain(..) {
+            self.retries.remove(&entry.at);
+        }
+    }
+
+    /// Whether a call may start now, as far as the lane itself is concerned.
+    pub fn may_start(&self, now: u64) -> bool {
+        let limit = if self.failures >= FAILURES_BEFORE_BACKING_OFF {
+            1
+        } else {
+            self.max_in_flight
+        };
+        self.hold.is_none() && now >= self.silent_until && self.flying.len() < limit
+    }
+
+    pub fn has_next(&self) -> bool {
+        !(self.requeued.is_empty() && self.due_retries.is_empty() && self.queue.is_empty())
+    }
+
+    /// The message to send next; it must be [`Lane::started`] or put back.
+    pub fn peek(&mut self) -> Option<&mut Entry<M>> {
+        if let Some(entry) = self.requeued.front_mut() {
+            return Some(entry);
+        }
+        if let Some(entry) = self.due_retries.front_mut() {
+            return Some(entry);
+        }
+        self.queue.front_mut()
+    }
+
+    /// Takes the message that [`Lane::peek`] showed: it is on the wire as `token`.
+    pub fn start(&mut self, token: u64) -> Option<&Entry<M>> {
+        let entry = self.pop()?;
+        self.dirty = true;
+        self.flying.insert(token, entry);
+        self.flying.get(&token)
+    }
+
+    /// Drops the message that [`Lane::peek`] showed: its row is gone.
+    pub fn skip(&mut self) {
+        self.dirty = true;
+        let skipped = self.pop();
+        if let Some(entry) = skipped.filter(|entry| entry.is_retry) {
+            self.retries.remove(&entry.at);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Entry<M>> {
+        self.requeued
+            .pop_front()
+            .or_else(|| self.due_retries.pop_front())
+            .or_else(|| self.queue.pop_front())
+    }
+
+    /// The call ended. The message stays busy until the outcome is settled.
+    pub fn finish(&mut self, token: u64, delivered: bool, now: u64) -> Option<Entry<M>> {
+        let entry = self.flying.remove(&token)?;
+        self.unsettled.push(Finished {
+            at: entry.at,
+            is_retry: entry.is_retry,
+        });
+        self.dirty = true;
+        if delivered {
+            self.failures = 0;
+        } else {
+            self.count_failure(now);
+        }
+        Some(entry)
+    }
+
+    fn count_failure(&mut self, now: u64) {
+        self.failures = self.failures.saturating_add(1);
+        if let Some(probes) = self.failures.checked_sub(FAILURES_BEFORE_BACKING_OFF) {
+            let pause = FIRST_PAUSE_NANOS
+                .checked_shl(probes)
+                .unwrap_or(LONGEST_PAUSE_NANOS)
+                .clamp(FIRST_PAUSE_NANOS, LONGEST_PAUSE_NANOS);
+            self.be_silent_until(now + pause);
+        }
+    }
+
+    /// No call before `until`: the receiver asked for it, or the lane backs off.
+    pub fn be_silent_until(&mut self, until: u64) {
+        self.dirty = true;
+        self.silent_until = self.silent_until.max(until);
+    }
+
+    /// Forgets failures and pauses: somebody says that the receiver is back.
+    pub fn reopen(&mut self) {
+        self.dirty = true;
+        self.failures = 0;
+        self.silent_until = 0;
+    }
+
+    /// The moment from which the lane may send again, if it is silent at `now`.
+    pub fn silent_until(&self, now: u64) -> Option<u64> {
+        (self.silent_until > now).then_some(self.silent_until)
+    }
+
+    /// The outcomes of these calls are being written.
+    pub fn begin_settling(&mut self) {
+        self.settling.append(&mut self.unsettled);
+    }
+
+    /// They are written.
+    pub fn settled(&mut self) {
+        for finished in self.settling.drain(..).filter(|finished| finished.is_retry) {
+            self.retries.remove(&finished.at);
+        }
+        self.dirty = false;
+    }
+
+    /// They could not be written and will be tried again.
+    pub fn settling_failed(&mut self) {
+        self.unsettled.append(&mut self.settling);
+        self.dirty = true;
+    }
+
+    /// What has to be written with the outcomes that are being settled.
+    pub fn durable(&self) -> DurableLane {
+        let mut busy: Vec<Coordinate> = self
+            .flying
+            .values()
+            .filter(|entry| !entry.is_retry)
+            .map(|entry| entry.at)
+            .chain(
+                self.unsettled
+                    .iter()
+                    .filter(|finished| !finished.is_retry)
+                    .map(|finished| finished.at),
+            )
+            .chain(self.requeued.iter().map(|entry| entry.at))
+            .collect();
+        let position = match &self.feed {
+            Feed::Tail if self.queue.len() <= LISTED_AT_MOST => {
+                busy.extend(self.queue.iter().map(|entry| entry.at));
+                None
+            }
+            Feed::Tail => self.before_queue(),
+            Feed::Own(position) => self.before_queue().or_else(|| Some(position.clone())),
+        };
+        DurableLane { position, busy }
+    }
+
+    /// The position before the first undispatched message.
+    fn before_queue(&self) -> Option<Position> {
+        let first = self.queue.front()?;
+        let window = first.window.as_ref()?;
+        Some(Position {
+            window: Arc::clone(window),
+            id: first.at.id - 1,
+        })
+    }
+}

@@ -1,0 +1,340 @@
+//! The worker's durable state, kept insert-only.
+//!
+//! Each settlement appends one row: where the tail stands, what to add to the
+//! counters and backlogs, and the newest state of each lane that changed. Now and
+//! then the rows are folded into the base tables. No row is updated per message,
+//! so an old snapshot in another session slows nothing down.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::lane::DurableLane;
+use crate::core::position::{Coordinate, Position, Window};
+use crate::core::snapshot::Snapshot;
+use crate::pg::spi::{Arg, Query};
+
+/// A lane as it is written; the views read the same fields.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LaneState {
+    /// url_key
+    pub u: i32,
+    /// The lane has a position of its own.
+    pub own: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    #[serde(default)]
+    pub tick: i64,
+    #[serde(default)]
+    pub id: i64,
+    /// Taken but not settled: `[xid, id]` as text, because JSON numbers are too small.
+    pub busy: Vec<(String, String)>,
+    /// `active`, `throttled` or `backing_off`.
+    pub state: String,
+    /// When the next call may come, if the lane is silent.
+    pub next: Option<String>,
+    pub error: Option<String>,
+}
+
+impl LaneState {
+    pub fn new(url_key: i32, durable: &DurableLane) -> Self {
+        let position = durable.position.as_ref();
+        Self {
+            u: url_key,
+            own: position.is_some(),
+            from: position.map(|p| p.window.from.to_string()),
+            to: position.map(|p| p.window.to.to_string()),
+            tick: position.map_or(0, |p| p.window.tick),
+            id: position.map_or(0, |p| p.id),
+            busy: durable
+                .busy
+                .iter()
+                .map(|at| (at.xid.to_string(), at.id.to_string()))
+                .collect(),
+            state: "active".to_owned(),
+            next: None,
+            error: None,
+        }
+    }
+
+    /// The reverse of [`LaneState::new`].
+    pub fn durable(&self) -> Result<DurableLane, String> {
+        let position = match (&self.from, &self.to) {
+            (Some(from), Some(to)) if self.own => Some(Position {
+                window: Window::new(Arc::new(from.parse()?), Arc::new(to.parse()?), self.tick),
+                id: self.id,
+            }),
+            _ => None,
+        };
+        let busy = self
+            .busy
+            .iter()
+            .map(|(xid, id)| {
+                Ok(Coordinate {
+                    xid: xid.parse().map_err(|_| format!("not an xid: {xid}"))?,
+                    id: id.parse().map_err(|_| format!("not an id: {id}"))?,
+                })
+            })
+            .collect::<Result<_, String>>()?;
+        Ok(DurableLane { position, busy })
+    }
+}
+
+/// Where the tail reader stands, as it is stored.
+#[derive(Debug)]
+pub struct TailState {
+    pub seq: i64,
+    pub from: Snapshot,
+    pub to: Snapshot,
+    pub id: i64,
+    pub tick: i64,
+}
+
+/// What the worker starts from.
+pub struct Restored {
+    pub tail: TailState,
+    pub lanes: Vec<LaneState>,
+}
+
+/// One settlement's row.
+pub struct LedgerRow<'a> {
+    pub seq: i64,
+    pub tail: &'a Position,
+    /// `[[event_key, messages, calls, errors], …]`
+    pub counts: &'a str,
+    /// `[[url_key, pending delta], …]`
+    pub backlog: &'a str,
+    /// `[LaneState, …]`
+    pub lanes: &'a str,
+}
+
+const TAIL: &str = "
+select l.seq, l.tail_from::pg_catalog.text, l.tail_to::pg_catalog.text, l.tail_id, l.tail_tick
+from (
+    select seq, tail_from, tail_to, tail_id, tail_tick from webhook.ledger
+    union all
+    select folded_seq, tail_from, tail_to, tail_id, tail_tick from webhook.fold
+) l
+order by l.seq desc
+limit 1";
+
+const LANES: &str = "
+select distinct on (s.url_key) s.state::pg_catalog.text
+from (
+    select (e.state ->> 'u')::pg_catalog.int4 as url_key, e.state, l.seq
+    from webhook.fold f
+    join webhook.ledger l on l.seq > f.folded_seq
+    cross join lateral pg_catalog.jsonb_array_elements(l.lanes) as e (state)
+    union all
+    select url_key, state, 0
+    from webhook.lane
+) s
+order by s.url_key, s.seq desc";
+
+const APPEND: &str = "
+insert into webhook.ledger (seq, tail_from, tail_to, tail_id, tail_tick, counts, backlog, lanes)
+values ($1, $2::pg_catalog.pg_snapshot, $3::pg_catalog.pg_snapshot, $4, $5,
+        $6::pg_catalog.jsonb, $7::pg_catalog.jsonb, $8::pg_catalog.jsonb)";
+
+const FOLD_COUNTERS: &str = "
+insert into webhook.counter as c (event_key, messages, calls, errors)
+select (e.item ->> 0)::pg_catalog.int4,
+       sum((e.item ->> 1)::pg_catalog.int8),
+       sum((e.item ->> 2)::pg_catalog.int8),
+       sum((e.item ->> 3)::pg_catalog.int8)
+from webhook.ledger l
+cross join lateral pg_catalog.jsonb_array_elements(l.counts) as e (item)
+where l.seq > (select folded_seq from webhook.fold) and l.seq <= $1
+group by 1
+on conflict (event_key) do update
+set messages = c.messages + excluded.messages,
+    calls = c.calls + excluded.calls,
+    errors = c.errors + excluded.errors";
+
+const FOLD_BACKLOG: &str = "
+insert into webhook.lane as n (url_key, pending, state)
+select (e.item ->> 0)::pg_catalog.int4, sum((e.item ->> 1)::pg_catalog.int8), '{}'
+from webhook.ledger l
+cross join lateral pg_catalog.jsonb_array_elements(l.backlog) as e (item)
+where l.seq > (select folded_seq from webhook.fold) and l.seq <= $1
+group by 1
+on conflict (url_key) do update
+set pending = n.pending + excluded.pending";
+
+const FOLD_LANES: &str = "
+insert into webhook.lane as n (url_key, pending, state)
+select distinct on ((e.state ->> 'u')::pg_catalog.int4)
+       (e.state ->> 'u')::pg_catalog.int4, 0, e.state
+from webhook.ledger l
+cross join lateral pg_catalog.jsonb_array_elements(l.lanes) as e (state)
+where l.seq > (select folded_seq from webhook.fold) and l.seq <= $1
+order by (e.state ->> 'u')::pg_catalog.int4, l.seq desc
+on conflict (url_key) do update
+set state = excluded.state";
+
+const FOLD_TAIL: &str = "
+update webhook.fold f
+set folded_seq = l.seq,
+    tail_from = l.tail_from,
+    tail_to = l.tail_to,
+    tail_id = l.tail_id,
+    tail_tick = l.tail_tick
+from webhook.ledger l
+where l.seq = $1";
+
+const FORGET_FOLDED: &str = "
+delete from webhook.ledger
+where seq <= $1";
+
+const FORGET_LANES: &str = "
+delete from webhook.lane n
+where not exists (
+    select from webhook.url_def u
+    join webhook.webhook_def w using (webhook_key)
+    where u.url_key = n.url_key and u.dropped_at is null and w.dropped_at is null)";
+
+const FORGET_TICKS: &str = "
+delete from webhook.tick
+where tick_id < $1";
+
+const STORE_TICK: &str = "
+insert into webhook.tick (tick_id, snapshot, webhook_keys)
+values ($1, $2::pg_catalog.pg_snapshot, $3)
+on conflict (tick_id) do nothing";
+
+/// The next tick after one, and, separately, the next that names a webhook: the
+/// window that a lagging lane reads lies before the latter.
+const NEXT_TICK: &str = "
+select t.tick_id, t.snapshot::pg_catalog.text
+from webhook.tick t
+where t.tick_id > $1 and $2 = any (t.webhook_keys)
+order by t.tick_id
+limit 1";
+
+const LAST_TICK_BEFORE: &str = "
+select t.snapshot::pg_catalog.text
+from webhook.tick t
+where t.tick_id < $1
+order by t.tick_id desc
+limit 1";
+
+/// Kept plans of this file's statements.
+pub struct LedgerStore {
+    tail: Query,
+    lanes: Query,
+    append: Query,
+    fold: [Query; 5],
+    forget_lanes: Query,
+    forget_ticks: Query,
+    store_tick: Query,
+    next_tick: Query,
+    last_tick_before: Query,
+}
+
+impl LedgerStore {
+    pub fn new() -> Self {
+        Self {
+            tail: Query::new(TAIL),
+            lanes: Query::new(LANES),
+            append: Query::new(APPEND),
+            fold: [
+                Query::new(FOLD_COUNTERS),
+                Query::new(FOLD_BACKLOG),
+                Query::new(FOLD_LANES),
+                Query::new(FOLD_TAIL),
+                Query::new(FORGET_FOLDED),
+            ],
+            forget_lanes: Query::new(FORGET_LANES),
+            forget_ticks: Query::new(FORGET_TICKS),
+            store_tick: Query::new(STORE_TICK),
+            next_tick: Query::new(NEXT_TICK),
+            last_tick_before: Query::new(LAST_TICK_BEFORE),
+        }
+    }
+
+    /// Where the last worker left off.
+    pub fn restore(&self) -> Result<Restored, String> {
+        let mut tail = None;
+        self.tail.read(&[], |row| {
+            tail = Some((row.i64(0), row.text(1), row.text(2), row.i64(3), row.i64(4)));
+        });
+        let Some((Some(seq), Some(from), Some(to), Some(id), Some(tick))) = tail else {
+            return Err("webhook.fold has no row".to_owned());
+        };
+        let mut lanes = Vec::new();
+        self.lanes.read(&[], |row| {
+            let state = row.text(0).unwrap_or_default();
+            // A lane that never settled has an empty state; it starts at the tail.
+            lanes.extend(serde_json::from_str::<LaneState>(&state).ok());
+        });
+        Ok(Restored {
+            tail: TailState {
+                seq,
+                from: from.parse()?,
+                to: to.parse()?,
+                id,
+                tick,
+            },
+            lanes,
+        })
+    }
+
+    pub fn append(&self, row: &LedgerRow<'_>) {
+        let (from, to) = (
+            row.tail.window.from.to_string(),
+            row.tail.window.to.to_string(),
+        );
+        self.append.write(&[
+            Arg::I64(row.seq),
+            Arg::Text(Some(&from)),
+            Arg::Text(Some(&to)),
+            Arg::I64(row.tail.id),
+            Arg::I64(row.tail.window.tick),
+            Arg::Text(Some(row.counts)),
+            Arg::Text(Some(row.backlog)),
+            Arg::Text(Some(row.lanes)),
+        ]);
+    }
+
+    /// Adds the rows up to `seq` to the base tables and forgets them; also forgets the
+    /// lanes of dropped URLs and the ticks that no lane needs any more.
+    pub fn fold(&self, seq: i64, oldest_tick_needed: i64) {
+        for step in &self.fold {
+            step.write(&[Arg::I64(seq)]);
+        }
+        self.forget_lanes.write(&[]);
+        self.forget_ticks.write(&[Arg::I64(oldest_tick_needed)]);
+    }
+
+    pub fn store_tick(&self, tick: i64, snapshot: &Snapshot, webhook_keys: &[i32]) {
+        let text = snapshot.to_string();
+        self.store_tick.write(&[
+            Arg::I64(tick),
+            Arg::Text(Some(&text)),
+            Arg::I32Array(webhook_keys),
+        ]);
+    }
+
+    /// The first tick after `tick` that names the webhook, and the snapshot of the tick
+    /// before it: what the webhook has lies between the two.
+    pub fn next_tick(&self, tick: i64, webhook_key: i32) -> Option<(i64, Snapshot, Option<Snapshot>)> {
+        let mut found = None;
+        self.next_tick
+            .read(&[Arg::I64(tick), Arg::I32(webhook_key)], |row| {
+                found = row.i64(0).zip(row.text(1));
+            });
+        let (number, snapshot) = found?;
+        let mut before = None;
+        if number > tick + 1 {
+            self.last_tick_before
+                .read(&[Arg::I64(number)], |row| before = row.text(0));
+        }
+        Some((
+            number,
+            snapshot.parse().ok()?,
+            before.and_then(|text| text.parse().ok()),
+        ))
+    }
+}

@@ -1,0 +1,303 @@
+//! Reading the outbox between two snapshots, page by page, in the order of ids.
+//!
+//! A small window is read in one statement and sorted here. A large one (a giant
+//! transaction, or a long absence of the worker) is first listed by flush: the
+//! rows of one flush are contiguous in the order, so the list is short and each
+//! page is an index range. Nothing is held open between pages.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::core::position::{Coordinate, Position, Window};
+use crate::pg::spi::{Arg, Query, Row};
+
+/// Rows of a page: enough to keep the threads busy during one look, few enough that
+/// a look stays short.
+pub const PAGE_ROWS: usize = 1000;
+/// A larger body is left in the table until it is sent: pages stay small in memory.
+const INLINE_BYTES: i32 = 8 * 1024;
+/// Flushes listed at once; a window with more is listed again from where it ended.
+const FLUSHES_LISTED: i64 = 200_000;
+
+/// A message as the outbox holds it.
+#[derive(Debug)]
+pub struct StoredMessage {
+    pub at: Coordinate,
+    pub message_id: Uuid,
+    pub event_key: i32,
+    pub webhook_key: i32,
+    /// Microseconds since 2000-01-01 UTC.
+    pub captured_at: i64,
+    /// Bytes of record and old record together.
+    pub size: i32,
+    /// `None`: too large for a page, or not asked for.
+    pub record: Option<String>,
+}
+
+/// The columns are read by `stored_message`, by place.
+macro_rules! columns {
+    ($alias:literal, $inline:literal) => {
+        concat!(
+            $alias, ".xid, ", $alias, ".id, ", $alias, ".message_id, ", $alias, ".event_key, ",
+            $alias, ".webhook_key, ", $alias, ".captured_at, ",
+            "pg_catalog.octet_length(", $alias, ".record), ",
+            "case when pg_catalog.octet_length(", $alias, ".record) <= ", $inline, " then ", $alias, ".record end"
+        )
+    };
+}
+
+/// $1 xmax and $2 running ids of the window's start, $3 xmax and $4 running ids of its end,
+/// $5 id after which, $6 webhook or 0, $7 inline bytes, $8 limit.
+macro_rules! window_rows {
+    ($what:expr, $tail:expr) => {
+        concat!(
+            "select ", $what, " from webhook.outbox o ",
+            "where o.xid >= $1 and o.xid < $3 and not (o.xid = any ($4)) and o.id > $5 ",
+            "and ($6 = 0 or o.webhook_key = $6) ",
+            "union all select ", $what, " from webhook.outbox o ",
+            "where o.xid = any ($2) and o.xid < $3 and not (o.xid = any ($4)) and o.id > $5 ",
+            "and ($6 = 0 or o.webhook_key = $6) ", $tail
+        )
+    };
+}
+
+const WINDOW_PAGE: &str = window_rows!(columns!("o", "$7"), "limit $8");
+
+const WINDOW_FLUSHES: &str = concat!(
+    "select w.xid, w.flush, pg_catalog.count(*) from (",
+    window_rows!("o.xid, o.id >> 20 as flush", ""),
+    ") w where $7 is not null group by w.xid, w.flush order by w.flush limit $8"
+);
+
+/// $1 ids of transactions and $2 flush numbers side by side, $3 id after which, $4 webhook
+/// or 0, $5 inline bytes, $6 limit.
+const FLUSH_ROWS: &str = concat!(
+    "select ",
+    columns!("r", "$5"),
+    " from pg_catalog.unnest($1, $2) as f (xid, flush) ",
+    "cross join lateral (select * from webhook.outbox o ",
+    "where o.xid = f.xid and o.id >= f.flush << 20 and o.id < (f.flush + 1) << 20 and o.id > $3 ",
+    "and ($4 = 0 or o.webhook_key = $4) order by o.id limit $6) r"
+);
+
+const BY_COORDINATE: &str = concat!(
+    "select ",
+    columns!("o", "$3"),
+    " from pg_catalog.unnest($1, $2) as c (xid, id) ",
+    "join webhook.outbox o on o.xid = c.xid and o.id = c.id"
+);
+
+fn stored_message(row: &Row<'_>) -> Option<StoredMessage> {
+    Some(StoredMessage {
+        at: Coordinate {
+            xid: row.xid(0)?,
+            id: row.i64(1)?,
+        },
+        message_id: row.uuid(2)?,
+        event_key: row.i32(3)?,
+        webhook_key: row.i32(4)?,
+        captured_at: row.i64(5)?,
+        size: row.i32(6).unwrap_or(0),
+        record: row.text(7),
+    })
+}
+
+/// A flush and how many of its rows are still to be read.
+struct Flush {
+    xid: u64,
+    number: i64,
+    rows: i64,
+}
+
+/// How far the reading of one window has come.
+pub struct WindowReader {
+    window: Arc<Window>,
+    after_id: i64,
+    /// 0 reads every webhook's messages.
+    webhook_key: i32,
+    /// The list of a large window; `None` until it proves to be large.
+    plan: Option<VecDeque<Flush>>,
+    plan_is_cut: bool,
+    done: bool,
+}
+
+impl WindowReader {
+    pub fn new(position: &Position, webhook_key: Option<i32>) -> Self {
+        Self {
+            window: Arc::clone(&position.window),
+            after_id: position.id,
+            webhook_key: webhook_key.unwrap_or(0),
+            plan: None,
+            plan_is_cut: false,
+            done: position.window_is_done() || position.window.from == position.window.to,
+        }
+    }
+
+    pub fn window(&self) -> &Arc<Window> {
+        &self.window
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// Where the pages read so far end.
+    pub fn position(&self) -> Position {
+        if self.done {
+            Position::end_of(Arc::clone(&self.window))
+        } else {
+            Position {
+                window: Arc::clone(&self.window),
+                id: self.after_id,
+            }
+        }
+    }
+}
+
+/// Kept plans of this file's statements.
+pub struct OutboxReader {
+    window_page: Query,
+    window_flushes: Query,
+    flush_rows: Query,
+    by_coordinate: Query,
+}
+
+impl OutboxReader {
+    pub fn new() -> Self {
+        Self {
+            window_page: Query::new(WINDOW_PAGE),
+            window_flushes: Query::new(WINDOW_FLUSHES),
+            flush_rows: Query::new(FLUSH_ROWS),
+            by_coordinate: Query::new(BY_COORDINATE),
+        }
+    }
+
+    /// The next messages of the window, by id. `with_bodies: false` for a reader that
+    /// only counts.
+    pub fn next_page(&self, reader: &mut WindowReader, with_bodies: bool) -> Vec<StoredMessage> {
+        if reader.done {
+            return Vec::new();
+        }
+        let inline = if with_bodies { INLINE_BYTES } else { -1 };
+        let mut page = match reader.plan {
+            None => self.small_window(reader, inline),
+            Some(_) => self.planned_page(reader, inline),
+        };
+        page.sort_unstable_by_key(|message| message.at.id);
+        if let Some(last) = page.last() {
+            reader.after_id = last.at.id;
+        }
+        page
+    }
+
+    /// The whole window if it fits a page; else it is listed and read by flush.
+    fn small_window(&self, reader: &mut WindowReader, inline: i32) -> Vec<StoredMessage> {
+        let mut page = Vec::new();
+        self.in_window(&self.window_page, reader, inline, PAGE_ROWS as i64 + 1, |row| {
+            page.extend(stored_message(row));
+        });
+        if page.len() <= PAGE_ROWS {
+            reader.done = true;
+            return page;
+        }
+        drop(page);
+        self.list(reader);
+        self.planned_page(reader, inline)
+    }
+
+    fn in_window(
+        &self,
+        query: &Query,
+        reader: &WindowReader,
+        inline: i32,
+        limit: i64,
+        visit: impl FnMut(&Row<'_>),
+    ) {
+        let (from, to) = (&reader.window.from, &reader.window.to);
+        query.read(
+            &[
+                Arg::Xid(from.xmax),
+                Arg::XidArray(&from.running),
+                Arg::Xid(to.xmax),
+                Arg::XidArray(&to.running),
+                Arg::I64(reader.after_id),
+                Arg::I32(reader.webhook_key),
+                Arg::I32(inline),
+                Arg::I64(limit),
+            ],
+            visit,
+        );
+    }
+
+    fn list(&self, reader: &mut WindowReader) {
+        let mut plan = VecDeque::new();
+        self.in_window(&self.window_flushes, reader, 0, FLUSHES_LISTED, |row| {
+            if let (Some(xid), Some(number), Some(rows)) = (row.xid(0), row.i64(1), row.i64(2)) {
+                plan.push_back(Flush { xid, number, rows });
+            }
+        });
+        reader.plan_is_cut = plan.len() as i64 == FLUSHES_LISTED;
+        reader.plan = Some(plan);
+    }
+
+    fn planned_page(&self, reader: &mut WindowReader, inline: i32) -> Vec<StoredMessage> {
+        if reader.plan.as_ref().is_none_or(VecDeque::is_empty) && reader.plan_is_cut {
+            self.list(reader);
+        }
+        let (xids, numbers) = choose(reader.plan.get_or_insert_default());
+        let mut page = Vec::new();
+        self.flush_rows.read(
+            &[
+                Arg::XidArray(&xids),
+                Arg::I64Array(&numbers),
+                Arg::I64(reader.after_id),
+                Arg::I32(reader.webhook_key),
+                Arg::I32(inline),
+                Arg::I64(PAGE_ROWS as i64),
+            ],
+            |row| page.extend(stored_message(row)),
+        );
+        reader.done = reader.plan.as_ref().is_none_or(VecDeque::is_empty) && !reader.plan_is_cut;
+        page
+    }
+
+    /// The messages at these coordinates; what is gone is left out. `whole` also reads
+    /// bodies that are too large for a page.
+    pub fn at(&self, coordinates: &[Coordinate], whole: bool) -> Vec<StoredMessage> {
+        let xids: Vec<u64> = coordinates.iter().map(|at| at.xid).collect();
+        let ids: Vec<i64> = coordinates.iter().map(|at| at.id).collect();
+        let inline = if whole { i32::MAX } else { INLINE_BYTES };
+        let mut found = Vec::new();
+        self.by_coordinate.read(
+            &[
+                Arg::XidArray(&xids),
+                Arg::I64Array(&ids),
+                Arg::I32(inline),
+            ],
+            |row| found.extend(stored_message(row)),
+        );
+        found
+    }
+}
+
+/// The next flushes that together fill a page; of a larger one, a page of it.
+fn choose(plan: &mut VecDeque<Flush>) -> (Vec<u64>, Vec<i64>) {
+    let (mut xids, mut numbers, mut room) = (Vec::new(), Vec::new(), PAGE_ROWS as i64);
+    while let Some(flush) = plan.front_mut() {
+        if flush.rows > room && !xids.is_empty() {
+            break;
+        }
+        xids.push(flush.xid);
+        numbers.push(flush.number);
+        if flush.rows > room {
+            flush.rows -= room;
+            break;
+        }
+        room -= flush.rows;
+        plan.pop_front();
+    }
+    (xids, numbers)
+}
+

@@ -1,0 +1,174 @@
+//! The definitions as the worker needs them, read whole: they are few and change seldom.
+
+use crate::pg::spi::Query;
+
+pub struct WebhookRow {
+    pub webhook_key: i32,
+    pub id: String,
+    pub call_throttling: Option<i32>,
+    pub paused: bool,
+    pub headers: String,
+    pub timeout_ms: i32,
+    pub max_attempts: i32,
+    pub max_age_us: i64,
+    pub max_in_flight: i32,
+    pub log_level: String,
+    pub detail: Option<String>,
+}
+
+pub struct SecretRow {
+    pub webhook_key: i32,
+    pub secret: String,
+    /// Microseconds since 2000-01-01 UTC.
+    pub expires_at: Option<i64>,
+}
+
+pub struct UrlRow {
+    pub url_key: i32,
+    pub webhook_key: i32,
+    pub url: String,
+    pub disabled: bool,
+}
+
+pub struct EventRow {
+    pub event_key: i32,
+    pub id: String,
+    pub webhook_key: i32,
+    pub event_type: String,
+    /// Schema-qualified unless the schema is public; `None` if the table is gone.
+    pub object_name: Option<String>,
+}
+
+/// All live definitions. Dropped events stay while their webhook lives: what they
+/// captured before is still delivered.
+#[derive(Default)]
+pub struct Definitions {
+    pub webhooks: Vec<WebhookRow>,
+    pub secrets: Vec<SecretRow>,
+    pub urls: Vec<UrlRow>,
+    pub events: Vec<EventRow>,
+}
+
+const WEBHOOKS: &str = "
+select webhook_key, id, call_throttling, paused, headers::pg_catalog.text, timeout_ms, max_attempts,
+       (extract(epoch from max_age) * 1000000)::pg_catalog.int8, max_in_flight, log_level, detail
+from webhook.webhook_def
+where dropped_at is null";
+
+/// Newest first: that is the order of the signatures in a request.
+const SECRETS: &str = "
+select webhook_key, secret, expires_at
+from webhook.secret_def
+where expires_at is null or expires_at > pg_catalog.now()
+order by created_at desc";
+
+const URLS: &str = "
+select u.url_key, u.webhook_key, u.url, u.disabled_at is not null
+from webhook.url_def u
+join webhook.webhook_def w using (webhook_key)
+where u.dropped_at is null and w.dropped_at is null
+order by u.url_key";
+
+const EVENTS: &str = "
+select e.event_key, e.id, e.webhook_key, e.event_type,
+       case when n.nspname = 'public' then c.relname else n.nspname || '.' || c.relname end
+from webhook.event_def e
+join webhook.webhook_def w using (webhook_key)
+left join pg_catalog.pg_class c on c.oid = e.object_name
+left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where w.dropped_at is null";
+
+/// Why a webhook's row cannot be used; shown in its view.
+const SET_DETAIL: &str = "
+update webhook.webhook_def
+set detail = $2
+where webhook_key = $1 and detail is distinct from $2";
+
+/// A receiver answered 410 Gone.
+const DISABLE_URL: &str = "
+update webhook.url_def
+set disabled_at = pg_catalog.clock_timestamp(), detail = $2
+where url_key = $1 and disabled_at is null";
+
+/// Kept plans of this file's statements.
+pub struct RoutingStore {
+    webhooks: Query,
+    secrets: Query,
+    urls: Query,
+    events: Query,
+    set_detail: Query,
+    disable_url: Query,
+}
+
+impl RoutingStore {
+    pub fn new() -> Self {
+        Self {
+            webhooks: Query::new(WEBHOOKS),
+            secrets: Query::new(SECRETS),
+            urls: Query::new(URLS),
+            events: Query::new(EVENTS),
+            set_detail: Query::new(SET_DETAIL),
+            disable_url: Query::new(DISABLE_URL),
+        }
+    }
+
+    pub fn load(&self) -> Definitions {
+        let mut all = Definitions::default();
+        self.webhooks.read(&[], |row| {
+            all.webhooks.push(WebhookRow {
+                webhook_key: row.i32(0)?,
+                id: row.text(1)?,
+                call_throttling: row.i32(2),
+                paused: row.bool(3)?,
+                headers: row.text(4)?,
+                timeout_ms: row.i32(5)?,
+                max_attempts: row.i32(6)?,
+                max_age_us: row.i64(7)?,
+                max_in_flight: row.i32(8)?,
+                log_level: row.text(9)?,
+                detail: row.text(10),
+            });
+            Some(())
+        });
+        self.secrets.read(&[], |row| {
+            all.secrets.push(SecretRow {
+                webhook_key: row.i32(0)?,
+                secret: row.text(1)?,
+                expires_at: row.i64(2),
+            });
+            Some(())
+        });
+        self.urls.read(&[], |row| {
+            all.urls.push(UrlRow {
+                url_key: row.i32(0)?,
+                webhook_key: row.i32(1)?,
+                url: row.text(2)?,
+                disabled: row.bool(3)?,
+            });
+            Some(())
+        });
+        self.events.read(&[], |row| {
+            all.events.push(EventRow {
+                event_key: row.i32(0)?,
+                id: row.text(1)?,
+                webhook_key: row.i32(2)?,
+                event_type: row.text(3)?,
+                object_name: row.text(4),
+            });
+            Some(())
+        });
+        all
+    }
+
+    pub fn set_detail(&self, webhook_key: i32, detail: Option<&str>) {
+        use crate::pg::spi::Arg;
+        self.set_detail
+            .write(&[Arg::I32(webhook_key), Arg::Text(detail)]);
+    }
+
+    pub fn disable_url(&self, url_key: i32, detail: &str) {
+        use crate::pg::spi::Arg;
+        self.disable_url
+            .write(&[Arg::I32(url_key), Arg::Text(Some(detail))]);
+    }
+}

@@ -1,0 +1,223 @@
+//! What became of calls: the call log and the retry table, written in batches.
+
+use uuid::Uuid;
+
+use crate::core::position::Coordinate;
+use crate::pg::spi::{Arg, Query};
+
+/// One call for the log.
+pub struct CallRow {
+    pub call_id: Uuid,
+    /// Microseconds since 2000-01-01 UTC, as all times here.
+    pub called_at: i64,
+    pub message_id: Uuid,
+    pub webhook_key: i32,
+    pub url_key: i32,
+    pub event_key: i32,
+    pub event_date: i64,
+    pub attempt: i32,
+    pub success: bool,
+    pub http_code: Option<i32>,
+    pub http_response: Option<String>,
+    pub detail: Option<String>,
+    pub message_size: i32,
+    pub duration_ms: f64,
+}
+
+/// A message that failed: waiting for its next call, or given up.
+pub struct RetryRow {
+    pub url_key: i32,
+    pub at: Coordinate,
+    pub message_id: Uuid,
+    pub webhook_key: i32,
+    pub event_key: i32,
+    pub event_date: i64,
+    pub attempts: i32,
+    /// `None`: given up.
+    pub next_at: Option<i64>,
+    pub last_error: Option<String>,
+}
+
+/// A retry that is due.
+pub struct DueRetry {
+    pub url_key: i32,
+    pub at: Coordinate,
+    pub attempts: i32,
+}
+
+macro_rules! log_calls {
+    ($number:literal) => {
+        concat!(
+            "insert into webhook.call_log_", $number,
+            " (call_id, called_at, message_id, webhook_key, url_key, event_key, event_date, attempt,",
+            " success, http_code, http_response, detail, message_size, duration_ms)",
+            " select * from pg_catalog.unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+        )
+    };
+}
+
+const PARK: &str = "
+insert into webhook.retry as r (url_key, xid, id, message_id, webhook_key, event_key, event_date,
+                                attempts, state, next_at, last_error)
+select u.url_key, u.xid, u.id, u.message_id, u.webhook_key, u.event_key, u.event_date,
+       u.attempts, case when u.next_at is null then 'failed' else 'waiting' end, u.next_at, u.last_error
+from pg_catalog.unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    as u (url_key, xid, id, message_id, webhook_key, event_key, event_date, attempts, next_at, last_error)
+on conflict (url_key, id, xid) do update
+set attempts = excluded.attempts,
+    state = case when r.state = 'canceled' then r.state else excluded.state end,
+    next_at = excluded.next_at,
+    last_error = excluded.last_error,
+    changed_at = pg_catalog.clock_timestamp()";
+
+const DELIVERED: &str = "
+delete from webhook.retry r
+using pg_catalog.unnest($1, $2, $3) as d (url_key, xid, id)
+where r.url_key = d.url_key and r.id = d.id and r.xid = d.xid";
+
+const DUE: &str = "
+select r.url_key, r.xid, r.id, r.attempts
+from webhook.retry r
+where r.state = 'waiting' and r.next_at <= $1 and r.url_key = any ($2)
+order by r.next_at
+limit $3";
+
+const NEXT_DUE: &str = "
+select min(r.next_at)
+from webhook.retry r
+where r.state = 'waiting' and r.url_key = any ($1)";
+
+/// Kept plans of this file's statements.
+pub struct SettlementStore {
+    log_calls: [Query; 4],
+    park: Query,
+    delivered: Query,
+    due: Query,
+    next_due: Query,
+}
+
+impl SettlementStore {
+    pub fn new() -> Self {
+        Self {
+            log_calls: [
+                Query::new(log_calls!("0")),
+                Query::new(log_calls!("1")),
+                Query::new(log_calls!("2")),
+                Query::new(log_calls!("3")),
+            ],
+            park: Query::new(PARK),
+            delivered: Query::new(DELIVERED),
+            due: Query::new(DUE),
+            next_due: Query::new(NEXT_DUE),
+        }
+    }
+
+    /// Appends to the call log table with this number.
+    pub fn log_calls(&self, log_number: usize, calls: &[CallRow]) {
+        if calls.is_empty() {
+            return;
+        }
+        macro_rules! column {
+            ($field:ident) => {
+                calls.iter().map(|call| call.$field).collect::<Vec<_>>()
+            };
+        }
+        macro_rules! text {
+            ($field:ident) => {
+                calls
+                    .iter()
+                    .map(|call| call.$field.as_deref())
+                    .collect::<Vec<_>>()
+            };
+        }
+        let called_at: Vec<_> = calls.iter().map(|call| Some(call.called_at)).collect();
+        let event_date: Vec<_> = calls.iter().map(|call| Some(call.event_date)).collect();
+        self.log_calls[log_number % self.log_calls.len()].write(&[
+            Arg::UuidArray(&column!(call_id)),
+            Arg::TimestampArray(&called_at),
+            Arg::UuidArray(&column!(message_id)),
+            Arg::I32Array(&column!(webhook_key)),
+            Arg::I32Array(&column!(url_key)),
+            Arg::I32Array(&column!(event_key)),
+            Arg::TimestampArray(&event_date),
+            Arg::I32Array(&column!(attempt)),
+            Arg::BoolArray(&column!(success)),
+            Arg::I32OptionArray(&column!(http_code)),
+            Arg::TextArray(&text!(http_response)),
+            Arg::TextArray(&text!(detail)),
+            Arg::I32Array(&column!(message_size)),
+            Arg::F64Array(&column!(duration_ms)),
+        ]);
+    }
+
+    /// Failed calls: the message waits for its next one, or is given up.
+    pub fn park(&self, retries: &[RetryRow]) {
+        if retries.is_empty() {
+            return;
+        }
+        macro_rules! column {
+            ($value:expr) => {
+                retries.iter().map($value).collect::<Vec<_>>()
+            };
+        }
+        self.park.write(&[
+            Arg::I32Array(&column!(|r| r.url_key)),
+            Arg::XidArray(&column!(|r| r.at.xid)),
+            Arg::I64Array(&column!(|r| r.at.id)),
+            Arg::UuidArray(&column!(|r| r.message_id)),
+            Arg::I32Array(&column!(|r| r.webhook_key)),
+            Arg::I32Array(&column!(|r| r.event_key)),
+            Arg::TimestampArray(&column!(|r| Some(r.event_date))),
+            Arg::I32Array(&column!(|r| r.attempts)),
+            Arg::TimestampArray(&column!(|r| r.next_at)),
+            Arg::TextArray(&column!(|r| r.last_error.as_deref())),
+        ]);
+    }
+
+    /// Retries that succeeded at last.
+    pub fn delivered(&self, retries: &[(i32, Coordinate)]) {
+        if retries.is_empty() {
+            return;
+        }
+        let urls: Vec<_> = retries.iter().map(|(url_key, _)| *url_key).collect();
+        let xids: Vec<_> = retries.iter().map(|(_, at)| at.xid).collect();
+        let ids: Vec<_> = retries.iter().map(|(_, at)| at.id).collect();
+        self.delivered.write(&[
+            Arg::I32Array(&urls),
+            Arg::XidArray(&xids),
+            Arg::I64Array(&ids),
+        ]);
+    }
+
+    /// Retries of these URLs that are due at `now`, the oldest first.
+    pub fn due(&self, now: i64, url_keys: &[i32], limit: usize) -> Vec<DueRetry> {
+        let mut due = Vec::new();
+        self.due.read(
+            &[
+                Arg::Timestamp(Some(now)),
+                Arg::I32Array(url_keys),
+                Arg::I64(limit as i64),
+            ],
+            |row| {
+                due.push(DueRetry {
+                    url_key: row.i32(0)?,
+                    at: Coordinate {
+                        xid: row.xid(1)?,
+                        id: row.i64(2)?,
+                    },
+                    attempts: row.i32(3)?,
+                });
+                Some(())
+            },
+        );
+        due
+    }
+
+    /// When the next retry of these URLs is due.
+    pub fn next_due(&self, url_keys: &[i32]) -> Option<i64> {
+        let mut next = None;
+        self.next_due
+            .read(&[Arg::I32Array(url_keys)], |row| next = row.i64(0));
+        next
+    }
+}
