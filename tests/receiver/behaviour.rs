@@ -96,7 +96,11 @@ impl Behaviour {
         }))
     }
 
-    fn named(name: &str, argument: &str, parameter: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
+    fn named(
+        name: &str,
+        argument: &str,
+        parameter: &dyn Fn(&str) -> Option<String>,
+    ) -> Option<Self> {
         let plain = Plain {
             retry_after: parameter("retry-after"),
             body: parameter("body").unwrap_or_default(),

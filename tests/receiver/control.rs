@@ -63,16 +63,17 @@ fn set_behaviour(receiver: &Receiver, body: &[u8]) -> Result<(), String> {
         (Some(_), Some(_)) => return Err("as and status exclude each other".into()),
     };
     let times = order["times"].as_u64();
-    receiver.script.set(
-        path,
-        target.map(|target| Override { target, times }),
-    );
+    receiver
+        .script
+        .set(path, target.map(|target| Override { target, times }));
     Ok(())
 }
 
 fn send_log(receiver: &Receiver, since: u64, stream: TcpStream) -> io::Result<()> {
     let mut out = BufWriter::new(stream);
-    out.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/jsonl\r\nconnection: close\r\n\r\n")?;
+    out.write_all(
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/jsonl\r\nconnection: close\r\n\r\n",
+    )?;
     for received in receiver.journal.since(since) {
         writeln!(out, "{}", received.to_json())?;
     }

@@ -192,7 +192,8 @@ impl Journal {
         // Connections hold on to their counters, so they are emptied, not removed.
         for counter in lock(&self.counters).values() {
             counter.requests.store(0, Ordering::Relaxed);
-            counter.most_in_flight.store(0, Ordering::Relaxed);
+            let now = counter.in_flight.load(Ordering::Relaxed);
+            counter.most_in_flight.store(now, Ordering::Relaxed);
         }
     }
 }

@@ -1,0 +1,30 @@
+//! What the cluster tests stand on: servers, the receiver, waiting, comparing.
+//!
+//! Nothing here knows how the extension works inside; a failure is a panic
+//! that says what was expected, what was found and what the server logged.
+
+// A test file uses what it needs; not every helper has a caller in every build.
+#![allow(dead_code)]
+
+pub mod cluster;
+pub mod compare;
+pub mod receiver;
+pub mod signature;
+pub mod wait;
+
+use std::time::Duration;
+
+pub use cluster::{Cluster, StopMode};
+pub use receiver::{Received, Receiver};
+
+/// Far more than any delivery takes on a busy machine; only failures wait so long.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A cluster with the extension in its database `postgres`, and a receiver it may call.
+pub fn ready_cluster(name: &str) -> (Cluster, Receiver) {
+    let cluster = Cluster::builder(name)
+        .set("webhook.allowed_networks", "127.0.0.0/8")
+        .start();
+    cluster.sql("create extension webhook_ext");
+    (cluster, Receiver::start())
+}

@@ -1,0 +1,181 @@
+//! The scripted receiver as a child process, and its control API in types.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{json, Value};
+
+use super::wait::wait_until;
+
+/// One request as the receiver got it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Received {
+    /// Order of arrival, over all paths.
+    pub seq: u64,
+    /// Microseconds since 1970, when the request was complete.
+    pub received_at_us: u64,
+    pub method: String,
+    /// Path and query.
+    pub path: String,
+    /// Names in lower case.
+    pub headers: BTreeMap<String, String>,
+    #[serde(rename = "body")]
+    pub raw: String,
+}
+
+impl Received {
+    pub fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name);
+        value.unwrap_or_else(|| panic!("no header {name} in {self:?}"))
+    }
+
+    pub fn message_id(&self) -> &str {
+        self.header("webhook-id")
+    }
+
+    pub fn attempt(&self) -> u32 {
+        self.header("webhook-attempt").parse().unwrap()
+    }
+
+    /// The body, which must be JSON.
+    pub fn body(&self) -> Value {
+        serde_json::from_str(&self.raw).unwrap_or_else(|error| panic!("{error} in {}", self.raw))
+    }
+}
+
+pub struct Count {
+    pub requests: u64,
+    pub in_flight: u64,
+    /// The highest `in_flight` since the start or the last reset.
+    pub most_in_flight: u64,
+}
+
+pub struct Receiver {
+    process: Child,
+    port: u16,
+}
+
+impl Receiver {
+    pub fn start() -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_webhook-receiver"))
+            // Its stdin closes with this process, however that ends.
+            .arg("--until-stdin-closes")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the receiver was built with the tests");
+        let mut port = String::new();
+        let stdout = process.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout).read_line(&mut port).unwrap();
+        Self {
+            process,
+            port: port
+                .trim()
+                .parse()
+                .expect("the receiver announces its port"),
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The URL of a path; the path says how it behaves (tests/receiver/behaviour.rs).
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// Requests to a path and all paths below it.
+    pub fn count(&self, path: &str) -> Count {
+        let answer = self.control("GET", &format!("/_control/count?path={path}"), "");
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let number = |name: &str| answer[name].as_u64().expect("a count is a number");
+        Count {
+            requests: number("count"),
+            in_flight: number("in_flight"),
+            most_in_flight: number("most_in_flight"),
+        }
+    }
+
+    /// Every request so far, in order of arrival.
+    pub fn received(&self) -> Vec<Received> {
+        self.received_since(0)
+    }
+
+    /// Requests with a number above `seq`.
+    pub fn received_since(&self, seq: u64) -> Vec<Received> {
+        let log = self.control("GET", &format!("/_control/log?since={seq}"), "");
+        log.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// Requests to exactly this path (and query).
+    pub fn received_at(&self, path: &str) -> Vec<Received> {
+        let mut received = self.received();
+        received.retain(|request| request.path == path);
+        received
+    }
+
+    /// Makes `path` behave as `target` from now on.
+    pub fn behave(&self, path: &str, target: &str) {
+        self.order(json!({"path": path, "as": target}));
+    }
+
+    /// The same for the next `times` requests only.
+    pub fn behave_for(&self, path: &str, target: &str, times: u64) {
+        self.order(json!({"path": path, "as": target, "times": times}));
+    }
+
+    /// Makes `path` behave as it is written again.
+    pub fn behave_normally(&self, path: &str) {
+        self.order(json!({"path": path}));
+    }
+
+    fn order(&self, order: Value) {
+        self.control("POST", "/_control/behaviour", &order.to_string());
+    }
+
+    pub fn reset(&self) {
+        self.control("POST", "/_control/reset", "");
+    }
+
+    /// Waits until at least `wanted` requests have come to a path or below it.
+    pub fn wait_for(&self, limit: Duration, path: &str, wanted: u64) {
+        wait_until(
+            limit,
+            &format!("{wanted} requests to {path}"),
+            || match self.count(path).requests {
+                seen if seen >= wanted => Ok(()),
+                seen => Err(format!("{seen} requests")),
+            },
+        );
+    }
+
+    /// One exchange with the control API; returns the answer's body.
+    fn control(&self, method: &str, target: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
+        let request = format!(
+            "{method} {target} HTTP/1.1\r\nhost: receiver\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
+        assert!(head.starts_with("HTTP/1.1 200 "), "{target}: {answer}");
+        body.to_owned()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        // Best effort: it would end with this process anyway.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
