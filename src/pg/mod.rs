@@ -8,6 +8,7 @@ pub mod append;
 pub mod encoding;
 pub mod invalidation;
 pub mod process;
+pub mod row_json;
 pub mod signals;
 pub mod snapshot;
 pub mod spi;

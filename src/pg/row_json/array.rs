@@ -1,0 +1,167 @@
+//! Arrays, read element by element from their stored form: nested JSON arrays, or
+//! objects keyed by position.
+//!
+//! A NULL element is always `null`: the rule by type is for columns.
+
+use pgrx::pg_sys;
+
+use crate::core::definition::ListStyle;
+use crate::core::json_text::push_u64;
+
+use super::render::{read, Render, NULL};
+use super::tuple::Storage;
+use super::varlena;
+use super::Surroundings;
+
+/// Fields of the stored form, counted from behind the length header: number of
+/// dimensions, where the data starts if there is a null bitmap, element type, then
+/// the lengths and the lower bounds of the dimensions.
+const NDIM: usize = 0;
+const DATA_OFFSET: usize = 4;
+const DIMENSIONS: usize = 12;
+const BYTES_PER_DIMENSION: usize = 8;
+/// The length header that offsets include and our bytes do not.
+const LEN_HEADER: usize = 4;
+/// Data starts at PostgreSQL's MAXALIGN.
+const MAX_ALIGN: usize = align_of::<f64>();
+
+pub(super) struct Array {
+    element: Render,
+    storage: Storage,
+}
+
+impl Array {
+    /// `None` if the type is no array as PostgreSQL stores its own.
+    pub(super) fn of_type(type_id: pg_sys::Oid, surroundings: &mut Surroundings) -> Option<Self> {
+        let mut element_id = pg_sys::InvalidOid;
+        let (mut len, mut by_value, mut align) = (0, false, 0);
+        // SAFETY: all pointers are to locals.
+        unsafe {
+            let subscripting = pg_sys::get_typsubscript(type_id, &mut element_id);
+            if subscripting != pg_sys::Oid::from(pg_sys::F_ARRAY_SUBSCRIPT_HANDLER)
+                || element_id == pg_sys::InvalidOid
+            {
+                return None;
+            }
+            pg_sys::get_typlenbyvalalign(element_id, &mut len, &mut by_value, &mut align);
+        }
+        Some(Self {
+            element: Render::for_type(element_id, surroundings),
+            storage: Storage::new(len, align),
+        })
+    }
+
+    /// # Safety
+    /// `image` is an array of this type; a transaction is open.
+    pub(super) unsafe fn write(
+        &mut self,
+        image: *const u8,
+        out: &mut Vec<u8>,
+        surroundings: &mut Surroundings,
+    ) {
+        // SAFETY: the stored form is as the constants above say.
+        unsafe {
+            pg_sys::check_stack_depth();
+            let body = if self.element.reads_unaligned() {
+                varlena::bytes(image, &mut surroundings.memory)
+            } else {
+                let whole = varlena::aligned(image, &mut surroundings.memory);
+                varlena::bytes(whole, &mut surroundings.memory)
+            };
+            let body = body.as_ptr();
+            let dimensions = read::<i32>(body.add(NDIM)).max(0) as usize;
+            let lengths: Vec<i32> = (0..dimensions)
+                .map(|dimension| read(body.add(DIMENSIONS + dimension * size_of::<i32>())))
+                .collect();
+            let mut elements = Elements::of(body, dimensions);
+            self.write_dimension(&lengths, &mut elements, out, surroundings);
+        }
+    }
+
+    /// # Safety
+    /// `elements` stands at the first element of this (sub-)array.
+    unsafe fn write_dimension(
+        &mut self,
+        lengths: &[i32],
+        elements: &mut Elements,
+        out: &mut Vec<u8>,
+        surroundings: &mut Surroundings,
+    ) {
+        let keyed = surroundings.lists == ListStyle::Keyed;
+        let (&length, inner) = lengths.split_first().unwrap_or((&0, &[]));
+        out.push(if keyed { b'{' } else { b'[' });
+        for position in 1..=length {
+            if position > 1 {
+                out.push(b',');
+            }
+            if keyed {
+                out.push(b'"');
+                push_u64(out, position as u64);
+                out.extend_from_slice(b"\":");
+            }
+            // SAFETY: there are as many elements as the product of the lengths.
+            unsafe {
+                if !inner.is_empty() {
+                    self.write_dimension(inner, elements, out, surroundings);
+                } else if let Some(image) = elements.next(self.storage) {
+                    self.element.write(image, out, surroundings);
+                } else {
+                    out.extend_from_slice(NULL);
+                }
+            }
+        }
+        out.push(if keyed { b'}' } else { b']' });
+    }
+}
+
+/// Walks the elements of an array in storage order.
+struct Elements {
+    /// One bit an element, set if it is not NULL; null if none is.
+    not_null: *const u8,
+    data: *const u8,
+    offset: usize,
+    index: usize,
+}
+
+impl Elements {
+    /// # Safety
+    /// `body` is an array behind its length header.
+    unsafe fn of(body: *const u8, dimensions: usize) -> Self {
+        let header = DIMENSIONS + dimensions * BYTES_PER_DIMENSION;
+        // SAFETY: as this function's.
+        unsafe {
+            let data_offset = read::<i32>(body.add(DATA_OFFSET)) as usize;
+            let (not_null, start) = if data_offset == 0 {
+                let start = (header + LEN_HEADER).next_multiple_of(MAX_ALIGN) - LEN_HEADER;
+                (std::ptr::null(), start)
+            } else {
+                (body.add(header), data_offset - LEN_HEADER)
+            };
+            Self {
+                not_null,
+                data: body.wrapping_add(start),
+                offset: 0,
+                index: 0,
+            }
+        }
+    }
+
+    /// The next element; `None` if it is NULL.
+    ///
+    /// # Safety
+    /// There is a next element, stored as `storage` says.
+    unsafe fn next(&mut self, storage: Storage) -> Option<*const u8> {
+        let index = self.index;
+        self.index += 1;
+        // SAFETY: as this function's; the bitmap has a bit for each element.
+        unsafe {
+            if !self.not_null.is_null() && *self.not_null.add(index / 8) & (1 << (index % 8)) == 0 {
+                return None;
+            }
+            self.offset = storage.start(self.data, self.offset);
+            let image = self.data.add(self.offset);
+            self.offset += storage.len(image);
+            Some(image)
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The columns of a table or the attributes of a composite type, as members of a
+//! JSON object: escaped names, order, and a writer for each.
+//!
+//! Compiled once; fails only with PostgreSQL's own errors (an unknown type).
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+
+use crate::core::json_text::push_string_bytes;
+
+use super::render::Render;
+use super::tuple::{attribute, TupleReader};
+use super::Surroundings;
+
+pub(super) struct Fields {
+    reader: TupleReader,
+    members: Vec<Member>,
+}
+
+struct Member {
+    /// `"name":`, with the comma before it unless it is the first.
+    key: Vec<u8>,
+    /// Place of the attribute in the tuple, from 0.
+    place: usize,
+    null: &'static [u8],
+    render: Render,
+}
+
+impl Fields {
+    /// # Safety
+    /// As `RowWriter::compile`.
+    pub(super) unsafe fn compile(
+        descriptor: pg_sys::TupleDesc,
+        fields: Option<&[i16]>,
+        surroundings: &mut Surroundings,
+    ) -> Self {
+        // SAFETY: the descriptor is valid.
+        let count = unsafe { (*descriptor).natts };
+        let places: Vec<usize> = match fields {
+            Some(numbers) => numbers
+                .iter()
+                .filter(|&&number| number >= 1 && i32::from(number) <= count)
+                .map(|&number| number as usize - 1)
+                .collect(),
+            None => (0..count as usize).collect(),
+        };
+        let mut members = Vec::with_capacity(places.len());
+        for place in places {
+            // SAFETY: `place` is below natts.
+            let column = unsafe { attribute(descriptor, place) };
+            if is_stored(column) {
+                members.push(Member::compile(
+                    column,
+                    place,
+                    members.is_empty(),
+                    surroundings,
+                ));
+            }
+        }
+        let needed = members.iter().map(|member| member.place + 1).max();
+        Self {
+            // SAFETY: no more attributes than the descriptor has.
+            reader: unsafe { TupleReader::compile(descriptor, needed.unwrap_or(0)) },
+            members,
+        }
+    }
+
+    /// # Safety
+    /// `header` starts a tuple of `descriptor`, which is the one compiled from.
+    pub(super) unsafe fn write(
+        &mut self,
+        descriptor: pg_sys::TupleDesc,
+        header: pg_sys::HeapTupleHeader,
+        out: &mut Vec<u8>,
+        surroundings: &mut Surroundings,
+    ) {
+        // SAFETY: as this function's.
+        unsafe { self.reader.read(descriptor, header) };
+        out.push(b'{');
+        for member in &mut self.members {
+            out.extend_from_slice(&member.key);
+            let image = self.reader.image(member.place);
+            if image.is_null() {
+                out.extend_from_slice(member.null);
+            } else {
+                // SAFETY: the reader found a value of the attribute's type there.
+                unsafe { member.render.write(image, out, surroundings) };
+            }
+        }
+        out.push(b'}');
+    }
+}
+
+/// Whether tuples hold a value of this column: not when it is dropped or virtual.
+fn is_stored(column: &pg_sys::FormData_pg_attribute) -> bool {
+    const GENERATED_VIRTUAL: u8 = b'v';
+    !column.attisdropped && column.attgenerated as u8 != GENERATED_VIRTUAL
+}
+
+impl Member {
+    fn compile(
+        column: &pg_sys::FormData_pg_attribute,
+        place: usize,
+        first: bool,
+        surroundings: &mut Surroundings,
+    ) -> Self {
+        let render = Render::for_type(column.atttypid, surroundings);
+        // SAFETY: a name is NUL-terminated within its fixed length.
+        let name = unsafe { CStr::from_ptr(column.attname.data.as_ptr()) };
+        let mut key = Vec::new();
+        if !first {
+            key.push(b',');
+        }
+        push_string_bytes(&mut key, &surroundings.text.to_utf8(name.to_bytes()));
+        key.push(b':');
+        Self {
+            key,
+            place,
+            null: render.null_text(surroundings.nulls),
+            render,
+        }
+    }
+}

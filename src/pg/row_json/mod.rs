@@ -1,0 +1,109 @@
+//! A stored row as the JSON object that stands in `data` of a payload, and which
+//! of its fields an update changed.
+//!
+//! Runs inside the user's transaction, once per captured row. What is frequent
+//! (integers, booleans, text, numbers, times, uuid) is read straight from the
+//! tuple's bytes without a call into PostgreSQL; everything else goes through the
+//! output function of its type. Never called: casts, operators, `to_json`, or
+//! anything else that the owner of a table or type could have replaced. No
+//! setting of the session changes what is written, and none is left changed.
+//!
+//! When an output function fails, its PostgreSQL error goes on as it is and fails
+//! the user's statement; what was appended until then stays in the caller's
+//! buffer, which cuts it back to its own mark.
+//!
+//! | file | what |
+//! |---|---|
+//! | `fields` | the columns of a row or composite type: names, order, writers |
+//! | `render` | one value of one type, chosen once per column |
+//! | `array`, `composite`, `output` | values that consist of others, values of unknown types |
+//! | `tuple`, `varlena` | where a value lies in a tuple; toasted and compressed values |
+//! | `memory`, `server_text`, `money` | what a row borrows and gives back; encodings; decimals of a currency |
+//! | `changed` | which fields differ between two versions of a row |
+
+mod array;
+pub mod changed;
+mod composite;
+mod fields;
+mod memory;
+mod money;
+mod output;
+mod render;
+mod server_text;
+mod tuple;
+mod varlena;
+
+use pgrx::pg_sys;
+
+use crate::core::definition::{ListStyle, NullStyle};
+
+use fields::Fields;
+use memory::RowMemory;
+use server_text::ServerText;
+
+/// Serialises the rows of one table. Made once and kept for the life of the
+/// backend, or until the table's definition changes; gives back all its memory
+/// when dropped.
+pub struct RowWriter {
+    fields: Fields,
+    surroundings: Surroundings,
+}
+
+/// What every value may need while it is written.
+struct Surroundings {
+    nulls: NullStyle,
+    lists: ListStyle,
+    text: ServerText,
+    memory: RowMemory,
+}
+
+impl RowWriter {
+    /// `fields` are attribute numbers in the order of the output; `None` means
+    /// every column. Dropped columns, virtual generated ones (which no tuple
+    /// holds) and numbers the table does not have are left out.
+    ///
+    /// # Safety
+    /// `descriptor` describes the table whose rows will be written; a transaction
+    /// is open.
+    pub unsafe fn compile(
+        descriptor: pg_sys::TupleDesc,
+        fields: Option<&[i16]>,
+        nulls: NullStyle,
+        lists: ListStyle,
+    ) -> Self {
+        let mut surroundings = Surroundings {
+            nulls,
+            lists,
+            text: ServerText::of_database(),
+            memory: RowMemory::new(),
+        };
+        // SAFETY: as this function's.
+        let fields = unsafe { Fields::compile(descriptor, fields, &mut surroundings) };
+        Self {
+            fields,
+            surroundings,
+        }
+    }
+
+    /// Appends the row as a JSON object in UTF-8.
+    ///
+    /// # Safety
+    /// `tuple` is a row of the table that `descriptor` describes, and that table's
+    /// definition has not changed since `compile`; a transaction with a snapshot
+    /// is open.
+    pub unsafe fn write(
+        &mut self,
+        descriptor: pg_sys::TupleDesc,
+        tuple: pg_sys::HeapTuple,
+        out: &mut Vec<u8>,
+    ) {
+        // An error in the row before may have left something behind.
+        self.surroundings.memory.give_back();
+        // SAFETY: as this function's; t_data of a row points at its header.
+        unsafe {
+            self.fields
+                .write(descriptor, (*tuple).t_data, out, &mut self.surroundings);
+        }
+        self.surroundings.memory.give_back();
+    }
+}

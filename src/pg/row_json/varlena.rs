@@ -1,0 +1,180 @@
+//! Values of variable length: their header, and their bytes when they are stored
+//! compressed or out of line.
+//!
+//! Reads headers by itself and calls PostgreSQL only to detoast. That fails, with
+//! PostgreSQL's error, only on damaged data.
+
+use std::ptr;
+
+use pgrx::pg_sys;
+
+use super::memory::RowMemory;
+
+/// The low bits of the first byte tell the forms of the header apart.
+const SHORT_BIT: u8 = 0x01;
+const FORM_BITS: u8 = 0x03;
+const FORM_COMPRESSED: u8 = 0x02;
+/// A short header of length zero: a pointer to a value stored elsewhere.
+const EXTERNAL: u8 = 0x01;
+
+const LONG_HEADER: usize = 4;
+/// First byte and kind of pointer.
+const EXTERNAL_HEADER: usize = 2;
+const TAG_ON_DISK: u8 = 18;
+/// The two high bits of a compressed value's length name the method.
+const RAW_LEN_MASK: u32 = 0x3FFF_FFFF;
+
+/// Bytes that the value takes where it is stored, header included.
+///
+/// # Safety
+/// `image` is a value of variable length.
+#[inline(always)]
+pub(super) unsafe fn stored_len(image: *const u8) -> usize {
+    // SAFETY: the first byte says how long the header is.
+    unsafe {
+        match *image {
+            EXTERNAL => external_len(image),
+            first if first & SHORT_BIT != 0 => usize::from(first >> 1),
+            _ => (image.cast::<u32>().read_unaligned() >> 2) as usize,
+        }
+    }
+}
+
+/// # Safety
+/// `image` is a pointer to a value stored elsewhere.
+#[cold]
+unsafe fn external_len(image: *const u8) -> usize {
+    // SAFETY: the second byte says what kind of pointer follows.
+    let tag = unsafe { *image.add(1) };
+    EXTERNAL_HEADER
+        + if tag == TAG_ON_DISK {
+            size_of::<pg_sys::varatt_external>()
+        } else {
+            size_of::<*const u8>()
+        }
+}
+
+/// The bytes behind the header, if the value is stored plain.
+///
+/// # Safety
+/// `image` is a value of variable length that outlives the result.
+#[inline(always)]
+pub(super) unsafe fn plain<'a>(image: *const u8) -> Option<&'a [u8]> {
+    // SAFETY: as `stored_len`.
+    unsafe {
+        let first = *image;
+        if first & SHORT_BIT != 0 {
+            let len = usize::from(first >> 1).checked_sub(1)?;
+            return Some(std::slice::from_raw_parts(image.add(1), len));
+        }
+        if first & FORM_BITS == FORM_COMPRESSED {
+            return None;
+        }
+        let len = stored_len(image) - LONG_HEADER;
+        Some(std::slice::from_raw_parts(image.add(LONG_HEADER), len))
+    }
+}
+
+/// The bytes behind the header, detoasted into the row's memory where needed.
+///
+/// # Safety
+/// As `plain`; the result also ends with the row.
+#[inline(always)]
+pub(super) unsafe fn bytes<'a>(image: *const u8, memory: &mut RowMemory) -> &'a [u8] {
+    // SAFETY: as this function's.
+    unsafe {
+        match plain(image) {
+            Some(bytes) => bytes,
+            None => {
+                let whole = memory.within(|| pg_sys::pg_detoast_datum_packed(as_varlena(image)));
+                plain(whole.cast()).expect("a detoasted value is plain")
+            }
+        }
+    }
+}
+
+/// The value with a long header and aligned, copied into the row's memory where needed.
+///
+/// # Safety
+/// As `bytes`.
+pub(super) unsafe fn aligned(image: *const u8, memory: &mut RowMemory) -> *const u8 {
+    // SAFETY: as this function's.
+    unsafe {
+        if *image & FORM_BITS == 0 && image.cast::<u64>().is_aligned() {
+            return image;
+        }
+        memory
+            .within(|| {
+                if *image & FORM_BITS == 0 {
+                    pg_sys::pg_detoast_datum_copy(as_varlena(image))
+                } else {
+                    pg_sys::pg_detoast_datum(as_varlena(image))
+                }
+            })
+            .cast()
+    }
+}
+
+/// Whether two values have the same bytes, compressed or not, in line or not. The
+/// same pointer is the same value; different ones are compared by length first, so
+/// that next to nothing is detoasted.
+///
+/// # Safety
+/// Both are values of variable length.
+pub(super) unsafe fn equal(left: *const u8, right: *const u8) -> bool {
+    // SAFETY: as this function's; lengths are those of the images.
+    unsafe {
+        if let (Some(left), Some(right)) = (plain(left), plain(right)) {
+            return left == right;
+        }
+        let left_image = std::slice::from_raw_parts(left, stored_len(left));
+        let right_image = std::slice::from_raw_parts(right, stored_len(right));
+        if left_image == right_image {
+            return true;
+        }
+        raw_len(left) == raw_len(right) && detoasted_equal(left, right)
+    }
+}
+
+/// # Safety
+/// As `equal`.
+#[cold]
+unsafe fn detoasted_equal(left: *const u8, right: *const u8) -> bool {
+    // SAFETY: a detoasted value is plain; what was allocated for it is freed here.
+    unsafe {
+        let left_whole = pg_sys::pg_detoast_datum_packed(as_varlena(left));
+        let right_whole = pg_sys::pg_detoast_datum_packed(as_varlena(right));
+        let equal = plain(left_whole.cast()) == plain(right_whole.cast());
+        for (whole, image) in [(left_whole, left), (right_whole, right)] {
+            if !ptr::eq(whole.cast(), image) {
+                pg_sys::pfree(whole.cast());
+            }
+        }
+        equal
+    }
+}
+
+/// Length of the value without header, detoasted.
+///
+/// # Safety
+/// `image` is a value of variable length.
+unsafe fn raw_len(image: *const u8) -> usize {
+    // SAFETY: the length of a compressed value follows its header, that of one
+    // stored on disk stands first in its pointer and counts a long header.
+    unsafe {
+        if let Some(bytes) = plain(image) {
+            return bytes.len();
+        }
+        if *image != EXTERNAL {
+            let word = image.add(LONG_HEADER).cast::<u32>().read_unaligned();
+            return (word & RAW_LEN_MASK) as usize;
+        }
+        let datum = pg_sys::Datum::from(image.cast_mut());
+        pg_sys::toast_raw_datum_size(datum) - LONG_HEADER
+    }
+}
+
+/// A slice for PostgreSQL, which takes a pointer it does not write through.
+fn as_varlena(image: *const u8) -> *mut pg_sys::varlena {
+    image.cast_mut().cast()
+}
