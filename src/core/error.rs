@@ -20,6 +20,8 @@ pub enum Kind {
     WrongObjectType,
     /// `55000`: not possible in the state the server is in.
     NotInPrerequisiteState,
+    /// `55P03`: a table is busy for longer than we may wait.
+    LockNotAvailable,
     /// `0A000`: part of the contract, not built yet.
     FeatureNotSupported,
 }

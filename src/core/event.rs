@@ -1,0 +1,184 @@
+//! What an event's arguments may be, as far as that can be said without looking at
+//! its table.
+//!
+//! Pure. An empty list or text means the same as none: no filter, no condition.
+
+use super::definition::EventType;
+use super::error::{Error, Kind, Result};
+use super::nearest::nearest;
+use super::webhook::shown;
+
+/// A column of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    pub name: String,
+    pub number: i16,
+}
+
+/// Columns that an event names, by name and by number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields {
+    pub names: Vec<String>,
+    pub numbers: Vec<i16>,
+}
+
+/// The list without repetitions; `None` if it is empty.
+fn list(argument: &str, values: Option<Vec<Option<String>>>) -> Result<Option<Vec<String>>> {
+    let mut kept: Vec<String> = Vec::new();
+    for value in values.into_iter().flatten() {
+        let value = value.filter(|v| !v.is_empty()).ok_or_else(|| {
+            Error::invalid(format!("{argument} contains null or an empty text"))
+                .with_hint(format!("leave it out of {argument}"))
+        })?;
+        if !kept.contains(&value) {
+            kept.push(value);
+        }
+    }
+    Ok((!kept.is_empty()).then_some(kept))
+}
+
+/// Checks `event_sources`. The case of a source does not count.
+pub fn event_sources(values: Option<Vec<Option<String>>>) -> Result<Option<Vec<String>>> {
+    let Some(sources) = list("event_sources", values)? else {
+        return Ok(None);
+    };
+    let mut kept: Vec<String> = Vec::new();
+    for source in sources {
+        if !kept
+            .iter()
+            .any(|k| k.to_lowercase() == source.to_lowercase())
+        {
+            kept.push(source);
+        }
+    }
+    Ok(Some(kept))
+}
+
+/// Checks `object_fields`: only an update has fields that changed.
+pub fn object_fields(
+    values: Option<Vec<Option<String>>>,
+    event_type: EventType,
+    columns: &[Column],
+) -> Result<Option<Fields>> {
+    let fields = fields("object_fields", values, columns)?;
+    if fields.is_some() && event_type != EventType::Update {
+        return Err(Error::invalid(format!(
+            "object_fields cannot be used with event_type \"{}\"",
+            event_type.as_str()
+        ))
+        .with_hint("leave object_fields out, or use 'table.recordUpdate'"));
+    }
+    Ok(fields)
+}
+
+/// Checks a list of fields against the table's columns.
+pub fn fields(
+    argument: &str,
+    values: Option<Vec<Option<String>>>,
+    columns: &[Column],
+) -> Result<Option<Fields>> {
+    let Some(names) = list(argument, values)? else {
+        return Ok(None);
+    };
+    let numbers = names
+        .iter()
+        .map(|name| column_number(argument, name, columns))
+        .collect::<Result<_>>()?;
+    Ok(Some(Fields { names, numbers }))
+}
+
+fn column_number(argument: &str, name: &str, columns: &[Column]) -> Result<i16> {
+    if let Some(column) = columns.iter().find(|column| column.name == name) {
+        return Ok(column.number);
+    }
+    let known = || columns.iter().map(|column| column.name.as_str());
+    let hint = match nearest(name, known()) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => format!(
+            "the columns are: {}",
+            shown(&known().collect::<Vec<_>>().join(", "))
+        ),
+    };
+    Err(Error::new(
+        Kind::UndefinedObject,
+        format!(
+            "{argument} names a column that does not exist: \"{}\"",
+            shown(name)
+        ),
+    )
+    .with_hint(hint))
+}
+
+/// `condition` without surrounding space; `None` if it is empty.
+pub fn condition(value: Option<&str>) -> Option<&str> {
+    value.map(str::trim).filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(values: &[&str]) -> Option<Vec<Option<String>>> {
+        Some(values.iter().map(|v| Some((*v).to_owned())).collect())
+    }
+
+    fn columns() -> Vec<Column> {
+        [("id", 1), ("first_name", 3)]
+            .map(|(name, number)| Column {
+                name: name.to_owned(),
+                number,
+            })
+            .to_vec()
+    }
+
+    #[test]
+    fn fields_get_their_numbers_and_lose_repetitions() {
+        let found = fields(
+            "payload_fields",
+            texts(&["first_name", "id", "id"]),
+            &columns(),
+        );
+        let found = found.unwrap().unwrap();
+        assert_eq!(found.names, ["first_name", "id"]);
+        assert_eq!(found.numbers, [3, 1]);
+        assert_eq!(fields("payload_fields", texts(&[]), &columns()), Ok(None));
+        assert!(fields("payload_fields", Some(vec![None]), &columns()).is_err());
+    }
+
+    #[test]
+    fn an_unknown_field_is_answered_with_the_nearest() {
+        let error = fields("object_fields", texts(&["frist_name"]), &columns()).unwrap_err();
+        assert_eq!(error.kind, Kind::UndefinedObject);
+        assert_eq!(error.hint.as_deref(), Some("did you mean \"first_name\"?"));
+        let error = fields("object_fields", texts(&["telephone"]), &columns()).unwrap_err();
+        assert_eq!(
+            error.hint.as_deref(),
+            Some("the columns are: id, first_name")
+        );
+    }
+
+    #[test]
+    fn only_updates_have_trigger_fields() {
+        let ask = |event_type| object_fields(texts(&["id"]), event_type, &columns());
+        assert!(ask(EventType::Update).is_ok());
+        assert_eq!(
+            ask(EventType::Insert).unwrap_err().kind,
+            Kind::InvalidParameter
+        );
+        assert_eq!(object_fields(None, EventType::Insert, &columns()), Ok(None));
+    }
+
+    #[test]
+    fn sources_are_the_same_in_any_case() {
+        assert_eq!(
+            event_sources(texts(&["REST API", "rest api", "psql"])),
+            Ok(Some(vec!["REST API".to_owned(), "psql".to_owned()]))
+        );
+    }
+
+    #[test]
+    fn an_empty_condition_is_none() {
+        assert_eq!(condition(Some("  ")), None);
+        assert_eq!(condition(Some(" new.id > 1 ")), Some("new.id > 1"));
+    }
+}
