@@ -54,6 +54,17 @@ pub struct DurableLane {
     pub busy: Vec<Coordinate>,
 }
 
+/// What a call says about its receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It took the message.
+    Up,
+    /// It cannot be reached, or answers that it cannot work (5xx, 429).
+    Down,
+    /// It refused this message; the next may fare better.
+    Unknown,
+}
+
 /// Why a lane sends nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
@@ -91,6 +102,7 @@ pub struct Lane<M> {
     settling: Vec<Finished>,
     failures: u32,
     silent_until: u64,
+    finished_at: u64,
 }
 
 impl<M> Lane<M> {
@@ -112,6 +124,7 @@ impl<M> Lane<M> {
             settling: Vec::new(),
             failures: 0,
             silent_until: 0,
+            finished_at: 0,
         }
     }
 
@@ -127,12 +140,25 @@ impl<M> Lane<M> {
         self.queue.len()
     }
 
+    /// Every message that is not on the wire.
+    pub fn waiting(&self) -> impl Iterator<Item = &Entry<M>> {
+        self.requeued
+            .iter()
+            .chain(&self.due_retries)
+            .chain(&self.queue)
+    }
+
     pub fn in_flight(&self) -> usize {
         self.flying.len()
     }
 
     pub fn retries_loaded(&self) -> usize {
         self.due_retries.len()
+    }
+
+    /// Whether a call has ended since `moment`.
+    pub fn moved_since(&self, moment: u64) -> bool {
+        self.finished_at >= moment
     }
 
     /// Nothing in memory and nothing on the wire.
@@ -176,22 +202,28 @@ impl<M> Lane<M> {
     }
 
     /// A message whose retry is due; one that is under way already is left alone.
-    pub fn retry(&mut self, entry: Entry<M>) {
-        if self.retries.insert(entry.at) {
+    pub fn retry(&mut self, entry: Entry<M>) -> bool {
+        let is_new = self.retries.insert(entry.at);
+        if is_new {
             self.due_retries.push_back(entry);
         }
+        is_new
     }
 
     /// A held lane keeps nothing in memory but what cannot be read again by position.
-    pub fn drop_queue(&mut self) {
+    /// Returns what was dropped.
+    pub fn drop_queue(&mut self) -> Vec<Entry<M>> {
+        let mut dropped = Vec::new();
         if let Some(position) = self.before_queue() {
-            self.queue.clear();
+            dropped.extend(self.queue.drain(..));
             self.dirty = true;
             self.feed = Feed::Own(position);
         }
         for entry in self.due_retries.drain(..) {
             self.retries.remove(&entry.at);
+            dropped.push(entry);
         }
+        dropped
     }
 
     /// Whether a call may start now, as far as the lane itself is concerned.
@@ -230,9 +262,10 @@ impl<M> Lane<M> {
     /// Drops the message that [`Lane::peek`] showed: its row is gone.
     pub fn skip(&mut self) {
         self.dirty = true;
-        let skipped = self.pop();
-        if let Some(entry) = skipped.filter(|entry| entry.is_retry) {
-            self.retries.remove(&entry.at);
+        if let Some(entry) = self.pop() {
+            if entry.is_retry {
+                self.retries.remove(&entry.at);
+            }
         }
     }
 
@@ -244,17 +277,18 @@ impl<M> Lane<M> {
     }
 
     /// The call ended. The message stays busy until the outcome is settled.
-    pub fn finish(&mut self, token: u64, delivered: bool, now: u64) -> Option<Entry<M>> {
+    pub fn finish(&mut self, token: u64, health: Health, now: u64) -> Option<Entry<M>> {
         let entry = self.flying.remove(&token)?;
         self.unsettled.push(Finished {
             at: entry.at,
             is_retry: entry.is_retry,
         });
         self.dirty = true;
-        if delivered {
-            self.failures = 0;
-        } else {
-            self.count_failure(now);
+        self.finished_at = now;
+        match health {
+            Health::Up => self.failures = 0,
+            Health::Down => self.count_failure(now),
+            Health::Unknown => {}
         }
         Some(entry)
     }

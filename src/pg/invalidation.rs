@@ -43,6 +43,11 @@ unsafe extern "C-unwind" fn on_invalidation(_arg: pg_sys::Datum, relation: pg_sy
     }
 }
 
+/// Makes this process's own caches stale.
+pub fn mark_stale() {
+    GENERATION.set(GENERATION.get() + 1);
+}
+
 /// Takes in what other backends have invalidated since. Outside a transaction too.
 pub fn accept() {
     // SAFETY: reads the shared queue; may call the callback above.

@@ -182,3 +182,9 @@ pub fn report_activity(text: &CStr, running: bool) {
     // SAFETY: the text is NUL-terminated and copied.
     unsafe { pg_sys::pgstat_report_activity(state, text.as_ptr()) }
 }
+
+/// The port this server listens on: no webhook may call it.
+pub fn server_port() -> u16 {
+    // SAFETY: a setting that is fixed when the server starts.
+    u16::try_from(unsafe { pg_sys::PostPortNumber }).unwrap_or(0)
+}

@@ -22,7 +22,7 @@ const INLINE_BYTES: i32 = 8 * 1024;
 const FLUSHES_LISTED: i64 = 200_000;
 
 /// A message as the outbox holds it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct StoredMessage {
     pub at: Coordinate,
     pub message_id: Uuid,

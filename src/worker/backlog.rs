@@ -1,0 +1,269 @@
+//! Lanes that left the tail read their own backlog, tick by tick; due retries and
+//! large bodies are read here too.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::engine::{Engine, MessageEntry};
+use super::message::Message;
+use crate::core::lane::{Feed, Lane};
+use crate::core::position::{Coordinate, Position, Window};
+use crate::pg::clock;
+use crate::store::outbox::{StoredMessage, WindowReader};
+
+/// A lane with fewer undispatched messages reads its next page.
+const LOW_WATER: usize = 1000;
+/// Pages read in one transaction, all lanes together: it must stay short.
+const PAGES_A_LOOK: usize = 4;
+/// Empty windows that one lane may pass in one transaction.
+const WINDOWS_A_LOOK: usize = 64;
+/// Retries loaded at once.
+const RETRIES_A_LOOK: usize = 500;
+/// A lane does not load more due retries than this ahead.
+const RETRIES_PER_LANE: usize = 64;
+/// Due retries that found no room are looked at again after this.
+const RETRY_LOOK_MICROS: i64 = 100_000;
+
+impl Engine {
+    /// Whether a lane wants to read for itself.
+    pub fn wants_backlog(&self) -> bool {
+        !self.queued.is_exhausted() && self.lanes.values().any(|lane| self.wants_page(lane))
+    }
+
+    fn wants_page(&self, lane: &Lane<Arc<Message>>) -> bool {
+        lane.hold.is_none()
+            && !lane.is_at_tail()
+            && lane.queued() < LOW_WATER
+            && (lane.queued() == 0 || lane.silent_until(self.ticker.now()).is_none())
+    }
+
+    /// Gives lagging lanes their next pages. In a transaction. `true` if some still want more.
+    pub fn read_backlogs(&mut self) -> bool {
+        let hungry: Vec<i32> = self
+            .lanes
+            .values()
+            .filter(|lane| self.wants_page(lane))
+            .map(|lane| lane.url_key)
+            .collect();
+        let count = hungry.len();
+        let mut pages = PAGES_A_LOOK;
+        for i in 0..count {
+            if pages == 0 || self.queued.is_exhausted() {
+                break;
+            }
+            let url_key = hungry[(i + self.first_lane) % count];
+            if self.read_backlog_of(url_key) {
+                pages -= 1;
+            }
+        }
+        self.first_lane = self.first_lane.wrapping_add(1);
+        self.wants_backlog()
+    }
+
+    /// `true` if a page was read.
+    fn read_backlog_of(&mut self, url_key: i32) -> bool {
+        for _ in 0..WINDOWS_A_LOOK {
+            let Some(mut reader) = self.backlog_reader(url_key) else {
+                return false;
+            };
+            let page = self.stores.outbox.next_page(&mut reader, true);
+            let window = Arc::clone(reader.window());
+            self.make_durable(&page, &window);
+            let read_something = !page.is_empty();
+            self.give_page(url_key, page, &reader);
+            if !reader.is_done() {
+                self.readers.insert(url_key, reader);
+            }
+            if read_something {
+                return true;
+            }
+        }
+        true
+    }
+
+    fn give_page(&mut self, url_key: i32, page: Vec<StoredMessage>, reader: &WindowReader) {
+        let window = reader.window();
+        let entries: Vec<MessageEntry> = page
+            .into_iter()
+            .filter_map(|stored| self.entry(stored, Some(window), 0, false))
+            .collect();
+        for entry in &entries {
+            self.queued.add(&entry.message);
+        }
+        if let Some(lane) = self.lanes.get_mut(&url_key) {
+            lane.take_page(entries, reader.position());
+        }
+    }
+
+    fn entry(
+        &self,
+        stored: StoredMessage,
+        window: Option<&Arc<Window>>,
+        attempts: u32,
+        is_retry: bool,
+    ) -> Option<MessageEntry> {
+        let event = self.routes.events.get(&stored.event_key)?;
+        Some(MessageEntry {
+            at: stored.at,
+            window: window.cloned(),
+            message: Message::new(stored, event),
+            attempts,
+            is_retry,
+        })
+    }
+
+    /// The reader of a lane's present window, or of its next one. `None` once it has
+    /// caught up: then the tail feeds it.
+    fn backlog_reader(&mut self, url_key: i32) -> Option<WindowReader> {
+        if let Some(reader) = self.readers.remove(&url_key) {
+            return Some(reader);
+        }
+        let lane = self.lanes.get(&url_key)?;
+        let webhook_key = lane.webhook_key;
+        let Feed::Own(position) = lane.feed().clone() else {
+            return None;
+        };
+        if !position.window_is_done() {
+            return Some(WindowReader::new(&position, Some(webhook_key)));
+        }
+        let next = self.window_after(&position, webhook_key);
+        let lane = self.lanes.get_mut(&url_key)?;
+        match next {
+            Some(window) => Some(WindowReader::new(
+                &Position::start_of(window),
+                Some(webhook_key),
+            )),
+            None => {
+                lane.join_tail();
+                None
+            }
+        }
+    }
+
+    /// The window that a lane reads next: up to the next tick that names its webhook, or
+    /// else up to the tail. `None` if it stands where the tail stands.
+    fn window_after(&self, position: &Position, webhook_key: i32) -> Option<Arc<Window>> {
+        let (to, tick) = (&position.window.to, position.window.tick);
+        if tick < self.tail.last_tick {
+            if let Some((next, end, before)) = self.stores.ledger.next_tick(tick, webhook_key) {
+                let from = before.map_or_else(|| Arc::clone(to), Arc::new);
+                return Some(Window::new(from, Arc::new(end), next));
+            }
+        }
+        let passed = self.tail.passed();
+        if to != passed {
+            let from = match &self.tail.last_tick_snapshot {
+                Some(snapshot) if tick < self.tail.last_tick => Arc::clone(snapshot),
+                _ => Arc::clone(to),
+            };
+            let from = if self.tail.has_seen(webhook_key) {
+                from
+            } else {
+                Arc::clone(passed)
+            };
+            return Some(Window::new(from, Arc::clone(passed), self.tail.last_tick));
+        }
+        // The tail is in the middle of a large window: the lane reads it for itself.
+        let tail_window = &self.tail.position.window;
+        (!self.tail.position.window_is_done()).then(|| {
+            Window::new(
+                Arc::clone(&tail_window.from),
+                Arc::clone(&tail_window.to),
+                self.tail.last_tick,
+            )
+        })
+    }
+
+    /// Messages that were busy when the last worker ended go first. In a transaction.
+    pub fn requeue_interrupted(&mut self) {
+        for (url_key, coordinates) in std::mem::take(&mut self.interrupted) {
+            let found = self.stores.outbox.at(&coordinates, false);
+            for stored in in_order(found) {
+                let Some(entry) = self.entry(stored, None, 0, false) else {
+                    continue;
+                };
+                if let Some(lane) = self.lanes.get_mut(&url_key) {
+                    self.queued.add(&entry.message);
+                    lane.requeue(entry);
+                }
+            }
+        }
+    }
+
+    pub fn wants_retries(&self, now_pg: i64) -> bool {
+        self.next_retry_at.is_some_and(|at| at <= now_pg)
+    }
+
+    /// Loads the retries that are due. In a transaction.
+    pub fn read_due_retries(&mut self) {
+        let now = clock::now();
+        let url_keys: Vec<i32> = self
+            .lanes
+            .values()
+            .filter(|lane| lane.hold.is_none() && lane.retries_loaded() < RETRIES_PER_LANE)
+            .map(|lane| lane.url_key)
+            .collect();
+        let due = self
+            .stores
+            .settlement
+            .due(now, &url_keys, RETRIES_A_LOOK);
+        let coordinates: Vec<Coordinate> = due.iter().map(|retry| retry.at).collect();
+        let mut found: HashMap<Coordinate, StoredMessage> = HashMap::new();
+        if !due.is_empty() {
+            let stored = self.stores.outbox.at(&coordinates, false);
+            found.extend(stored.into_iter().map(|message| (message.at, message)));
+        }
+        for retry in &due {
+            let Some(stored) = found.get(&retry.at).cloned() else {
+                continue;
+            };
+            let attempts = u32::try_from(retry.attempts).unwrap_or(0);
+            let Some(entry) = self.entry(stored, None, attempts, true) else {
+                continue;
+            };
+            if let Some(lane) = self.lanes.get_mut(&retry.url_key) {
+                let message = Arc::clone(&entry.message);
+                if lane.retry(entry) {
+                    self.queued.add(&message);
+                }
+            }
+        }
+        self.next_retry_at = self.stores.settlement.next_due(&url_keys).map(|at| {
+            // What is due but already loaded, or found no room, is no reason to spin.
+            at.max(now + RETRY_LOOK_MICROS)
+        });
+    }
+
+    /// Reads the bodies of large messages that are about to be sent. In a transaction.
+    pub fn read_bodies(&mut self) {
+        for (url_key, at) in std::mem::take(&mut self.bodiless) {
+            let body = self.stores.outbox.at(&[at], true).pop();
+            let Some(lane) = self.lanes.get_mut(&url_key) else {
+                continue;
+            };
+            let Some(entry) = lane.peek().filter(|entry| entry.at == at) else {
+                continue;
+            };
+            match body {
+                Some(stored) => {
+                    let event = Arc::clone(&entry.message.event);
+                    entry.message = Message::new(stored, &event);
+                    self.queued.bytes += entry.message.held_bytes();
+                }
+                None => {
+                    self.queued.remove(&entry.message);
+                    // Its row is gone: somebody emptied the table. Nothing can be sent.
+                    if !entry.is_retry {
+                        self.settlement.change_backlog(url_key, -1);
+                    }
+                    lane.skip();
+                }
+            }
+        }
+    }
+}
+
+fn in_order(mut messages: Vec<StoredMessage>) -> Vec<StoredMessage> {
+    messages.sort_unstable_by_key(|message| message.at.id);
+    messages
+}

@@ -1,0 +1,246 @@
+//! From the lanes to the delivery threads, and what comes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::engine::{Engine, MessageEntry};
+use super::settle::Settled;
+use super::time;
+use crate::core::lane::Health;
+use crate::delivery::call::{Job, Outcome, Payload, Verdict};
+use crate::pg::signals;
+
+/// The last free connections go only to lanes that have none: a receiver that hangs
+/// must not take them all.
+const RESERVED_CONNECTIONS: usize = 8;
+/// Bodies on the wire, raw: each is held a second time, rendered, by its thread.
+const BYTES_IN_FLIGHT: usize = 48 << 20;
+/// Outcomes taken from the pool at once.
+const OUTCOMES_AT_ONCE: usize = 4096;
+/// With so many outcomes unwritten (the disk is full, say) nothing new is sent.
+const UNSETTLED_AT_MOST: usize = 5000;
+
+impl Engine {
+    /// Starts as many calls as lanes, throttles, connections and memory allow.
+    pub fn dispatch(&mut self) {
+        self.next_throttled = None;
+        self.throttled.clear();
+        if !self.settings.on || self.settlement.outcomes() >= UNSETTLED_AT_MOST {
+            return;
+        }
+        let order: Vec<i32> = {
+            let keys: Vec<i32> = self
+                .lanes
+                .values()
+                .filter(|lane| lane.has_next())
+                .map(|lane| lane.url_key)
+                .collect();
+            let count = keys.len().max(1);
+            let first = self.first_lane % count;
+            keys[first.min(keys.len())..]
+                .iter()
+                .chain(&keys[..first.min(keys.len())])
+                .copied()
+                .collect()
+        };
+        // One call a lane and round, so that no lane starves another.
+        let mut active = order;
+        while !active.is_empty() && self.pool.in_flight() < self.settings.connections {
+            active.retain(|url_key| self.start_one(*url_key));
+        }
+        self.grow_pool();
+    }
+
+    fn grow_pool(&self) {
+        while self.pool.needs_thread() {
+            if let Err(error) = signals::with_all_blocked(|| self.pool.spawn_thread()) {
+                pgrx::warning!("could not start a webhook delivery thread: {error}");
+                return;
+            }
+        }
+    }
+
+    /// Starts the next call of a lane; `false` if it can start none now.
+    fn start_one(&mut self, url_key: i32) -> bool {
+        let now = self.ticker.now();
+        let free = self.settings.connections.saturating_sub(self.pool.in_flight());
+        let Some(lane) = self.lanes.get_mut(&url_key) else {
+            return false;
+        };
+        let reserved = lane.in_flight() > 0 && free <= RESERVED_CONNECTIONS;
+        if free == 0 || reserved || !lane.may_start(now) {
+            return false;
+        }
+        let Some(entry) = lane.peek() else {
+            return false;
+        };
+        if entry.message.record.is_none() {
+            let fits = self.bytes_in_flight == 0
+                || self.bytes_in_flight + entry.message.size <= BYTES_IN_FLIGHT;
+            let wanted = (url_key, entry.at);
+            if fits && !self.bodiless.contains(&wanted) {
+                self.bodiless.push(wanted);
+            }
+            return false;
+        }
+        let webhook_key = lane.webhook_key;
+        if let Some(throttle) = self.throttles.get_mut(&webhook_key) {
+            if let Err(wait) = throttle.try_take(now) {
+                let at = now + wait;
+                self.next_throttled = Some(self.next_throttled.map_or(at, |next| next.min(at)));
+                self.throttled.insert(webhook_key);
+                return false;
+            }
+        }
+        self.submit(url_key)
+    }
+
+    fn submit(&mut self, url_key: i32) -> bool {
+        let token = self.new_token(url_key);
+        let target = self
+            .routes
+            .urls
+            .get(&url_key)
+            .and_then(|url| url.target.clone());
+        let (Some(lane), Some(target)) = (self.lanes.get_mut(&url_key), target) else {
+            return false;
+        };
+        let Some(entry) = lane.start(token) else {
+            return false;
+        };
+        let message = Arc::clone(&entry.message);
+        let attempt = entry.attempts + 1;
+        self.queued.remove(&message);
+        self.bytes_in_flight += message.held_bytes();
+        let job = Job {
+            token,
+            target,
+            message_id: message.message_id,
+            payload: message as Arc<dyn Payload>,
+            call_id: Uuid::now_v7(),
+            attempt,
+        };
+        // The pool's queue is far longer than connections allow; were it full all the
+        // same, the call counts as failed and is repeated.
+        if let Err(job) = self.pool.submit(job) {
+            self.finish(refused(&job));
+            return false;
+        }
+        true
+    }
+
+    fn new_token(&mut self, url_key: i32) -> u64 {
+        self.next_token = self.next_token.wrapping_add(1);
+        (u64::from(url_key as u32) << 32) | u64::from(self.next_token)
+    }
+
+    /// Takes what the threads have finished. `true` if there was anything.
+    pub fn take_outcomes(&mut self) -> bool {
+        let mut outcomes = Vec::new();
+        while self.pool.drain_outcomes(OUTCOMES_AT_ONCE, &mut outcomes) == OUTCOMES_AT_ONCE {}
+        let any = !outcomes.is_empty();
+        for outcome in outcomes {
+            self.finish(outcome);
+        }
+        any
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        let now = self.ticker.now();
+        let url_key = (outcome.token >> 32) as i32;
+        let Some(lane) = self.lanes.get_mut(&url_key) else {
+            return;
+        };
+        let Some(entry) = lane.finish(outcome.token, health(&outcome), now) else {
+            return;
+        };
+        self.bytes_in_flight = self
+            .bytes_in_flight
+            .saturating_sub(entry.message.held_bytes());
+        lane.last_error = error_text(&outcome);
+        if let Some(wait) = outcome.retry_after {
+            lane.be_silent_until(now + u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX / 2));
+        }
+        if !entry.is_retry {
+            self.settlement.change_backlog(url_key, -1);
+        }
+        let settled = self.settled(url_key, &entry, outcome);
+        self.settlement.add(settled, now);
+    }
+
+    fn settled(&self, url_key: i32, entry: &MessageEntry, outcome: Outcome) -> Settled {
+        let event = &entry.message.event;
+        let webhook = self.routes.webhooks.get(&event.webhook_key);
+        let attempts = entry.attempts + 1;
+        let next_at = match outcome.verdict {
+            Verdict::Delivered | Verdict::TooLarge | Verdict::Unrenderable => None,
+            Verdict::Failed | Verdict::Gone => webhook.and_then(|webhook| {
+                let now = time::pg_micros(outcome.called_at)
+                    + i64::try_from(outcome.duration.as_micros()).unwrap_or(0);
+                let delay = self.settings.retry_schedule.delay(attempts, random());
+                let at = now + micros(delay.max(outcome.retry_after.unwrap_or_default()));
+                let too_old = at - entry.message.captured_at > webhook.max_age_us;
+                (attempts < webhook.max_attempts && !too_old).then_some(at)
+            }),
+        };
+        Settled {
+            url_key,
+            webhook_key: event.webhook_key,
+            event_key: event.event_key,
+            at: entry.at,
+            message_id: entry.message.message_id,
+            event_date: entry.message.captured_at,
+            attempts,
+            is_retry: entry.is_retry,
+            next_at,
+            outcome,
+        }
+    }
+}
+
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without randomness retries only lose their jitter.
+    let _ = getrandom::fill(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4)
+}
+
+fn health(outcome: &Outcome) -> Health {
+    match (outcome.verdict, outcome.http_code) {
+        (Verdict::Delivered, _) => Health::Up,
+        (Verdict::Failed, Some(code)) if code == 429 || code >= 500 => Health::Down,
+        (Verdict::Failed, None) => Health::Down,
+        _ => Health::Unknown,
+    }
+}
+
+fn error_text(outcome: &Outcome) -> Option<String> {
+    match outcome.verdict {
+        Verdict::Delivered => None,
+        _ => outcome
+            .detail
+            .clone()
+            .or_else(|| outcome.http_code.map(|code| format!("HTTP {code}"))),
+    }
+}
+
+fn refused(job: &Job) -> Outcome {
+    Outcome {
+        token: job.token,
+        call_id: job.call_id,
+        called_at: std::time::SystemTime::now(),
+        duration: Duration::ZERO,
+        message_size: 0,
+        http_code: None,
+        response: String::new(),
+        detail: Some("no delivery thread took the call".to_owned()),
+        retry_after: None,
+        verdict: Verdict::Failed,
+    }
+}

@@ -1,0 +1,314 @@
+//! The worker's state between its transactions.
+//!
+//! The main thread owns all of it: the lanes, where the tail stands, what waits to
+//! be settled. Threads see only jobs. The steps live in files of their own: `tail`
+//! and `backlog` read, `dispatch` sends, `settle` writes.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::message::Message;
+use super::routes::Routes;
+use super::settle::Settlement;
+use super::tail::Tail;
+use super::time::Ticker;
+use crate::core::lane::{Entry, Feed, Hold, Lane};
+use crate::core::position::Coordinate;
+use crate::core::throttle::Throttle;
+use crate::delivery::client::ClientConfig;
+use crate::delivery::pool::Pool;
+use crate::pg::settings::Delivery;
+use crate::store::ledger::{LedgerStore, Restored};
+use crate::store::outbox::{OutboxReader, WindowReader};
+use crate::store::routing::RoutingStore;
+use crate::store::settlement::SettlementStore;
+
+/// Undispatched messages in memory, all lanes together.
+const QUEUED_MESSAGES: usize = 20_000;
+/// Their bodies.
+const QUEUED_BYTES: usize = 24 << 20;
+
+pub type MessageLane = Lane<Arc<Message>>;
+pub type MessageEntry = Entry<Arc<Message>>;
+
+/// The statements of the worker.
+pub struct Stores {
+    pub outbox: OutboxReader,
+    pub ledger: LedgerStore,
+    pub settlement: SettlementStore,
+    pub routing: RoutingStore,
+}
+
+impl Stores {
+    pub fn new() -> Self {
+        Self {
+            outbox: OutboxReader::new(),
+            ledger: LedgerStore::new(),
+            settlement: SettlementStore::new(),
+            routing: RoutingStore::new(),
+        }
+    }
+}
+
+/// See the module.
+pub struct Engine {
+    pub stores: Stores,
+    pub settings: Delivery,
+    pub routes: Routes,
+    pub lanes: BTreeMap<i32, MessageLane>,
+    /// Readers of lanes that read their own backlog.
+    pub readers: HashMap<i32, WindowReader>,
+    pub throttles: HashMap<i32, Throttle>,
+    pub tail: Tail,
+    pub pool: Pool,
+    pub settlement: Settlement,
+    pub ticker: Ticker,
+    /// Messages that were busy when the last worker ended, by lane, still to be read.
+    pub interrupted: HashMap<i32, Vec<Coordinate>>,
+    pub queued: Queued,
+    /// Messages whose bodies must be read before they can be sent.
+    pub bodiless: Vec<(i32, Coordinate)>,
+    pub bytes_in_flight: usize,
+    pub next_retry_at: Option<i64>,
+    pub next_throttled: Option<u64>,
+    pub next_token: u32,
+    /// Lanes are served in turn, beginning here.
+    pub first_lane: usize,
+    pub throttled: HashSet<i32>,
+}
+
+/// How much undispatched messages hold in memory.
+#[derive(Default)]
+pub struct Queued {
+    pub messages: usize,
+    pub bytes: usize,
+}
+
+impl Queued {
+    pub fn add(&mut self, message: &Message) {
+        self.messages += 1;
+        self.bytes += message.held_bytes();
+    }
+
+    pub fn remove(&mut self, message: &Message) {
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(message.held_bytes());
+    }
+
+    pub fn is_exhausted(&self) -> bool {
+        self.messages >= QUEUED_MESSAGES || self.bytes >= QUEUED_BYTES
+    }
+}
+
+impl Engine {
+    pub fn new(
+        stores: Stores,
+        settings: Delivery,
+        pool: Pool,
+        restored: &Restored,
+    ) -> Result<Self, String> {
+        let ticker = Ticker::start();
+        let mut engine = Self {
+            stores,
+            routes: Routes::default(),
+            lanes: BTreeMap::new(),
+            readers: HashMap::new(),
+            throttles: HashMap::new(),
+            tail: Tail::restored(&restored.tail),
+            pool,
+            settlement: Settlement::new(restored.tail.seq),
+            ticker,
+            interrupted: HashMap::new(),
+            queued: Queued::default(),
+            bodiless: Vec::new(),
+            bytes_in_flight: 0,
+            // Something may be due already.
+            next_retry_at: Some(i64::MIN),
+            next_throttled: None,
+            next_token: 0,
+            first_lane: 0,
+            throttled: HashSet::new(),
+            settings,
+        };
+        for state in &restored.lanes {
+            let durable = state.durable()?;
+            let feed = durable.position.map_or(Feed::Tail, Feed::Own);
+            // The webhook is filled in when the definitions are loaded.
+            let lane = MessageLane::new(state.u, 0, feed);
+            engine.lanes.insert(state.u, lane);
+            if !durable.busy.is_empty() {
+                engine.interrupted.insert(state.u, durable.busy);
+            }
+        }
+        Ok(engine)
+    }
+
+    /// Reads the definitions anew and fits the lanes to them. In a transaction.
+    pub fn load_definitions(&mut self) {
+        let definitions = self.stores.routing.load();
+        self.routes = Routes::compile(definitions, &self.settings.account_id);
+        self.show_broken();
+        let now = self.ticker.now();
+        for (url_key, route) in &self.routes.urls {
+            let lane = self
+                .lanes
+                .entry(*url_key)
+                .or_insert_with(|| MessageLane::new(*url_key, route.webhook_key, Feed::Tail));
+            lane.webhook_key = route.webhook_key;
+        }
+        let holds: Vec<(i32, Option<Hold>, usize)> = self
+            .lanes
+            .keys()
+            .map(|url_key| (*url_key, self.hold_of(*url_key), self.in_flight_of(*url_key)))
+            .collect();
+        for (url_key, hold, max_in_flight) in holds {
+            self.fit_lane(url_key, hold, max_in_flight);
+        }
+        self.fit_throttles(now);
+        self.forget_retired();
+    }
+
+    fn hold_of(&self, url_key: i32) -> Option<Hold> {
+        let Some(url) = self.routes.urls.get(&url_key) else {
+            return Some(Hold::Disabled);
+        };
+        let webhook = self.routes.webhooks.get(&url.webhook_key);
+        if url.disabled || url.target.is_none() || webhook.is_none_or(|w| w.broken.is_some()) {
+            Some(Hold::Disabled)
+        } else if !self.settings.on || webhook.is_some_and(|w| w.paused) {
+            Some(Hold::Paused)
+        } else {
+            None
+        }
+    }
+
+    fn in_flight_of(&self, url_key: i32) -> usize {
+        self.routes
+            .urls
+            .get(&url_key)
+            .and_then(|url| self.routes.webhooks.get(&url.webhook_key))
+            .map_or(1, |webhook| webhook.max_in_flight)
+    }
+
+    fn fit_lane(&mut self, url_key: i32, hold: Option<Hold>, max_in_flight: usize) {
+        let Some(lane) = self.lanes.get_mut(&url_key) else {
+            return;
+        };
+        lane.max_in_flight = max_in_flight;
+        if lane.hold.is_some() && hold.is_none() {
+            lane.reopen();
+            self.next_retry_at = Some(i64::MIN);
+        }
+        if lane.hold != hold {
+            lane.hold = hold;
+            lane.dirty = true;
+        }
+        if hold.is_some() {
+            self.drop_queue(url_key);
+        }
+    }
+
+    /// Takes a lane's undispatched messages out of memory; it reads them again later.
+    pub fn drop_queue(&mut self, url_key: i32) {
+        let Some(lane) = self.lanes.get_mut(&url_key) else {
+            return;
+        };
+        for entry in lane.drop_queue() {
+            self.queued.remove(&entry.message);
+        }
+        self.readers.remove(&url_key);
+    }
+
+    fn fit_throttles(&mut self, now: u64) {
+        let webhooks = &self.routes.webhooks;
+        self.throttles
+            .retain(|key, _| webhooks.get(key).is_some_and(|w| w.per_second.is_some()));
+        for webhook in webhooks.values() {
+            let Some(rate) = webhook.per_second else {
+                continue;
+            };
+            self.throttles
+                .entry(webhook.webhook_key)
+                .or_insert_with(|| Throttle::starting_full(rate, now))
+                .set_rate(rate);
+        }
+    }
+
+    /// Lanes of dropped URLs go as soon as nothing of theirs is on the wire.
+    pub fn forget_retired(&mut self) {
+        let (urls, queued) = (&self.routes.urls, &mut self.queued);
+        self.lanes.retain(|url_key, lane| {
+            let stays = urls.contains_key(url_key) || lane.in_flight() > 0;
+            if !stays {
+                lane.waiting().for_each(|entry| queued.remove(&entry.message));
+            }
+            stays
+        });
+        let lanes = &self.lanes;
+        self.readers.retain(|url_key, _| lanes.contains_key(url_key));
+        self.interrupted.retain(|url_key, _| urls.contains_key(url_key));
+    }
+
+    fn show_broken(&self) {
+        for webhook in self.routes.webhooks.values() {
+            if webhook.broken != webhook.shown_detail {
+                let reason = webhook.broken.as_deref();
+                self.stores.routing.set_detail(webhook.webhook_key, reason);
+            }
+        }
+    }
+
+    /// The settings that the delivery threads go by.
+    pub fn client_config(settings: &Delivery) -> ClientConfig {
+        ClientConfig {
+            policy: settings.allowed_networks.clone(),
+            require_https: settings.require_https,
+            max_message_size: settings.max_message_bytes,
+            max_response_size: settings.max_response_bytes,
+            ca_pem: settings.ca_file.as_ref().and_then(|path| {
+                std::fs::read(path)
+                    .map_err(|error| {
+                        pgrx::warning!("could not read webhook.ca_file {}: {error}", path.display());
+                    })
+                    .ok()
+            }),
+            refused_socket: crate::pg::process::server_port(),
+            ..ClientConfig::default()
+        }
+    }
+
+    /// SIGHUP: new settings for the loop and the threads.
+    pub fn reload(&mut self, settings: Delivery) {
+        self.pool.reconfigure(Self::client_config(&settings));
+        self.pool.set_limit(settings.connections);
+        self.settings = settings;
+    }
+
+    pub fn any_lagging(&self) -> bool {
+        self.lanes.values().any(|lane| !lane.is_at_tail())
+    }
+
+    /// How long the loop may sleep for the engine's sake.
+    pub fn sleep_limit(&self, now_pg: i64, longest: Duration) -> Duration {
+        let now = self.ticker.now();
+        let retry = self.next_retry_at.map(|at| {
+            Duration::from_micros(u64::try_from(at.saturating_sub(now_pg)).unwrap_or(0))
+        });
+        let throttled = self
+            .next_throttled
+            .map(|at| Duration::from_nanos(at.saturating_sub(now)));
+        let silent = self
+            .lanes
+            .values()
+            .filter(|lane| lane.hold.is_none())
+            .filter_map(|lane| lane.silent_until(now))
+            .min()
+            .map(|at| Duration::from_nanos(at - now));
+        let settle = self.settlement.due_in(now);
+        [retry, throttled, silent, settle]
+            .into_iter()
+            .flatten()
+            .fold(longest, Duration::min)
+    }
+}

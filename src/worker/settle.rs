@@ -1,0 +1,430 @@
+//! What is known and not yet written: outcomes, counts, positions.
+//!
+//! Written together, at most a thousand outcomes or five milliseconds late, in
+//! one transaction. A crash repeats what was not written, with the same ids.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::engine::Engine;
+use super::routes::Logged;
+use super::time;
+use crate::core::position::{Coordinate, Position, Window};
+use crate::delivery::call::{Outcome, Verdict};
+use crate::pg::{clock, tx};
+use crate::store::ledger::{LaneState, LedgerRow};
+use crate::store::settlement::{CallRow, RetryRow};
+
+/// So many outcomes are written at once, at most.
+const OUTCOMES_A_BATCH: usize = 1000;
+/// An outcome waits no longer than this for others.
+const WRITE_AFTER_NANOS: u64 = 5_000_000;
+/// Counts alone are in less of a hurry.
+const COUNT_AFTER_NANOS: u64 = 20_000_000;
+/// After a failed write (a full disk, say) the next try comes after this.
+const WRITE_AGAIN_NANOS: u64 = 1_000_000_000;
+/// Not more than ten ticks a second.
+const TICK_EVERY_NANOS: u64 = 100_000_000;
+/// The ledger is folded after so many entries, so that the views stay quick …
+const FOLD_AFTER_ENTRIES: usize = 20_000;
+/// … or when it has been in use for so long.
+const FOLD_AFTER_NANOS: u64 = 10_000_000_000;
+
+/// A call that has ended, with what became of its message.
+pub struct Settled {
+    pub url_key: i32,
+    pub webhook_key: i32,
+    pub event_key: i32,
+    pub at: Coordinate,
+    pub message_id: Uuid,
+    pub event_date: i64,
+    /// Calls made, this one included.
+    pub attempts: u32,
+    pub is_retry: bool,
+    /// When the next call is due, unless the message was delivered or given up.
+    pub next_at: Option<i64>,
+    pub outcome: Outcome,
+}
+
+#[derive(Default)]
+struct Counts {
+    messages: i64,
+    calls: i64,
+    errors: i64,
+}
+
+/// See the module.
+pub struct Settlement {
+    outcomes: Vec<Settled>,
+    counts: BTreeMap<i32, Counts>,
+    backlog: BTreeMap<i32, i64>,
+    /// Since when there is something to write.
+    waiting_since: Option<u64>,
+    not_before: u64,
+    seq: i64,
+    /// Entries of the ledger since the last fold.
+    unfolded: usize,
+    unfolded_since: Option<u64>,
+}
+
+impl Settlement {
+    pub fn new(last_seq: i64) -> Self {
+        Self {
+            outcomes: Vec::new(),
+            counts: BTreeMap::new(),
+            backlog: BTreeMap::new(),
+            waiting_since: None,
+            not_before: 0,
+            seq: last_seq,
+            // What a former worker left is folded soon.
+            unfolded: 1,
+            unfolded_since: Some(0),
+        }
+    }
+
+    pub fn count_message(&mut self, event_key: i32) {
+        self.counts.entry(event_key).or_default().messages += 1;
+    }
+
+    pub fn change_backlog(&mut self, url_key: i32, by: i64) {
+        *self.backlog.entry(url_key).or_default() += by;
+    }
+
+    pub fn add(&mut self, settled: Settled, now: u64) {
+        let counts = self.counts.entry(settled.event_key).or_default();
+        counts.calls += 1;
+        if settled.outcome.verdict != Verdict::Delivered {
+            counts.errors += 1;
+        }
+        self.outcomes.push(settled);
+        self.waiting_since.get_or_insert(now);
+    }
+
+    pub fn outcomes(&self) -> usize {
+        self.outcomes.len()
+    }
+
+    /// Counts wait for a write, too; called after the tail was read.
+    pub fn notice_counts(&mut self, now: u64) {
+        if !self.counts.is_empty() || !self.backlog.is_empty() {
+            self.waiting_since.get_or_insert(now);
+        }
+    }
+
+    fn due_at(&self) -> Option<u64> {
+        let since = self.waiting_since?;
+        let at = if self.outcomes.len() >= OUTCOMES_A_BATCH {
+            0
+        } else if self.outcomes.is_empty() {
+            since + COUNT_AFTER_NANOS
+        } else {
+            since + WRITE_AFTER_NANOS
+        };
+        Some(at.max(self.not_before))
+    }
+
+    pub fn is_due(&self, now: u64) -> bool {
+        self.due_at().is_some_and(|at| at <= now)
+    }
+
+    /// How long until something must be written or folded.
+    pub fn due_in(&self, now: u64) -> Option<std::time::Duration> {
+        let fold = self.unfolded_since.map(|since| since + FOLD_AFTER_NANOS);
+        [self.due_at(), fold]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| std::time::Duration::from_nanos(at.saturating_sub(now)))
+    }
+
+    fn fold_is_due(&self, now: u64) -> bool {
+        self.unfolded >= FOLD_AFTER_ENTRIES
+            || self
+                .unfolded_since
+                .is_some_and(|since| now.saturating_sub(since) >= FOLD_AFTER_NANOS)
+    }
+}
+
+impl Engine {
+    /// Writes what is due. Opens a transaction of its own.
+    pub fn settle_if_due(&mut self) {
+        let now = self.ticker.now();
+        if self.settlement.is_due(now) {
+            self.settle();
+        }
+        if self.settlement.fold_is_due(now) {
+            self.fold();
+        }
+    }
+
+    /// Writes everything that is known.
+    pub fn settle(&mut self) {
+        for lane in self.lanes.values_mut() {
+            lane.begin_settling();
+        }
+        let now = self.ticker.now();
+        match tx::transaction(|| self.write_settlement(now)) {
+            Ok(written) => self.after_settlement(written, now),
+            Err(failure) => {
+                pgrx::warning!("could not write what was delivered: {}", failure.message);
+                for lane in self.lanes.values_mut() {
+                    lane.settling_failed();
+                }
+                self.settlement.not_before = now + WRITE_AGAIN_NANOS;
+            }
+        }
+    }
+
+    fn write_settlement(&self, now: u64) -> Written {
+        let settlement = &self.settlement;
+        self.stores.settlement.log_calls(0, &self.call_rows());
+        self.stores.settlement.park(&self.retry_rows());
+        self.stores.settlement.delivered(&self.delivered_retries());
+        self.disable_gone();
+        let tick = self.store_tick_if_due(now);
+        let tail = &self.tail.position;
+        let position = Position {
+            window: Window::new(
+                Arc::clone(&tail.window.from),
+                Arc::clone(&tail.window.to),
+                tick.unwrap_or(tail.window.tick),
+            ),
+            id: tail.id,
+        };
+        let lanes = self.dirty_lanes(now);
+        let entries = settlement.counts.len() + settlement.backlog.len() + lanes.len() + 1;
+        self.stores.ledger.append(&LedgerRow {
+            seq: settlement.seq + 1,
+            tail: &position,
+            counts: &self.counts_json(),
+            backlog: &self.backlog_json(),
+            lanes: &serde_json::to_string(&lanes).unwrap_or_else(|_| "[]".to_owned()),
+        });
+        Written {
+            tick,
+            position,
+            entries,
+        }
+    }
+
+    fn after_settlement(&mut self, written: Written, now: u64) {
+        for lane in self.lanes.values_mut() {
+            lane.settled();
+        }
+        self.learn_next_retry();
+        let gone = self
+            .settlement
+            .outcomes
+            .iter()
+            .any(|settled| settled.outcome.verdict == Verdict::Gone);
+        self.settlement.outcomes.clear();
+        self.settlement.counts.clear();
+        self.settlement.backlog.clear();
+        self.settlement.waiting_since = None;
+        self.settlement.seq += 1;
+        self.settlement.unfolded += written.entries;
+        self.settlement.unfolded_since.get_or_insert(now);
+        if let Some(tick) = written.tick {
+            self.tail.last_tick = tick;
+            self.tail.last_tick_snapshot = Some(Arc::clone(&written.position.window.to));
+            self.tail.ticked_at = now;
+            self.tail.seen.clear();
+            self.tail.seen_everything = false;
+        }
+        if self.tail.position.id == written.position.id {
+            self.tail.position = written.position;
+        }
+        if gone {
+            crate::pg::invalidation::mark_stale();
+        }
+        self.forget_retired();
+    }
+
+    fn learn_next_retry(&mut self) {
+        let soonest = self
+            .settlement
+            .outcomes
+            .iter()
+            .filter_map(|settled| settled.next_at)
+            .min();
+        if let Some(at) = soonest {
+            self.next_retry_at = Some(self.next_retry_at.map_or(at, |known| known.min(at)));
+        }
+    }
+
+    fn fold(&mut self) {
+        let oldest_tick = self
+            .lanes
+            .values()
+            .filter_map(|lane| lane.durable().position)
+            .map(|position| position.window.tick)
+            .min()
+            .unwrap_or(self.tail.last_tick);
+        let seq = self.settlement.seq;
+        match tx::transaction(|| self.stores.ledger.fold(seq, oldest_tick)) {
+            Ok(()) => {
+                self.settlement.unfolded = 0;
+                self.settlement.unfolded_since = None;
+            }
+            Err(failure) => {
+                pgrx::warning!("could not fold the webhook ledger: {}", failure.message);
+                self.settlement.unfolded_since = Some(self.ticker.now());
+                self.settlement.unfolded = 0;
+            }
+        }
+    }
+
+    /// A tick is worth storing only while somebody lags, and only between two windows.
+    fn store_tick_if_due(&self, now: u64) -> Option<i64> {
+        let tail = &self.tail;
+        let due = tail.position.window_is_done()
+            && (tail.seen_everything || !tail.seen.is_empty())
+            && now.saturating_sub(tail.ticked_at) >= TICK_EVERY_NANOS
+            && self.any_lagging();
+        due.then(|| {
+            let tick = tail.last_tick + 1;
+            let webhooks: Vec<i32> = if tail.seen_everything {
+                self.routes.webhooks.keys().copied().collect()
+            } else {
+                tail.seen.iter().copied().collect()
+            };
+            self.stores
+                .ledger
+                .store_tick(tick, &tail.position.window.to, &webhooks);
+            tick
+        })
+    }
+
+    fn dirty_lanes(&self, now: u64) -> Vec<LaneState> {
+        let now_pg = clock::now();
+        self.lanes
+            .values()
+            .filter(|lane| lane.dirty)
+            .map(|lane| {
+                let mut state = LaneState::new(lane.url_key, &lane.durable());
+                if let Some(until) = lane.silent_until(now) {
+                    "backing_off".clone_into(&mut state.state);
+                    let wait = i64::try_from((until - now) / 1000).unwrap_or(0);
+                    state.next = Some(time::text(now_pg + wait));
+                } else if self.throttled.contains(&lane.webhook_key) {
+                    "throttled".clone_into(&mut state.state);
+                }
+                state.error.clone_from(&lane.last_error);
+                state
+            })
+            .collect()
+    }
+
+    fn counts_json(&self) -> String {
+        let counts = self.settlement.counts.iter();
+        json!(counts
+            .map(|(event, n)| json!([event, n.messages, n.calls, n.errors]))
+            .collect::<Vec<_>>())
+        .to_string()
+    }
+
+    fn backlog_json(&self) -> String {
+        let backlog = self.settlement.backlog.iter();
+        json!(backlog
+            .filter(|(_, delta)| **delta != 0)
+            .map(|(url, delta)| json!([url, delta]))
+            .collect::<Vec<_>>())
+        .to_string()
+    }
+
+    fn call_rows(&self) -> Vec<CallRow> {
+        self.settlement
+            .outcomes
+            .iter()
+            .filter(|settled| self.is_logged(settled))
+            .map(call_row)
+            .collect()
+    }
+
+    fn is_logged(&self, settled: &Settled) -> bool {
+        let webhook = self.routes.webhooks.get(&settled.webhook_key);
+        match webhook.map_or(Logged::All, |webhook| webhook.logged) {
+            Logged::All => true,
+            Logged::Errors => settled.outcome.verdict != Verdict::Delivered,
+            Logged::None => false,
+        }
+    }
+
+    fn retry_rows(&self) -> Vec<RetryRow> {
+        // A message whose URL is gone for good leaves nothing behind.
+        self.settlement
+            .outcomes
+            .iter()
+            .filter(|settled| settled.outcome.verdict != Verdict::Delivered)
+            .filter(|settled| self.routes.urls.contains_key(&settled.url_key))
+            .map(retry_row)
+            .collect()
+    }
+
+    fn delivered_retries(&self) -> Vec<(i32, Coordinate)> {
+        self.settlement
+            .outcomes
+            .iter()
+            .filter(|settled| settled.is_retry && settled.outcome.verdict == Verdict::Delivered)
+            .map(|settled| (settled.url_key, settled.at))
+            .collect()
+    }
+
+    fn disable_gone(&self) {
+        for settled in &self.settlement.outcomes {
+            if settled.outcome.verdict == Verdict::Gone {
+                self.stores
+                    .routing
+                    .disable_url(settled.url_key, "the receiver answered 410 Gone");
+            }
+        }
+    }
+}
+
+/// What a settlement wrote.
+struct Written {
+    tick: Option<i64>,
+    position: Position,
+    entries: usize,
+}
+
+fn call_row(settled: &Settled) -> CallRow {
+    let outcome = &settled.outcome;
+    CallRow {
+        call_id: outcome.call_id,
+        called_at: time::pg_micros(outcome.called_at),
+        message_id: settled.message_id,
+        webhook_key: settled.webhook_key,
+        url_key: settled.url_key,
+        event_key: settled.event_key,
+        event_date: settled.event_date,
+        attempt: i32::try_from(settled.attempts).unwrap_or(i32::MAX),
+        success: outcome.verdict == Verdict::Delivered,
+        http_code: outcome.http_code.map(i32::from),
+        http_response: (!outcome.response.is_empty()).then(|| outcome.response.clone()),
+        detail: outcome.detail.clone(),
+        message_size: i32::try_from(outcome.message_size).unwrap_or(i32::MAX),
+        duration_ms: outcome.duration.as_secs_f64() * 1000.0,
+    }
+}
+
+fn retry_row(settled: &Settled) -> RetryRow {
+    RetryRow {
+        url_key: settled.url_key,
+        at: settled.at,
+        message_id: settled.message_id,
+        webhook_key: settled.webhook_key,
+        event_key: settled.event_key,
+        event_date: settled.event_date,
+        attempts: i32::try_from(settled.attempts).unwrap_or(i32::MAX),
+        next_at: settled.next_at,
+        last_error: settled
+            .outcome
+            .detail
+            .clone()
+            .or_else(|| settled.outcome.http_code.map(|code| format!("HTTP {code}"))),
+    }
+}

@@ -1,0 +1,196 @@
+//! The tail reader: sees each new message once, counts it, and hands it to the
+//! lanes that keep up.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::engine::{Engine, MessageEntry};
+use super::message::Message;
+use crate::core::position::{Position, Window};
+use crate::core::snapshot::Snapshot;
+use crate::pg::{snapshot, wal};
+use crate::store::ledger::TailState;
+use crate::store::outbox::{StoredMessage, WindowReader};
+
+/// A lane at the tail holds at most so many undispatched messages: what a fast
+/// receiver takes while the main thread is in a transaction.
+const LANE_QUEUE: usize = 2000;
+/// While memory is short the tail waits for lanes that have moved since this long.
+const PATIENCE_NANOS: u64 = 50_000_000;
+
+/// Where the tail stands.
+pub struct Tail {
+    pub position: Position,
+    reader: Option<WindowReader>,
+    /// The last stored tick, if it is known in memory.
+    pub last_tick: i64,
+    pub last_tick_snapshot: Option<Arc<Snapshot>>,
+    pub ticked_at: u64,
+    /// Webhooks with messages since the last tick.
+    pub seen: HashSet<i32>,
+    /// After a restart nobody knows what was seen since the last tick.
+    pub seen_everything: bool,
+    /// Transactions below have been checked for durability.
+    durable_below: u64,
+}
+
+impl Tail {
+    pub fn restored(state: &TailState) -> Self {
+        let (from, to) = (Arc::new(state.from.clone()), Arc::new(state.to.clone()));
+        Self {
+            position: Position {
+                window: Window::new(from, to, state.tick),
+                id: state.id,
+            },
+            reader: None,
+            last_tick: state.tick,
+            last_tick_snapshot: None,
+            ticked_at: 0,
+            seen: HashSet::new(),
+            seen_everything: true,
+            durable_below: 0,
+        }
+    }
+
+    /// Everything up to here has been counted and routed, whatever window is being read.
+    pub fn passed(&self) -> &Arc<Snapshot> {
+        if self.position.window_is_done() {
+            &self.position.window.to
+        } else {
+            &self.position.window.from
+        }
+    }
+
+    pub fn has_seen(&self, webhook_key: i32) -> bool {
+        self.seen_everything || self.seen.contains(&webhook_key)
+    }
+
+    /// The next window, or what is left of the present one; `None` if nothing committed.
+    fn reader(&mut self) -> Option<WindowReader> {
+        if let Some(reader) = self.reader.take() {
+            return Some(reader);
+        }
+        if !self.position.window_is_done() {
+            return Some(WindowReader::new(&self.position, None));
+        }
+        let now = Arc::new(snapshot::current());
+        if now == self.position.window.to {
+            return None;
+        }
+        let from = Arc::clone(&self.position.window.to);
+        let window = Window::new(from, now, self.last_tick);
+        Some(WindowReader::new(&Position::start_of(window), None))
+    }
+
+    fn proceed(&mut self, reader: WindowReader) {
+        self.position = reader.position();
+        if !reader.is_done() {
+            self.reader = Some(reader);
+        }
+    }
+}
+
+impl Engine {
+    /// Reads the next page of new messages. In a transaction. `true` if there may be more.
+    pub fn read_tail(&mut self) -> bool {
+        if self.queued.is_exhausted() && !self.make_room() {
+            return true;
+        }
+        let Some(mut reader) = self.tail.reader() else {
+            return false;
+        };
+        let wanted = self
+            .lanes
+            .values()
+            .any(|lane| lane.is_at_tail() && lane.hold.is_none());
+        let page = self.stores.outbox.next_page(&mut reader, wanted);
+        self.make_durable(&page, reader.window());
+        self.learn_events(&page);
+        let window = Arc::clone(reader.window());
+        for stored in page {
+            self.route(stored, &window);
+        }
+        self.tail.proceed(reader);
+        !self.tail.position.window_is_done()
+    }
+
+    /// A message must not leave before its commit is on disk.
+    pub fn make_durable(&mut self, page: &[StoredMessage], window: &Window) {
+        if self.tail.durable_below == 0 {
+            // What committed before the worker started is checked once, as a whole.
+            wal::make_everything_durable();
+            self.tail.durable_below = snapshot::current().xmin;
+        }
+        let unchecked = self.tail.durable_below;
+        let xids: HashSet<u64> = page
+            .iter()
+            .map(|stored| stored.at.xid)
+            .filter(|xid| *xid >= unchecked)
+            .collect();
+        wal::make_durable(xids.into_iter());
+        self.tail.durable_below = unchecked.max(window.from.xmin);
+    }
+
+    /// A message of an event that is not known yet: its definition came with it.
+    fn learn_events(&mut self, page: &[StoredMessage]) {
+        let unknown = page
+            .iter()
+            .any(|stored| !self.routes.events.contains_key(&stored.event_key));
+        if unknown {
+            self.load_definitions();
+        }
+    }
+
+    fn route(&mut self, stored: StoredMessage, window: &Arc<Window>) {
+        self.settlement.count_message(stored.event_key);
+        self.tail.seen.insert(stored.webhook_key);
+        let Some(event) = self.routes.events.get(&stored.event_key).cloned() else {
+            return;
+        };
+        let Some(webhook) = self.routes.webhooks.get(&stored.webhook_key) else {
+            return;
+        };
+        let at = stored.at;
+        let message = Message::new(stored, &event);
+        for url_key in &webhook.url_keys {
+            let Some(lane) = self.lanes.get_mut(url_key) else {
+                continue;
+            };
+            self.settlement.change_backlog(*url_key, 1);
+            if !lane.is_at_tail() {
+                continue;
+            }
+            if lane.hold.is_some() || lane.queued() >= LANE_QUEUE {
+                lane.leave_tail(Position {
+                    window: Arc::clone(window),
+                    id: at.id - 1,
+                });
+                continue;
+            }
+            self.queued.add(&message);
+            lane.offer(MessageEntry {
+                at,
+                window: Some(Arc::clone(window)),
+                message: Arc::clone(&message),
+                attempts: 0,
+                is_retry: false,
+            });
+        }
+    }
+
+    /// Memory is short: lanes that stand still give their messages back. `false` while
+    /// those that move should be waited for.
+    fn make_room(&mut self) -> bool {
+        let since = self.ticker.now().saturating_sub(PATIENCE_NANOS);
+        let still: Vec<i32> = self
+            .lanes
+            .values()
+            .filter(|lane| lane.queued() > 0 && !lane.moved_since(since))
+            .map(|lane| lane.url_key)
+            .collect();
+        for url_key in still {
+            self.drop_queue(url_key);
+        }
+        !self.queued.is_exhausted()
+    }
+}

@@ -1,0 +1,44 @@
+//! The worker's clocks: PostgreSQL's microseconds, the system's time, and
+//! nanoseconds that never step back.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::core::time_text::{push_timestamp, Fraction};
+
+/// PostgreSQL's epoch, 2000-01-01, in Unix seconds.
+const PG_EPOCH_UNIX_S: u64 = 946_684_800;
+
+/// Microseconds since 2000-01-01 as system time; before 1970 is taken as 1970.
+pub fn system_time(pg_micros: i64) -> SystemTime {
+    let unix = pg_micros.saturating_add(PG_EPOCH_UNIX_S as i64 * 1_000_000);
+    UNIX_EPOCH + Duration::from_micros(unix.max(0) as u64)
+}
+
+/// System time as microseconds since 2000-01-01.
+pub fn pg_micros(time: SystemTime) -> i64 {
+    let unix = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(unix.as_micros()).unwrap_or(i64::MAX) - PG_EPOCH_UNIX_S as i64 * 1_000_000
+}
+
+/// As text that PostgreSQL reads as timestamptz.
+pub fn text(pg_micros: i64) -> String {
+    let mut out = Vec::new();
+    push_timestamp(&mut out, pg_micros, Fraction::Always);
+    out.push(b'Z');
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Nanoseconds since the worker started, for lanes and throttles.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticker(Instant);
+
+impl Ticker {
+    pub fn start() -> Self {
+        // A little past zero, so that "never" (0) lies before everything.
+        Self(Instant::now() - Duration::from_secs(1))
+    }
+
+    pub fn now(self) -> u64 {
+        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
