@@ -1,0 +1,54 @@
+# Everything a user or developer runs. The work is done by scripts/; each says at its top what it does.
+#
+# make PG_CONFIG=/path/to/pg_config <target> chooses the server (PostgreSQL 15 to 18).
+
+SHELL := /bin/bash
+export PG_CONFIG
+
+.PHONY: help setup demo test test-unit test-regress test-cluster test-matrix soak lint bench install uninstall clean
+
+help:
+	@echo 'make demo          a throw-away server and receiver: watch changes become signed POSTs'
+	@echo 'make install       build the release and install it into the server of PG_CONFIG'
+	@echo 'make uninstall     remove it again'
+	@echo 'make test          all tests: unit, regress, cluster (also test-unit, test-regress, test-cluster)'
+	@echo 'make test-matrix   make test for each PostgreSQL that is installed'
+	@echo 'make soak          random faults under load for SOAK_MINUTES (default 10)'
+	@echo 'make lint          rustfmt, clippy, rustdoc, cargo-machete, pgspot'
+	@echo 'make bench         measure against the targets'
+	@echo 'make setup         install what is missing for all this'
+	@echo 'make clean         remove everything that was built'
+
+setup:
+	@scripts/setup
+
+demo: setup
+	@scripts/demo
+
+test: setup
+	@scripts/test
+
+test-unit test-regress test-cluster: test-%: setup
+	@scripts/test $*
+
+test-matrix:
+	@scripts/test-matrix
+
+soak: setup
+	@scripts/soak
+
+lint:
+	@scripts/setup lint
+	@scripts/lint
+
+bench: setup
+	@scripts/bench
+
+install:
+	@scripts/install
+
+uninstall:
+	@scripts/uninstall
+
+clean:
+	@scripts/clean
