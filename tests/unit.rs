@@ -7,4 +7,7 @@
 #[path = "../src/core/mod.rs"]
 mod core;
 
+#[path = "../src/delivery/mod.rs"]
+mod delivery;
+
 mod layering;

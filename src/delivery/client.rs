@@ -1,0 +1,307 @@
+//! One HTTP POST, behind a small trait so that another client can take ureq's
+//! place.
+//!
+//! No redirects, no proxy from the environment, no cookies, no decompression.
+//! One deadline covers everything from the look-up of the name to the last
+//! byte read. A receiver's misbehaviour is an [`Answer`] with a fault, never an
+//! error or a panic.
+
+use std::io::{self, ErrorKind, Read};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ureq::config::Config;
+use ureq::http::header::{HeaderName, HeaderValue, CONTENT_TYPE, RETRY_AFTER};
+use ureq::http::{self, Response, Uri};
+use ureq::{Agent, Body, Error, Timeout};
+use uuid::Uuid;
+
+use crate::core::address::AddressPolicy;
+use crate::core::endpoint::Endpoint;
+
+use super::names::Names;
+use super::ongoing::Ongoing;
+use super::resolver::JudgingResolver;
+use super::socket::Dialer;
+
+/// Status line and headers of an answer; common servers stop at 8 to 32 kB.
+pub const MAX_HEAD_BYTES: usize = 32 * 1024;
+
+/// What one call may receive beside the body that is kept: heads, TLS, and
+/// interim (1xx) answers, of which a receiver could send a flood.
+const OVERHEAD_BYTES: u64 = 1024 * 1024;
+
+/// A body in chunks of one byte is six times its size on the wire.
+const CHUNK_OVERHEAD: u64 = 6;
+
+/// Kept connections are dropped after this: most servers drop them sooner.
+const MAX_IDLE_AGE: Duration = Duration::from_secs(30);
+
+/// How much of a body one read takes.
+const READ_BYTES: usize = 4 * 1024;
+
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const WEBHOOK_CALL_ID: HeaderName = HeaderName::from_static("webhook-call-id");
+const WEBHOOK_ATTEMPT: HeaderName = HeaderName::from_static("webhook-attempt");
+
+/// The settings of all calls.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    pub policy: AddressPolicy,
+    pub require_https: bool,
+    pub max_message_size: usize,
+    pub max_response_size: usize,
+    /// More trusted roots, as PEM text.
+    pub ca_pem: Option<Vec<u8>>,
+    pub user_agent: String,
+    /// PostgreSQL's own port, never called on this host. 0: there is none.
+    pub refused_socket: u16,
+}
+
+impl Default for ClientConfig {
+    /// What the settings of `webhook.*` are when nobody changed them.
+    fn default() -> Self {
+        Self {
+            policy: AddressPolicy::default(),
+            require_https: true,
+            max_message_size: 10 * 1024 * 1024,
+            max_response_size: 16 * 1024,
+            ca_pem: None,
+            user_agent: concat!("webhook_ext/", env!("CARGO_PKG_VERSION")).to_owned(),
+            refused_socket: 0,
+        }
+    }
+}
+
+/// What to send where.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    pub url: &'a Endpoint,
+    pub timeout: Duration,
+    pub message_id: Uuid,
+    pub call_id: Uuid,
+    pub attempt: u32,
+    pub timestamp_s: u64,
+    pub signature: &'a str,
+    pub headers: &'a [(String, String)],
+    pub body: &'a [u8],
+}
+
+/// What came back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    pub http_code: Option<u16>,
+    /// At most `max_response_size` bytes.
+    pub body: Vec<u8>,
+    /// The body went on.
+    pub was_cut: bool,
+    pub retry_after: Option<String>,
+    /// Why there is no answer, or no end of it.
+    pub fault: Option<String>,
+}
+
+/// Makes calls, one at a time.
+pub trait Client: Send + Sync {
+    /// Sends one message and reads the answer, within `call.timeout`.
+    fn post(&self, call: &Request<'_>) -> Answer;
+
+    /// From another thread: ends the call in progress and every later one.
+    fn interrupt(&self);
+}
+
+/// What all clients of one configuration share.
+#[derive(Debug)]
+pub struct Rules {
+    pub config: Arc<ClientConfig>,
+    pub tls: Arc<rustls::ClientConfig>,
+    pub names: Arc<Names>,
+    /// Connections one client keeps.
+    pub kept_connections: usize,
+}
+
+/// [`Client`] with ureq: one agent per client, one client per thread. An agent
+/// that all threads share has one mutex, taken twice per call and held while
+/// it probes a connection; and as the pool wakes the thread that slept least,
+/// a quiet receiver still finds its connection kept.
+pub struct UreqClient {
+    agent: Agent,
+    ongoing: Arc<Ongoing>,
+    names: Arc<Names>,
+    max_response_size: usize,
+}
+
+impl UreqClient {
+    pub fn new(rules: &Rules) -> Self {
+        let config = &rules.config;
+        let kept_bytes = u64::try_from(config.max_response_size).unwrap_or(u64::MAX);
+        let most_bytes = kept_bytes
+            .saturating_mul(CHUNK_OVERHEAD)
+            .saturating_add(OVERHEAD_BYTES);
+        let ongoing = Arc::new(Ongoing::new(most_bytes));
+        let dialer = Dialer {
+            ongoing: Arc::clone(&ongoing),
+            tls: Arc::clone(&rules.tls),
+        };
+        let resolver = JudgingResolver {
+            config: Arc::clone(config),
+            names: Arc::clone(&rules.names),
+            ongoing: Arc::clone(&ongoing),
+        };
+        Self {
+            agent: Agent::with_parts(agent_config(rules), dialer, resolver),
+            ongoing,
+            names: Arc::clone(&rules.names),
+            max_response_size: config.max_response_size,
+        }
+    }
+
+    fn send(&self, call: &Request<'_>) -> Result<Response<Body>, Error> {
+        let request = build(call)?;
+        self.agent.run(request)
+    }
+
+    /// A kept connection that turns out to be closed gets one fresh try.
+    fn send_afresh_if_stale(&self, call: &Request<'_>) -> Result<Response<Body>, Error> {
+        let deadline = Instant::now() + call.timeout;
+        self.ongoing.begin(deadline, false);
+        match self.send(call) {
+            Err(Error::Io(_)) if self.ongoing.met_silence_on_kept_connection() => {
+                self.ongoing.begin(deadline, true);
+                self.send(call)
+            }
+            sent => sent,
+        }
+    }
+
+    fn read(&self, response: Response<Body>) -> Answer {
+        let retry_after = response.headers().get(RETRY_AFTER);
+        let mut answer = Answer {
+            http_code: Some(response.status().as_u16()),
+            retry_after: retry_after.and_then(|value| value.to_str().ok().map(str::to_owned)),
+            ..Answer::default()
+        };
+        if let Err(error) = read_body(response.into_body(), self.max_response_size, &mut answer) {
+            answer.fault = Some(match error {
+                Error::Timeout(_) => "timed out while reading the answer".to_owned(),
+                Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                    "the answer ended early".to_owned()
+                }
+                other => format!("the answer broke off: {}", describe(&other)),
+            });
+        }
+        answer
+    }
+}
+
+impl Client for UreqClient {
+    fn post(&self, call: &Request<'_>) -> Answer {
+        match self.send_afresh_if_stale(call) {
+            Ok(response) => self.read(response),
+            Err(error) => Answer {
+                fault: Some(describe(&error)),
+                ..Answer::default()
+            },
+        }
+    }
+
+    fn interrupt(&self) {
+        self.ongoing.end();
+        self.names.stir();
+        self.agent.clone().shutdown();
+    }
+}
+
+fn agent_config(rules: &Rules) -> Config {
+    Agent::config_builder()
+        .proxy(None)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .http_status_as_error(false)
+        .user_agent(&rules.config.user_agent)
+        .accept("")
+        .accept_encoding("")
+        .max_response_header_size(MAX_HEAD_BYTES)
+        .max_idle_connections(rules.kept_connections)
+        .max_idle_connections_per_host(1)
+        .max_idle_age(MAX_IDLE_AGE)
+        .build()
+}
+
+fn build<'a>(call: &Request<'a>) -> Result<http::Request<&'a [u8]>, Error> {
+    let url = Uri::try_from(call.url.as_str()).map_err(http::Error::from)?;
+    let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
+    let mut request = http::Request::post(url)
+        .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+        .header(
+            WEBHOOK_ID,
+            &*call.message_id.hyphenated().encode_lower(&mut id),
+        )
+        .header(WEBHOOK_TIMESTAMP, HeaderValue::from(call.timestamp_s))
+        .header(WEBHOOK_SIGNATURE, call.signature)
+        .header(
+            WEBHOOK_CALL_ID,
+            &*call.call_id.hyphenated().encode_lower(&mut id),
+        )
+        .header(WEBHOOK_ATTEMPT, HeaderValue::from(call.attempt));
+    for (name, value) in call.headers {
+        request = request.header(name, value);
+    }
+    Ok(request.body(call.body)?)
+}
+
+/// Reads what is kept. The rest is dropped, and the connection with it; one
+/// that was read to its end goes back to the agent.
+fn read_body(body: Body, most_bytes: usize, answer: &mut Answer) -> Result<(), Error> {
+    let ends_at_limit = body.content_length() == u64::try_from(most_bytes).ok();
+    let mut reader = body.into_reader();
+    let mut chunk = [0; READ_BYTES];
+    loop {
+        let room = most_bytes - answer.body.len();
+        if room == 0 && !ends_at_limit {
+            answer.was_cut = true;
+            return Ok(());
+        }
+        let wanted = room.clamp(1, READ_BYTES);
+        match reader.read(&mut chunk[..wanted])? {
+            0 => return Ok(()),
+            bytes => answer.body.extend_from_slice(&chunk[..bytes.min(room)]),
+        }
+    }
+}
+
+/// An error in the words of a call's detail. Never names the URL: it may hold
+/// a key.
+fn describe(error: &Error) -> String {
+    match error {
+        Error::Timeout(Timeout::Resolve) => "timed out while resolving the host name".to_owned(),
+        Error::Timeout(Timeout::Connect) => "timed out while connecting".to_owned(),
+        Error::Timeout(Timeout::SendRequest | Timeout::SendBody) => {
+            "timed out while sending".to_owned()
+        }
+        Error::Timeout(_) => "timed out while waiting for the answer".to_owned(),
+        Error::Io(error) => describe_io(error),
+        Error::HostNotFound => "the host name has no address".to_owned(),
+        Error::Protocol(error) => format!("the answer is not valid HTTP: {error}"),
+        Error::LargeResponseHeader(..) => {
+            format!("the answer's headers are larger than {MAX_HEAD_BYTES} bytes")
+        }
+        Error::Http(_) | Error::BadUri(_) => "the request cannot be built".to_owned(),
+        Error::Other(why) => why.to_string(),
+        other => other.to_string(),
+    }
+}
+
+fn describe_io(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+            "the receiver reset the connection".to_owned()
+        }
+        ErrorKind::UnexpectedEof => {
+            "the receiver closed the connection without an answer".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,172 @@
+//! One delivery thread's work on one job: render, sign, post, judge.
+//!
+//! Everything that goes wrong, a panic included, becomes the job's outcome.
+
+use std::any::Any;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::core::retry;
+use crate::core::signing;
+
+use super::answer;
+use super::call::{CallStamp, Job, Outcome, Target, Verdict};
+use super::client::{Answer, Client, Request, Rules};
+
+/// A body buffer larger than this is given back after the call.
+const KEPT_BODY_BYTES: usize = 64 * 1024;
+
+/// A body buffer may be this much larger than the body while it is sent.
+const SLACK_BODY_BYTES: usize = 1024 * 1024;
+
+/// A thread's tools.
+pub struct Desk {
+    rules: Arc<Rules>,
+    client: Arc<dyn Client>,
+    body: Vec<u8>,
+}
+
+impl Desk {
+    pub fn new(rules: Arc<Rules>, client: Arc<dyn Client>) -> Self {
+        Self {
+            rules,
+            client,
+            body: Vec::new(),
+        }
+    }
+
+    /// Makes the call. `None` in place of a desk that is fit for another job:
+    /// after a panic nothing of it is trusted.
+    pub fn deliver(mut self, job: &Job) -> (Option<Self>, Outcome) {
+        let stamp = CallStamp {
+            message_id: job.message_id,
+            call_id: job.call_id,
+            attempt: job.attempt,
+            called_at: SystemTime::now(),
+        };
+        let started = Instant::now();
+        let tried = panic::catch_unwind(AssertUnwindSafe(|| {
+            let outcome = self.call(job, &stamp);
+            (self, outcome)
+        }));
+        let (desk, mut outcome) = match tried {
+            Ok((desk, outcome)) => (Some(desk), outcome),
+            Err(panic) => (None, after_panic(job, &stamp, panic.as_ref())),
+        };
+        outcome.duration = started.elapsed();
+        (desk, outcome)
+    }
+
+    fn call(&mut self, job: &Job, stamp: &CallStamp) -> Outcome {
+        fault_point(&job.target);
+        self.body.clear();
+        let rendered = job.payload.render(stamp, &mut self.body);
+        let message_size = self.body.len();
+        let mut outcome = blank(job, stamp, message_size);
+        match rendered {
+            Err(why) => {
+                outcome.verdict = Verdict::Unrenderable;
+                outcome.detail = Some(why);
+            }
+            Ok(()) if message_size > self.rules.config.max_message_size => {
+                outcome.verdict = Verdict::TooLarge;
+                outcome.detail = Some(format!(
+                    "the message has {message_size} bytes, webhook.max_message_size allows {}",
+                    self.rules.config.max_message_size
+                ));
+            }
+            Ok(()) => {
+                self.trim(SLACK_BODY_BYTES);
+                let answer = self.post(&job.target, stamp);
+                settle(&mut outcome, answer, self.rules.config.max_response_size);
+            }
+        }
+        if self.body.capacity() > KEPT_BODY_BYTES {
+            self.body = Vec::new();
+        }
+        outcome
+    }
+
+    fn trim(&mut self, slack_bytes: usize) {
+        if self.body.capacity() - self.body.len() > slack_bytes {
+            self.body.shrink_to_fit();
+        }
+    }
+
+    fn post(&self, target: &Target, stamp: &CallStamp) -> Answer {
+        // A clock before 1970 signs as 1970 and is refused by the receiver.
+        let since_epoch = stamp.called_at.duration_since(UNIX_EPOCH);
+        let timestamp_s = since_epoch.map_or(0, |time| time.as_secs());
+        let valid = target.signers.iter().filter(|(_, expires_at)| {
+            expires_at.is_none_or(|expires_at| expires_at > stamp.called_at)
+        });
+        let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
+        let signature = signing::signature_header(
+            valid.map(|(signer, _)| signer),
+            stamp.message_id.hyphenated().encode_lower(&mut id),
+            timestamp_s,
+            &self.body,
+        );
+        self.client.post(&Request {
+            url: &target.url,
+            timeout: target.timeout,
+            message_id: stamp.message_id,
+            call_id: stamp.call_id,
+            attempt: stamp.attempt,
+            timestamp_s,
+            signature: &signature,
+            headers: &target.headers,
+            body: &self.body,
+        })
+    }
+}
+
+fn blank(job: &Job, stamp: &CallStamp, message_size: usize) -> Outcome {
+    Outcome {
+        token: job.token,
+        call_id: stamp.call_id,
+        called_at: stamp.called_at,
+        duration: Duration::ZERO,
+        message_size,
+        http_code: None,
+        response: String::new(),
+        detail: None,
+        retry_after: None,
+        verdict: Verdict::Failed,
+    }
+}
+
+fn settle(outcome: &mut Outcome, answer: Answer, max_response_size: usize) {
+    outcome.http_code = answer.http_code;
+    outcome.response = answer::readable(&answer.body, answer.was_cut, max_response_size);
+    (outcome.verdict, outcome.detail) = match (answer.fault, answer.http_code) {
+        (Some(fault), _) => (Verdict::Failed, Some(fault)),
+        (None, Some(code)) => answer::judge_status(code),
+        (None, None) => (Verdict::Failed, Some("no answer".to_owned())),
+    };
+    if outcome.http_code.is_some_and(answer::may_ask_to_wait) {
+        outcome.retry_after = answer
+            .retry_after
+            .and_then(|value| retry::parse_retry_after(&value, SystemTime::now()));
+    }
+}
+
+fn after_panic(job: &Job, stamp: &CallStamp, panic: &(dyn Any + Send)) -> Outcome {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    Outcome {
+        detail: Some(format!("internal error in the delivery thread: {text}")),
+        ..blank(job, stamp, 0)
+    }
+}
+
+/// Where the fault tests make this thread panic.
+fn fault_point(target: &Target) {
+    if cfg!(feature = "fault_injection") && target.url.as_str().contains("webhook-fault-panic") {
+        panic!("a fault test asked for it");
+    }
+}

@@ -1,0 +1,298 @@
+//! Looks up host names, with a memory and a deadline.
+//!
+//! `getaddrinfo` cannot be interrupted, so it runs in a thread of its own and
+//! the caller waits no longer than its deadline. The number of such threads is
+//! bounded; one name is looked up by one thread, however many ask for it.
+//! A failure is text for the call's detail.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long an answer is believed: short, as the operating system does not
+/// tell us the record's own life time.
+const KEEP_KNOWN: Duration = Duration::from_secs(5);
+
+/// How long a failure is believed: a burst of calls asks once.
+const KEEP_FAILED: Duration = Duration::from_secs(1);
+
+/// Look-ups at once. A resolver that hangs holds this many threads at most.
+const MAX_LOOKUPS: usize = 8;
+
+/// Names remembered; beyond that the stale ones go.
+const MAX_NAMES: usize = 4096;
+
+/// Enough for glibc's resolver and its modules.
+const STACK_BYTES: usize = 256 * 1024;
+
+type LookUp = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
+type Addresses = Arc<[IpAddr]>;
+
+/// Why there is no address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NameFailure {
+    TimedOut,
+    Unknown(String),
+}
+
+enum Entry {
+    Underway,
+    Known {
+        until: Instant,
+        answer: Result<Addresses, String>,
+    },
+}
+
+#[derive(Default)]
+struct State {
+    entries: HashMap<String, Entry>,
+    lookups: usize,
+}
+
+/// The names of all clients.
+pub struct Names {
+    state: Mutex<State>,
+    changed: Condvar,
+    look_up: Box<LookUp>,
+}
+
+impl Names {
+    /// Asks the operating system.
+    pub fn of_system() -> Self {
+        Self::with_look_up(Box::new(ask_system))
+    }
+
+    pub fn with_look_up(look_up: Box<LookUp>) -> Self {
+        Self {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            look_up,
+        }
+    }
+
+    /// The addresses of a name: at least one. Waits while `remaining` says so;
+    /// it is asked again after [`Names::stir`].
+    pub fn addresses(
+        self: &Arc<Self>,
+        host: &str,
+        remaining: impl Fn() -> Option<Duration>,
+    ) -> Result<Addresses, NameFailure> {
+        let mut state = self.lock();
+        loop {
+            let now = Instant::now();
+            match state.entries.get(host) {
+                Some(Entry::Known { until, answer }) if *until > now => {
+                    return answer.clone().map_err(NameFailure::Unknown);
+                }
+                Some(Entry::Underway) => {}
+                _ if state.lookups < MAX_LOOKUPS => self.start(&mut state, host)?,
+                _ => {}
+            }
+            let left = remaining().ok_or(NameFailure::TimedOut)?;
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Lets every waiting caller ask how long it may wait.
+    pub fn stir(&self) {
+        // With the lock, so that nobody is between asking and waiting.
+        let _state = self.lock();
+        self.changed.notify_all();
+    }
+
+    fn start(self: &Arc<Self>, state: &mut State, host: &str) -> Result<(), NameFailure> {
+        make_room(state);
+        let (names, asked) = (Arc::clone(self), host.to_owned());
+        thread::Builder::new()
+            .name("webhook names".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || names.finish(asked))
+            .map_err(|error| NameFailure::Unknown(error.to_string()))?;
+        state.lookups += 1;
+        state.entries.insert(host.to_owned(), Entry::Underway);
+        Ok(())
+    }
+
+    fn finish(&self, host: String) {
+        let answer = match (self.look_up)(&host) {
+            Ok(addresses) if addresses.is_empty() => Err("it has no address".to_owned()),
+            Ok(addresses) => Ok(Addresses::from(addresses)),
+            Err(error) => Err(error.to_string()),
+        };
+        let keep = if answer.is_ok() {
+            KEEP_KNOWN
+        } else {
+            KEEP_FAILED
+        };
+        let until = Instant::now() + keep;
+        let mut state = self.lock();
+        state.lookups -= 1;
+        state.entries.insert(host, Entry::Known { until, answer });
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn make_room(state: &mut State) {
+    if state.entries.len() < MAX_NAMES {
+        return;
+    }
+    let now = Instant::now();
+    state.entries.retain(|_, entry| match entry {
+        Entry::Underway => true,
+        Entry::Known { until, .. } => *until > now,
+    });
+    if state.entries.len() >= MAX_NAMES {
+        state
+            .entries
+            .retain(|_, entry| matches!(entry, Entry::Underway));
+    }
+}
+
+fn ask_system(host: &str) -> io::Result<Vec<IpAddr>> {
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for found in (host, 0).to_socket_addrs()? {
+        if !addresses.contains(&found.ip()) {
+            addresses.push(found.ip());
+        }
+    }
+    Ok(addresses)
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Names")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    fn soon() -> Option<Duration> {
+        Some(Duration::from_secs(5))
+    }
+
+    fn until(deadline: Instant) -> impl Fn() -> Option<Duration> {
+        move || {
+            deadline
+                .checked_duration_since(Instant::now())
+                .filter(|left| !left.is_zero())
+        }
+    }
+
+    #[test]
+    fn a_burst_for_one_name_asks_once() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&asked);
+        let names = Arc::new(Names::with_look_up(Box::new(move |_| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            Ok(vec!["192.0.2.1".parse().unwrap()])
+        })));
+        thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| assert_eq!(names.addresses("a", soon).unwrap().len(), 1));
+            }
+        });
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_look_up_that_hangs_costs_its_callers_no_more_than_their_deadline() {
+        let (release, hold) = mpsc::channel::<()>();
+        let hold = Mutex::new(hold);
+        let names = Arc::new(Names::with_look_up(Box::new(move |host| {
+            if host == "hangs" {
+                let _ = hold.lock().unwrap().recv();
+            }
+            Ok(vec!["192.0.2.1".parse().unwrap()])
+        })));
+        let started = Instant::now();
+        let deadline = started + Duration::from_millis(50);
+        assert_eq!(
+            names.addresses("hangs", until(deadline)),
+            Err(NameFailure::TimedOut)
+        );
+        assert!(started.elapsed() >= Duration::from_millis(50));
+        assert!(names.addresses("works", soon).is_ok());
+        drop(release);
+        assert!(names.addresses("hangs", soon).is_ok());
+    }
+
+    #[test]
+    fn no_more_threads_than_the_bound_hang() {
+        let underway = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&underway);
+        let (release, hold) = mpsc::channel::<()>();
+        let hold = Mutex::new(hold);
+        let names = Arc::new(Names::with_look_up(Box::new(move |_| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            let _ = hold.lock().unwrap().recv();
+            Err(io::Error::other("no"))
+        })));
+        let deadline = Instant::now() + Duration::from_millis(100);
+        for n in 0..3 * MAX_LOOKUPS {
+            let found = names.addresses(&format!("host{n}"), until(deadline));
+            assert_eq!(found, Err(NameFailure::TimedOut));
+        }
+        assert!(underway.load(Ordering::SeqCst) <= MAX_LOOKUPS);
+        drop(release);
+    }
+
+    #[test]
+    fn a_caller_whose_time_is_taken_away_stops_waiting() {
+        let (release, hold) = mpsc::channel::<()>();
+        let hold = Mutex::new(hold);
+        let names = Arc::new(Names::with_look_up(Box::new(move |_| {
+            let _ = hold.lock().unwrap().recv();
+            Err(io::Error::other("no"))
+        })));
+        let (asked, was_asked) = mpsc::channel();
+        let ended = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            let caller = scope.spawn(|| {
+                names.addresses("hangs", || {
+                    asked.send(()).unwrap();
+                    (ended.load(Ordering::SeqCst) == 0).then_some(Duration::from_secs(60))
+                })
+            });
+            was_asked.recv().unwrap();
+            ended.store(1, Ordering::SeqCst);
+            names.stir();
+            assert_eq!(caller.join().unwrap(), Err(NameFailure::TimedOut));
+        });
+        drop(release);
+    }
+
+    #[test]
+    fn failures_and_empty_answers_say_why() {
+        let names = Arc::new(Names::with_look_up(Box::new(|host| match host {
+            "empty" => Ok(vec![]),
+            _ => Err(io::Error::other("no such name")),
+        })));
+        let why = |host| match names.addresses(host, soon) {
+            Err(NameFailure::Unknown(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(why("empty"), "it has no address");
+        assert_eq!(why("other"), "no such name");
+    }
+
+    #[test]
+    fn the_system_knows_localhost() {
+        let names = Arc::new(Names::of_system());
+        let found = names.addresses("localhost", soon).unwrap();
+        assert!(found.iter().all(IpAddr::is_loopback), "{found:?}");
+    }
+}

@@ -1,0 +1,83 @@
+//! What the client, its resolver and its sockets know of the call in progress.
+//!
+//! ureq could carry a deadline itself, but only as a new configuration per
+//! request, and it renews a socket's time-out with each partial write. Here
+//! the deadline is one value that every wait of the call looks at. A client
+//! belongs to one thread, so the atomics are only there to be `Sync`; but for
+//! the end, which another thread may declare.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+/// State of one client's current call.
+#[derive(Debug)]
+pub struct Ongoing {
+    epoch: Instant,
+    deadline_ns: AtomicU64,
+    received_bytes: AtomicU64,
+    most_bytes: u64,
+    dialled: AtomicBool,
+    fresh_only: AtomicBool,
+    is_ended: AtomicBool,
+}
+
+impl Ongoing {
+    /// `most_bytes`: how much may be received in one call, heads and TLS
+    /// records included.
+    pub fn new(most_bytes: u64) -> Self {
+        Self {
+            epoch: Instant::now(),
+            deadline_ns: AtomicU64::new(0),
+            received_bytes: AtomicU64::new(0),
+            most_bytes,
+            dialled: AtomicBool::new(false),
+            fresh_only: AtomicBool::new(false),
+            is_ended: AtomicBool::new(false),
+        }
+    }
+
+    /// Starts a call, or its second try: `fresh_only` keeps it off connections
+    /// that were used before.
+    pub fn begin(&self, deadline: Instant, fresh_only: bool) {
+        let after = deadline.saturating_duration_since(self.epoch);
+        let after_ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+        self.deadline_ns.store(after_ns, Relaxed);
+        self.received_bytes.store(0, Relaxed);
+        self.dialled.store(false, Relaxed);
+        self.fresh_only.store(fresh_only, Relaxed);
+    }
+
+    /// From another thread: no time is left, for this call and all later ones.
+    pub fn end(&self) {
+        self.is_ended.store(true, SeqCst);
+    }
+
+    /// `None` once the deadline has passed.
+    pub fn remaining(&self) -> Option<Duration> {
+        let deadline = Duration::from_nanos(self.deadline_ns.load(Relaxed));
+        let left = deadline.saturating_sub(self.epoch.elapsed());
+        (!left.is_zero() && !self.is_ended.load(SeqCst)).then_some(left)
+    }
+
+    pub fn note_dialled(&self) {
+        self.dialled.store(true, Relaxed);
+    }
+
+    /// Counts what came in; false when it is more than any answer needs.
+    pub fn note_received(&self, bytes: usize) -> bool {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let total = self.received_bytes.load(Relaxed).saturating_add(bytes);
+        self.received_bytes.store(total, Relaxed);
+        total <= self.most_bytes
+    }
+
+    pub fn fresh_only(&self) -> bool {
+        self.fresh_only.load(Relaxed)
+    }
+
+    /// Whether the call ran on a kept connection and got nothing back: then
+    /// the receiver had most likely closed it before.
+    pub fn met_silence_on_kept_connection(&self) -> bool {
+        !self.dialled.load(Relaxed) && self.received_bytes.load(Relaxed) == 0
+    }
+}

@@ -1,0 +1,414 @@
+//! The delivery threads.
+//!
+//! The owner submits jobs and drains outcomes; neither ever blocks. Threads
+//! grow on demand, and by the owner's hand only: it must block signals around
+//! the spawning. The thread that fell idle last gets the next job, so a light
+//! load stays on few threads, which keep their connections warm, and the others
+//! end. Outcomes may be lost in one case only: a call that [`Pool::shutdown`]
+//! interrupted is no failure, and is sent again by whoever comes after us.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+
+use super::call::{Job, Outcome, Verdict};
+use super::client::{Client, ClientConfig, Rules, UreqClient};
+use super::desk::Desk;
+use super::names::Names;
+use super::tls;
+
+/// Jobs that wait for a thread. Far more than threads, far fewer than would
+/// matter in memory; the owner bounds what is in flight more tightly.
+const QUEUE_JOBS: usize = 4096;
+
+/// Until [`Pool::set_limit`] says otherwise: the default of
+/// `webhook.connections`.
+const DEFAULT_LIMIT: usize = 64;
+
+/// A thread without work for so long ends, and closes its connections.
+const END_AFTER_IDLE: Duration = Duration::from_secs(60);
+
+/// Enough for a TLS handshake in a debug build (tested), see
+/// `a_tls_call_fits_into_the_stack`.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// Idle connections of all threads together, so that open files stay within
+/// the usual limit of 1,024; and of one thread.
+const KEPT_CONNECTIONS: usize = 512;
+const KEPT_CONNECTIONS_PER_THREAD: usize = 16;
+
+/// Called when outcomes wait after there were none.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// One thread as the others see it.
+struct Seat {
+    /// Set while it stands in [`Floor::idle`].
+    is_idle: AtomicBool,
+    client: Mutex<Option<Arc<dyn Client>>>,
+}
+
+/// What changes when threads come, go or rest.
+struct Floor {
+    /// The last one is woken first.
+    idle: Vec<(Arc<Seat>, Thread)>,
+    seats: Vec<Arc<Seat>>,
+    rules: Arc<Rules>,
+}
+
+struct Shared {
+    jobs: Receiver<Job>,
+    outcomes: Sender<Outcome>,
+    floor: Mutex<Floor>,
+    thread_ended: Condvar,
+    /// `Floor::seats.len()`, to be read without the lock.
+    threads: AtomicUsize,
+    limit: AtomicUsize,
+    /// Jobs that are submitted and have no outcome yet.
+    in_flight: AtomicUsize,
+    /// Counts the changes of `Floor::rules`.
+    generation: AtomicU64,
+    is_closing: AtomicBool,
+    is_wake_due: AtomicBool,
+    wake: Wake,
+}
+
+/// A pool of delivery threads; see the module.
+pub struct Pool {
+    shared: Arc<Shared>,
+    submitted: Sender<Job>,
+    outcomes: Receiver<Outcome>,
+    handles: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Pool {
+    /// A pool without threads. `wake` runs in delivery threads.
+    pub fn new(config: ClientConfig, wake: Wake) -> Self {
+        let (submitted, jobs) = crossbeam_channel::bounded(QUEUE_JOBS);
+        let (sender, outcomes) = crossbeam_channel::unbounded();
+        let names = Arc::new(Names::of_system());
+        let shared = Arc::new(Shared {
+            jobs,
+            outcomes: sender,
+            floor: Mutex::new(Floor {
+                idle: Vec::new(),
+                seats: Vec::new(),
+                rules: make_rules(config, names, DEFAULT_LIMIT),
+            }),
+            thread_ended: Condvar::new(),
+            threads: AtomicUsize::new(0),
+            limit: AtomicUsize::new(DEFAULT_LIMIT),
+            in_flight: AtomicUsize::new(0),
+            generation: AtomicU64::new(0),
+            is_closing: AtomicBool::new(false),
+            is_wake_due: AtomicBool::new(false),
+            wake,
+        });
+        Self {
+            shared,
+            submitted,
+            outcomes,
+            handles: Mutex::default(),
+        }
+    }
+
+    /// The most threads. Those over a lowered limit end after their call.
+    pub fn set_limit(&self, limit: usize) {
+        self.shared.limit.store(limit, SeqCst);
+        stir(&mut self.shared.floor());
+    }
+
+    /// New settings: each thread takes them before its next call and drops the
+    /// connections it kept, which the old address policy had allowed.
+    pub fn reconfigure(&self, config: ClientConfig) {
+        let names = Arc::clone(&self.shared.floor().rules.names);
+        let rules = make_rules(config, names, self.shared.limit.load(SeqCst));
+        let mut floor = self.shared.floor();
+        floor.rules = rules;
+        self.shared.generation.fetch_add(1, SeqCst);
+        stir(&mut floor);
+    }
+
+    /// Whether a job waits that no thread is there for, and the limit allows
+    /// one more.
+    pub fn needs_thread(&self) -> bool {
+        let threads = self.threads();
+        threads < self.shared.limit.load(SeqCst) && threads < self.in_flight()
+    }
+
+    /// Starts one thread. The caller has blocked all signals.
+    pub fn spawn_thread(&self) -> io::Result<()> {
+        let seat = Arc::new(Seat {
+            is_idle: AtomicBool::new(false),
+            client: Mutex::default(),
+        });
+        let (shared, own_seat) = (Arc::clone(&self.shared), Arc::clone(&seat));
+        let mut floor = self.shared.floor();
+        let handle = thread::Builder::new()
+            .name("webhook delivery".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || shared.work(&own_seat))?;
+        floor.seats.push(seat);
+        self.shared.threads.store(floor.seats.len(), SeqCst);
+        drop(floor);
+        let mut handles = lock(&self.handles);
+        handles.retain(|handle| !handle.is_finished());
+        handles.push(handle);
+        Ok(())
+    }
+
+    /// Hands a job over; gives it back when the queue is full or the pool is
+    /// shutting down.
+    pub fn submit(&self, job: Job) -> Result<(), Job> {
+        if self.shared.is_closing.load(SeqCst) {
+            return Err(job);
+        }
+        self.shared.in_flight.fetch_add(1, SeqCst);
+        match self.submitted.try_send(job) {
+            Ok(()) => {
+                self.shared.wake_one();
+                Ok(())
+            }
+            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => {
+                self.shared.in_flight.fetch_sub(1, SeqCst);
+                Err(job)
+            }
+        }
+    }
+
+    /// Appends up to `most` outcomes and says how many. When it says `most`,
+    /// call again: there is no second wake-up for what is left.
+    pub fn drain_outcomes(&self, most: usize, into: &mut Vec<Outcome>) -> usize {
+        // Before draining: what arrives from here on rings again.
+        self.shared.is_wake_due.store(false, SeqCst);
+        let before = into.len();
+        into.extend(self.outcomes.try_iter().take(most));
+        into.len() - before
+    }
+
+    /// Jobs that are submitted and have no outcome yet.
+    pub fn in_flight(&self) -> usize {
+        self.shared.in_flight.load(SeqCst)
+    }
+
+    pub fn threads(&self) -> usize {
+        self.shared.threads.load(SeqCst)
+    }
+
+    /// Ends all threads, interrupting their calls. Jobs without an outcome are
+    /// forgotten; outcomes can still be drained. True when every thread ended
+    /// in time; one that hangs in a connect or a look-up is left behind.
+    pub fn shutdown(&self, deadline: Duration) -> bool {
+        let until = Instant::now() + deadline;
+        self.shared.close();
+        if !self.shared.wait_for_end(until) {
+            return false;
+        }
+        for handle in lock(&self.handles).drain(..) {
+            // Its work is over and its panics were caught: this only waits for
+            // the last instructions of the thread.
+            let _ = handle.join();
+        }
+        true
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+fn make_rules(config: ClientConfig, names: Arc<Names>, limit: usize) -> Arc<Rules> {
+    let share = KEPT_CONNECTIONS / limit.max(1);
+    Arc::new(Rules {
+        tls: tls::trusting(config.ca_pem.as_deref()),
+        config: Arc::new(config),
+        names,
+        kept_connections: share.clamp(1, KEPT_CONNECTIONS_PER_THREAD),
+    })
+}
+
+/// Lets every idle thread look around.
+fn stir(floor: &mut Floor) {
+    for (seat, thread) in floor.idle.drain(..) {
+        seat.is_idle.store(false, SeqCst);
+        thread.unpark();
+    }
+}
+
+/// Leaves the list of the idle; false when somebody took us off it before.
+fn stand_up(floor: &mut Floor, seat: &Arc<Seat>) -> bool {
+    let before = floor.idle.len();
+    floor.idle.retain(|(other, _)| !Arc::ptr_eq(other, seat));
+    seat.is_idle.store(false, SeqCst);
+    floor.idle.len() < before
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    fn floor(&self) -> MutexGuard<'_, Floor> {
+        lock(&self.floor)
+    }
+
+    fn wake_one(&self) {
+        let mut floor = self.floor();
+        let woken = floor.idle.pop().map(|(seat, thread)| {
+            seat.is_idle.store(false, SeqCst);
+            thread
+        });
+        drop(floor);
+        if let Some(thread) = woken {
+            thread.unpark();
+        }
+    }
+
+    fn close(&self) {
+        self.is_closing.store(true, SeqCst);
+        let seats = {
+            let mut floor = self.floor();
+            stir(&mut floor);
+            floor.seats.clone()
+        };
+        for seat in seats {
+            let client = lock(&seat.client).take();
+            if let Some(client) = client {
+                client.interrupt();
+            }
+        }
+    }
+
+    fn wait_for_end(&self, until: Instant) -> bool {
+        let mut floor = self.floor();
+        while !floor.seats.is_empty() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.thread_ended.wait_timeout(floor, left);
+            floor = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// The life of a thread.
+    fn work(&self, seat: &Arc<Seat>) {
+        let mut equipped: Option<(u64, Desk)> = None;
+        while self.may_go_on(seat) {
+            let generation = self.generation.load(SeqCst);
+            if equipped
+                .as_ref()
+                .is_some_and(|(taken, _)| *taken != generation)
+            {
+                equipped = None;
+                lock(&seat.client).take();
+            }
+            match self.jobs.try_recv() {
+                Ok(job) => equipped = self.serve(seat, equipped, &job),
+                Err(_) if self.rest(seat) => {}
+                Err(_) => break,
+            }
+        }
+        drop(equipped);
+        self.leave(seat);
+    }
+
+    fn serve(&self, seat: &Seat, equipped: Option<(u64, Desk)>, job: &Job) -> Option<(u64, Desk)> {
+        let (generation, desk) = equipped.unwrap_or_else(|| self.equip(seat));
+        let (desk, outcome) = desk.deliver(job);
+        self.finish(outcome);
+        desk.map(|desk| (generation, desk))
+    }
+
+    fn equip(&self, seat: &Seat) -> (u64, Desk) {
+        let (generation, rules) = {
+            let floor = self.floor();
+            (self.generation.load(SeqCst), Arc::clone(&floor.rules))
+        };
+        let client: Arc<dyn Client> = Arc::new(UreqClient::new(&rules));
+        *lock(&seat.client) = Some(Arc::clone(&client));
+        // close() sets the flag before it looks for clients: it either finds
+        // this one, or the flag is seen here.
+        if self.is_closing.load(SeqCst) {
+            client.interrupt();
+        }
+        (generation, Desk::new(rules, client))
+    }
+
+    fn finish(&self, outcome: Outcome) {
+        let was_interrupted = self.is_closing.load(SeqCst) && outcome.verdict == Verdict::Failed;
+        // The owner holds the other end for as long as anyone can look.
+        if !was_interrupted && self.outcomes.send(outcome).is_ok() {
+            self.in_flight.fetch_sub(1, SeqCst);
+            if !self.is_wake_due.swap(true, SeqCst) {
+                (self.wake)();
+            }
+        }
+    }
+
+    fn may_go_on(&self, seat: &Arc<Seat>) -> bool {
+        if self.is_closing.load(SeqCst) {
+            return false;
+        }
+        if self.threads.load(SeqCst) <= self.limit.load(SeqCst) {
+            return true;
+        }
+        let mut floor = self.floor();
+        let is_over = floor.seats.len() > self.limit.load(SeqCst);
+        if is_over {
+            self.give_up_seat(&mut floor, seat);
+        }
+        !is_over
+    }
+
+    /// Waits to be woken. False when nobody did for [`END_AFTER_IDLE`]: then
+    /// the seat is given up.
+    fn rest(&self, seat: &Arc<Seat>) -> bool {
+        seat.is_idle.store(true, SeqCst);
+        let me = (Arc::clone(seat), thread::current());
+        self.floor().idle.push(me);
+        // A job or a closing that came before we were in the list rang for
+        // somebody else.
+        if !self.jobs.is_empty() || self.is_closing.load(SeqCst) {
+            stand_up(&mut self.floor(), seat);
+            return true;
+        }
+        let since = Instant::now();
+        while seat.is_idle.load(SeqCst) {
+            let left = END_AFTER_IDLE.saturating_sub(since.elapsed());
+            if left.is_zero() {
+                return !self.end_idle(seat);
+            }
+            thread::park_timeout(left);
+        }
+        true
+    }
+
+    /// In one step: whoever submits a job either wakes this thread or does not
+    /// count it any more. False when it was woken in the last moment.
+    fn end_idle(&self, seat: &Arc<Seat>) -> bool {
+        let mut floor = self.floor();
+        let was_idle = stand_up(&mut floor, seat);
+        if was_idle {
+            self.give_up_seat(&mut floor, seat);
+        }
+        was_idle
+    }
+
+    fn give_up_seat(&self, floor: &mut Floor, seat: &Arc<Seat>) {
+        floor.seats.retain(|other| !Arc::ptr_eq(other, seat));
+        self.threads.store(floor.seats.len(), SeqCst);
+    }
+
+    fn leave(&self, seat: &Arc<Seat>) {
+        lock(&seat.client).take();
+        self.give_up_seat(&mut self.floor(), seat);
+        self.thread_ended.notify_all();
+    }
+}

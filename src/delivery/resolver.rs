@@ -1,0 +1,236 @@
+//! Turns a URL's host into addresses that may be called.
+//!
+//! ureq asks on every request, also when it has a connection open, and dials
+//! exactly what is returned here: so the connection goes where the check went,
+//! and a name that changes to a private address is refused as soon as the
+//! change is seen. All of a name's addresses must pass, or none is returned.
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::NextTimeout;
+use ureq::{Error, Timeout};
+
+use super::client::ClientConfig;
+use super::names::{NameFailure, Names};
+use super::ongoing::Ongoing;
+
+/// A call that is refused before it is dialled, in the words of its detail.
+#[derive(Debug)]
+pub struct Refused(pub String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+fn refuse(why: String) -> Error {
+    Error::Other(Box::new(Refused(why)))
+}
+
+/// Resolves, then judges every address.
+#[derive(Debug)]
+pub struct JudgingResolver {
+    pub config: Arc<ClientConfig>,
+    pub names: Arc<Names>,
+    pub ongoing: Arc<Ongoing>,
+}
+
+impl Resolver for JudgingResolver {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        _config: &Config,
+        _timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, Error> {
+        let host = uri.host().ok_or(Error::HostNotFound)?;
+        let is_https = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
+        match literal(host) {
+            Some(address) => self.judged(&[address], port, is_https),
+            None => self.judged(&self.look_up(host)?, port, is_https),
+        }
+    }
+}
+
+impl JudgingResolver {
+    fn look_up(&self, host: &str) -> Result<Arc<[IpAddr]>, Error> {
+        self.names
+            .addresses(host, || self.ongoing.remaining())
+            .map_err(|failure| match failure {
+                NameFailure::TimedOut => Error::Timeout(Timeout::Resolve),
+                NameFailure::Unknown(why) => {
+                    refuse(format!("host name {host} cannot be resolved: {why}"))
+                }
+            })
+    }
+
+    fn judged(
+        &self,
+        addresses: &[IpAddr],
+        port: u16,
+        is_https: bool,
+    ) -> Result<ResolvedSocketAddrs, Error> {
+        let mut judged = self.empty();
+        for &address in addresses {
+            self.judge(address, port, is_https)?;
+            // Beyond ureq's 16 addresses one more would not help either.
+            let _ = judged.try_push(SocketAddr::new(address, port));
+        }
+        Ok(judged)
+    }
+
+    fn judge(&self, address: IpAddr, port: u16, is_https: bool) -> Result<(), Error> {
+        let policy = &self.config.policy;
+        policy
+            .judge(address)
+            .map_err(|refusal| refuse(refusal.to_string()))?;
+        if self.config.require_https && !is_https && !policy.is_explicitly_allowed(address) {
+            return Err(refuse(format!(
+                "plain http to {address} is not allowed (webhook.require_https, webhook.allowed_networks)"
+            )));
+        }
+        if port == self.config.refused_socket && is_of_this_host(address) {
+            return Err(refuse(format!(
+                "{} is this PostgreSQL server",
+                SocketAddr::new(address, port)
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn literal(host: &str) -> Option<IpAddr> {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(host);
+    bare.parse().ok()
+}
+
+/// Whether a packet to this address stays here: only then can a socket be
+/// bound to it. Asked for one port only, so its cost does not matter.
+fn is_of_this_host(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    if address.is_loopback() || address.is_unspecified() {
+        return true;
+    }
+    match UdpSocket::bind(SocketAddr::new(address, 0)) {
+        Ok(_) => true,
+        Err(error) => error.kind() != ErrorKind::AddrNotAvailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::address::AddressPolicy;
+    use std::time::{Duration, Instant};
+
+    const POSTGRES_PORT: u16 = 5432;
+
+    fn resolver(allowed: &str, addresses: &'static [&'static str]) -> JudgingResolver {
+        let ongoing = Ongoing::new(u64::MAX);
+        ongoing.begin(Instant::now() + Duration::from_secs(5), false);
+        JudgingResolver {
+            config: Arc::new(ClientConfig {
+                policy: AddressPolicy::parse(allowed).unwrap(),
+                require_https: true,
+                refused_socket: POSTGRES_PORT,
+                ..ClientConfig::default()
+            }),
+            names: Arc::new(Names::with_look_up(Box::new(|_| {
+                Ok(addresses.iter().map(|text| text.parse().unwrap()).collect())
+            }))),
+            ongoing: Arc::new(ongoing),
+        }
+    }
+
+    fn resolve(resolver: &JudgingResolver, url: &str) -> Result<Vec<String>, String> {
+        let config = ureq::Agent::config_builder().build();
+        resolver
+            .resolve(&url.parse().unwrap(), &config, NextTimeout::default())
+            .map(|found| found.iter().map(SocketAddr::to_string).collect())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn all_addresses_of_a_name_must_pass() {
+        let good = resolver("", &["1.1.1.1", "2606:4700::1111"]);
+        assert_eq!(
+            resolve(&good, "https://a.example/").unwrap(),
+            ["1.1.1.1:443", "[2606:4700::1111]:443"]
+        );
+        let mixed = resolver("", &["1.1.1.1", "10.0.0.1"]);
+        let error = resolve(&mixed, "https://a.example/").unwrap_err();
+        assert!(
+            error.contains("address 10.0.0.1 is not allowed: private network"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_literal_is_judged_too() {
+        let resolver = resolver("", &[]);
+        for url in [
+            "https://127.0.0.1/",
+            "https://[::1]/",
+            "https://[::ffff:10.0.0.1]/",
+            "https://169.254.169.254/",
+        ] {
+            assert!(
+                resolve(&resolver, url)
+                    .unwrap_err()
+                    .contains("is not allowed"),
+                "{url}"
+            );
+        }
+        assert_eq!(
+            resolve(&resolver, "https://8.8.8.8:8443/").unwrap(),
+            ["8.8.8.8:8443"]
+        );
+    }
+
+    #[test]
+    fn plain_http_goes_only_into_allowed_networks() {
+        let resolver = resolver("127.0.0.0/8", &["1.1.1.1"]);
+        let error = resolve(&resolver, "http://a.example/").unwrap_err();
+        assert!(
+            error.contains("plain http to 1.1.1.1 is not allowed"),
+            "{error}"
+        );
+        assert_eq!(
+            resolve(&resolver, "http://127.0.0.1:81/").unwrap(),
+            ["127.0.0.1:81"]
+        );
+    }
+
+    #[test]
+    fn our_own_server_is_never_called() {
+        let resolver = resolver("0.0.0.0/0, ::/0", &[]);
+        for host in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "0.0.0.0",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+        ] {
+            let error =
+                resolve(&resolver, &format!("https://{host}:{POSTGRES_PORT}/")).unwrap_err();
+            assert!(
+                error.contains("is this PostgreSQL server"),
+                "{host}: {error}"
+            );
+        }
+        assert!(resolve(&resolver, "https://127.0.0.1:5433/").is_ok());
+        assert!(resolve(&resolver, "https://8.8.8.8:5432/").is_ok());
+    }
+}

@@ -1,0 +1,134 @@
+//! The pool and its client against receivers that behave, misbehave and hang.
+
+mod faults;
+mod pool;
+mod posts;
+mod secure;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver as Bell};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use crate::core::address::AddressPolicy;
+use crate::core::endpoint::Endpoint;
+use crate::core::secret::Secret;
+use crate::core::signing::Signer;
+
+use super::call::{CallStamp, Job, Outcome, Payload, Target};
+use super::client::ClientConfig;
+use super::pool::Pool;
+
+/// No test waits longer for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Text(Vec<u8>);
+
+impl Payload for Text {
+    fn render(&self, _: &CallStamp, out: &mut Vec<u8>) -> Result<(), String> {
+        out.extend_from_slice(&self.0);
+        Ok(())
+    }
+}
+
+/// A pool and the bell it rings.
+struct Desk {
+    pool: Pool,
+    bell: Bell<()>,
+    next_token: AtomicU64,
+}
+
+impl Desk {
+    fn new(config: ClientConfig) -> Self {
+        let (ring, bell) = mpsc::channel();
+        let ring = std::sync::Mutex::new(ring);
+        let wake = Arc::new(move || {
+            let _ = ring.lock().unwrap().send(());
+        });
+        Self {
+            pool: Pool::new(config, wake),
+            bell,
+            next_token: AtomicU64::new(1),
+        }
+    }
+
+    fn local() -> Self {
+        Self::new(local_config())
+    }
+
+    fn submit(&self, target: &Arc<Target>, payload: Arc<dyn Payload>) -> Job {
+        let job = Job {
+            token: self.next_token.fetch_add(1, Ordering::SeqCst),
+            target: Arc::clone(target),
+            payload,
+            message_id: Uuid::from_u128(7),
+            call_id: Uuid::from_u128(8),
+            attempt: 3,
+        };
+        let copy = copy_of(&job);
+        self.pool.submit(job).expect("the queue has room");
+        if self.pool.needs_thread() {
+            self.pool.spawn_thread().unwrap();
+        }
+        copy
+    }
+
+    fn wait_for(&self, count: usize) -> Vec<Outcome> {
+        let until = Instant::now() + PATIENCE;
+        let mut outcomes = Vec::new();
+        while outcomes.len() < count {
+            if self.pool.drain_outcomes(1000, &mut outcomes) == 0 {
+                let left = until.saturating_duration_since(Instant::now());
+                self.bell.recv_timeout(left).expect("an outcome in time");
+            }
+        }
+        outcomes
+    }
+
+    fn call(&self, target: &Arc<Target>) -> Outcome {
+        self.call_with(target, Arc::new(Text(b"{}".to_vec())))
+    }
+
+    fn call_with(&self, target: &Arc<Target>, payload: Arc<dyn Payload>) -> Outcome {
+        self.submit(target, payload);
+        self.wait_for(1).remove(0)
+    }
+}
+
+fn copy_of(job: &Job) -> Job {
+    Job {
+        token: job.token,
+        target: Arc::clone(&job.target),
+        payload: Arc::clone(&job.payload),
+        message_id: job.message_id,
+        call_id: job.call_id,
+        attempt: job.attempt,
+    }
+}
+
+fn local_config() -> ClientConfig {
+    ClientConfig {
+        policy: AddressPolicy::parse("127.0.0.0/8").unwrap(),
+        max_response_size: 1000,
+        ..ClientConfig::default()
+    }
+}
+
+fn target(url: &str) -> Arc<Target> {
+    target_within(url, PATIENCE)
+}
+
+fn target_within(url: &str, timeout: Duration) -> Arc<Target> {
+    Arc::new(Target {
+        url: Endpoint::parse(url).unwrap(),
+        timeout,
+        headers: vec![],
+        signers: vec![(Signer::new(&Secret::from_random([1; 32])), None)],
+    })
+}
+
+fn detail(outcome: &Outcome) -> &str {
+    outcome.detail.as_deref().unwrap_or("none")
+}

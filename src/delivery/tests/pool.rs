@@ -1,0 +1,273 @@
+//! Threads: how many, who gets the next job, and how they end.
+
+use std::sync::atomic::AtomicUsize;
+use std::sync::Mutex;
+
+use super::super::call::Verdict;
+use super::super::scripted::{wait_until, Receiver, OK};
+use super::*;
+
+#[test]
+fn a_panic_fails_its_call_and_no_other() {
+    struct Bomb;
+    impl Payload for Bomb {
+        fn render(&self, _: &CallStamp, _: &mut Vec<u8>) -> Result<(), String> {
+            panic!("boom {}", 42);
+        }
+    }
+    let receiver = Receiver::friendly();
+    let desk = Desk::local();
+    let target = target(&receiver.url());
+    let outcome = desk.call_with(&target, Arc::new(Bomb));
+    assert_eq!(outcome.verdict, Verdict::Failed);
+    assert_eq!(
+        detail(&outcome),
+        "internal error in the delivery thread: boom 42"
+    );
+    assert_eq!(desk.call(&target).verdict, Verdict::Delivered);
+    assert_eq!((desk.pool.threads(), desk.pool.in_flight()), (1, 0));
+}
+
+#[cfg(feature = "fault_injection")]
+#[test]
+fn the_fault_hook_panics() {
+    let receiver = Receiver::friendly();
+    let outcome = Desk::local().call(&target(&format!("{}/webhook-fault-panic", receiver.url())));
+    assert!(detail(&outcome).starts_with("internal error in the delivery thread"));
+    assert_eq!(receiver.connections(), 0);
+}
+
+#[test]
+fn threads_grow_with_the_load_up_to_the_limit() {
+    let open = Arc::new(AtomicUsize::new(0));
+    let (counter, gate) = (Arc::clone(&open), Arc::new(Mutex::new(())));
+    let shut = Arc::clone(&gate);
+    let receiver = Receiver::start(move |connection| {
+        while connection.request().is_some() {
+            counter.fetch_add(1, Ordering::SeqCst);
+            drop(shut.lock().unwrap());
+            let _ = connection.send(OK);
+        }
+    });
+    let desk = Desk::local();
+    desk.pool.set_limit(4);
+    let target = target(&receiver.url());
+    let closed = gate.lock().unwrap();
+    for _ in 0..10 {
+        desk.submit(&target, Arc::new(Text(vec![])));
+    }
+    wait_until("four calls are open", PATIENCE, || {
+        open.load(Ordering::SeqCst) == 4
+    });
+    assert_eq!((desk.pool.threads(), desk.pool.in_flight()), (4, 10));
+    assert!(!desk.pool.needs_thread());
+    drop(closed);
+    let mut tokens: Vec<_> = desk
+        .wait_for(10)
+        .iter()
+        .map(|outcome| outcome.token)
+        .collect();
+    tokens.sort_unstable();
+    assert_eq!(tokens, (1..=10).collect::<Vec<_>>());
+    assert_eq!((receiver.connections(), desk.pool.in_flight()), (4, 0));
+    desk.pool.set_limit(1);
+    wait_until("the others end", PATIENCE, || desk.pool.threads() == 1);
+    assert_eq!(desk.call(&target).verdict, Verdict::Delivered);
+}
+
+#[test]
+fn a_light_load_stays_on_the_warm_thread() {
+    let receiver = Receiver::friendly();
+    let desk = Desk::local();
+    let target = target(&receiver.url());
+    for _ in 0..4 {
+        desk.pool.spawn_thread().unwrap();
+    }
+    for _ in 0..50 {
+        assert_eq!(desk.call(&target).verdict, Verdict::Delivered);
+    }
+    // A thread that is still on its way to rest may miss a turn now and then.
+    assert!(
+        receiver.connections() <= 4,
+        "{} connections",
+        receiver.connections()
+    );
+}
+
+#[test]
+fn many_jobs_from_a_full_queue_all_come_back() {
+    const JOBS: usize = 5_000;
+    let receiver = Receiver::friendly();
+    let desk = Desk::local();
+    desk.pool.set_limit(8);
+    let target = target(&receiver.url());
+    let (mut submitted, mut outcomes) = (0, Vec::new());
+    while outcomes.len() < JOBS {
+        while submitted < JOBS && desk.pool.in_flight() < 200 {
+            desk.submit(&target, Arc::new(Text(b"{}".to_vec())));
+            submitted += 1;
+        }
+        outcomes.extend(desk.wait_for(1));
+    }
+    assert!(outcomes
+        .iter()
+        .all(|outcome| outcome.verdict == Verdict::Delivered));
+    let mut tokens: Vec<_> = outcomes.iter().map(|outcome| outcome.token).collect();
+    tokens.sort_unstable();
+    assert_eq!(tokens, (1..=JOBS as u64).collect::<Vec<_>>());
+    assert_eq!(receiver.received().len(), JOBS);
+}
+
+#[test]
+fn a_full_queue_gives_the_job_back() {
+    let desk = Desk::local();
+    desk.pool.set_limit(0);
+    let target = target("http://127.0.0.1:1/");
+    let mut job = desk.submit(&target, Arc::new(Text(vec![])));
+    let mut taken = 1;
+    while let Ok(()) = desk.pool.submit(copy_of(&job)) {
+        taken += 1;
+        job = copy_of(&job);
+        assert!(taken < 100_000, "the queue has no end");
+    }
+    assert_eq!(desk.pool.in_flight(), taken);
+}
+
+#[test]
+fn new_settings_reach_threads_that_keep_connections() {
+    let receiver = Receiver::friendly();
+    let desk = Desk::local();
+    let target = target(&receiver.url());
+    assert_eq!(desk.call(&target).verdict, Verdict::Delivered);
+    desk.pool.reconfigure(ClientConfig {
+        policy: AddressPolicy::default(),
+        ..local_config()
+    });
+    let refused = desk.call(&target);
+    assert!(detail(&refused).contains("is not allowed"), "{refused:?}");
+    desk.pool.reconfigure(ClientConfig {
+        user_agent: "other/1".to_owned(),
+        ..local_config()
+    });
+    assert_eq!(desk.call(&target).verdict, Verdict::Delivered);
+    let received = receiver.received();
+    assert_eq!((received.len(), receiver.connections()), (2, 2));
+    assert_eq!(received[1].header("user-agent"), Some("other/1"));
+}
+
+#[test]
+fn an_idle_thread_drops_its_connections_with_the_old_settings() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&ended);
+    let receiver = Receiver::start(move |connection| {
+        connection.answer_all(OK);
+        counter.fetch_add(1, Ordering::SeqCst);
+    });
+    let desk = Desk::local();
+    desk.call(&target(&receiver.url()));
+    assert_eq!(ended.load(Ordering::SeqCst), 0);
+    desk.pool.reconfigure(local_config());
+    wait_until("the kept connection closes", PATIENCE, || {
+        ended.load(Ordering::SeqCst) == 1
+    });
+}
+
+#[test]
+fn a_shutdown_interrupts_calls_that_hang() {
+    let receiver = Receiver::start(|connection| {
+        connection.request();
+        connection.hang();
+    });
+    let desk = Desk::local();
+    let target = target(&receiver.url());
+    for _ in 0..5 {
+        desk.submit(&target, Arc::new(Text(vec![])));
+    }
+    wait_until("five calls hang", PATIENCE, || {
+        receiver.received().len() == 5
+    });
+    let started = Instant::now();
+    assert!(desk.pool.shutdown(PATIENCE), "a thread did not end");
+    assert!(
+        started.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        started.elapsed()
+    );
+    // An interrupted call is no failure.
+    assert_eq!(desk.pool.drain_outcomes(10, &mut Vec::new()), 0);
+    assert_eq!(desk.pool.threads(), 0);
+    let job = Job {
+        token: 0,
+        payload: Arc::new(Text(vec![])),
+        message_id: Uuid::nil(),
+        call_id: Uuid::nil(),
+        attempt: 1,
+        target,
+    };
+    assert_eq!(desk.pool.submit(job).unwrap_err().token, 0);
+}
+
+#[test]
+fn a_shutdown_ends_idle_threads_and_keeps_outcomes() {
+    let receiver = Receiver::friendly();
+    let desk = Desk::local();
+    for _ in 0..3 {
+        desk.pool.spawn_thread().unwrap();
+    }
+    desk.submit(&target(&receiver.url()), Arc::new(Text(vec![])));
+    desk.bell.recv_timeout(PATIENCE).unwrap();
+    assert!(desk.pool.shutdown(PATIENCE));
+    let mut outcomes = Vec::new();
+    assert_eq!(desk.pool.drain_outcomes(10, &mut outcomes), 1);
+    assert_eq!(outcomes[0].verdict, Verdict::Delivered);
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_a_thread_that_cannot_be_interrupted() {
+    struct Stuck {
+        entered: Mutex<mpsc::Sender<()>>,
+        hold: Mutex<mpsc::Receiver<()>>,
+    }
+    impl Payload for Stuck {
+        fn render(&self, _: &CallStamp, _: &mut Vec<u8>) -> Result<(), String> {
+            self.entered.lock().unwrap().send(()).unwrap();
+            let _ = self.hold.lock().unwrap().recv();
+            Err("released".to_owned())
+        }
+    }
+    let desk = Desk::local();
+    let (release, hold) = mpsc::channel();
+    let (entered, is_in) = mpsc::channel();
+    let stuck = Stuck {
+        entered: Mutex::new(entered),
+        hold: Mutex::new(hold),
+    };
+    desk.submit(&target("http://127.0.0.1:1/"), Arc::new(stuck));
+    is_in.recv_timeout(PATIENCE).unwrap();
+    let started = Instant::now();
+    assert!(!desk.pool.shutdown(Duration::from_millis(100)));
+    assert!(
+        started.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        started.elapsed()
+    );
+    drop(release);
+}
+
+#[test]
+fn a_burst_of_outcomes_rings_once_until_drained() {
+    let receiver = Receiver::friendly();
+    let desk = Desk::local();
+    desk.pool.set_limit(1);
+    let target = target(&receiver.url());
+    for _ in 0..10 {
+        desk.submit(&target, Arc::new(Text(vec![])));
+    }
+    wait_until("all calls end", PATIENCE, || desk.pool.in_flight() == 0);
+    assert_eq!(desk.bell.try_iter().count(), 1);
+    let mut outcomes = Vec::new();
+    assert_eq!(desk.pool.drain_outcomes(4, &mut outcomes), 4);
+    assert_eq!(desk.pool.drain_outcomes(100, &mut outcomes), 6);
+    desk.submit(&target, Arc::new(Text(vec![])));
+    desk.bell.recv_timeout(PATIENCE).expect("rings again");
+}

@@ -1,0 +1,126 @@
+//! TLS: whom we trust, and that nothing is sent to anyone else.
+//!
+//! `tests/tls` holds an authority whose own key is thrown away, and one
+//! certificate of it for `localhost`, both valid for a hundred years.
+
+use std::net::TcpStream;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::super::call::Verdict;
+use super::super::scripted::{ReadWrite, Receiver, OK};
+use super::super::tls::check_ca_pem;
+use super::*;
+
+const AUTHORITY: &[u8] = include_bytes!("../../../tests/tls/ca.pem");
+const CERTIFICATE: &[u8] = include_bytes!("../../../tests/tls/localhost.pem");
+const KEY: &[u8] = include_bytes!("../../../tests/tls/localhost.key");
+
+fn secure_receiver() -> Receiver {
+    let chain = CertificateDer::pem_slice_iter(CERTIFICATE)
+        .map(Result::unwrap)
+        .collect();
+    let key = PrivateKeyDer::from_pem_slice(KEY).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let config = Arc::new(config);
+    let wrap = move |stream: TcpStream| -> Option<Box<dyn ReadWrite>> {
+        let mut stream = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), stream);
+        stream.conn.complete_io(&mut stream.sock).ok()?;
+        Some(Box::new(stream))
+    };
+    Receiver::start_wrapped(wrap, |connection| connection.answer_all(OK))
+}
+
+fn trusting(ca_pem: Option<&[u8]>) -> Desk {
+    Desk::new(ClientConfig {
+        policy: AddressPolicy::parse("127.0.0.0/8, ::1").unwrap(),
+        ca_pem: ca_pem.map(<[u8]>::to_vec),
+        ..local_config()
+    })
+}
+
+fn url(host: &str, receiver: &Receiver) -> Arc<Target> {
+    target(&format!("https://{host}:{}/hook", receiver.address.port()))
+}
+
+/// Also: client, resolver and handshake in a debug build fit into the stack.
+#[test]
+fn a_tls_call_fits_into_the_stack_and_keeps_its_connection() {
+    let receiver = secure_receiver();
+    let desk = trusting(Some(AUTHORITY));
+    for _ in 0..3 {
+        let outcome = desk.call_with(
+            &url("localhost", &receiver),
+            Arc::new(Text(vec![b'x'; 100_000])),
+        );
+        assert_eq!(outcome.verdict, Verdict::Delivered, "{outcome:?}");
+        assert_eq!(outcome.response, "ok");
+    }
+    assert_eq!((receiver.received().len(), receiver.connections()), (3, 1));
+}
+
+#[test]
+fn an_unknown_authority_is_a_failure_and_nothing_is_sent() {
+    let receiver = secure_receiver();
+    let outcome = trusting(None).call(&url("localhost", &receiver));
+    assert_eq!(outcome.verdict, Verdict::Failed);
+    assert!(
+        detail(&outcome).starts_with("tls: invalid peer certificate"),
+        "{outcome:?}"
+    );
+    assert!(receiver.received().is_empty());
+}
+
+#[test]
+fn a_certificate_for_another_name_is_a_failure_and_nothing_is_sent() {
+    let receiver = secure_receiver();
+    let outcome = trusting(Some(AUTHORITY)).call(&url("127.0.0.1", &receiver));
+    assert_eq!(outcome.verdict, Verdict::Failed);
+    assert!(
+        detail(&outcome).starts_with("tls: invalid peer certificate"),
+        "{outcome:?}"
+    );
+    assert!(receiver.received().is_empty());
+}
+
+#[test]
+fn a_stalled_handshake_ends_at_the_deadline() {
+    let receiver = Receiver::start(|connection| connection.hang());
+    let target = target_within(
+        &format!("https://{}/", receiver.address),
+        Duration::from_millis(300),
+    );
+    let outcome = trusting(None).call(&target);
+    assert!(detail(&outcome).contains("timed out"), "{outcome:?}");
+    assert!(outcome.duration < Duration::from_secs(1), "{outcome:?}");
+}
+
+#[test]
+fn plain_text_in_place_of_a_handshake_is_a_failure() {
+    let receiver = Receiver::start(|connection| {
+        let _ = connection.send("HTTP/1.1 400 this is plain http\r\n\r\n");
+        connection.hang();
+    });
+    let outcome = trusting(None).call(&target(&format!("https://{}/", receiver.address)));
+    assert!(detail(&outcome).starts_with("tls: "), "{outcome:?}");
+}
+
+#[test]
+fn a_ca_file_is_checked() {
+    assert_eq!(check_ca_pem(AUTHORITY), Ok(1));
+    assert_eq!(check_ca_pem(&[AUTHORITY, AUTHORITY].concat()), Ok(2));
+    assert!(check_ca_pem(b"").is_err());
+    assert!(check_ca_pem(b"not a certificate").is_err());
+    assert!(
+        check_ca_pem(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").is_err()
+    );
+    assert!(check_ca_pem(KEY).is_err());
+}

@@ -1,0 +1,133 @@
+//! TLS over a [`Socket`], and whom it trusts.
+//!
+//! One configuration serves all clients: the roots are parsed once, and a
+//! session may be resumed by whichever thread calls the host next. ureq's own
+//! connector would build both per agent, and cannot add roots to the built-in
+//! ones.
+
+use std::fmt;
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, NextTimeout, Transport, TransportAdapter,
+};
+use ureq::Error;
+
+use super::buffers::WireBuffers;
+use super::resolver::Refused;
+use super::socket::Socket;
+
+/// How many certificates of `webhook.ca_file` can be used.
+///
+/// # Errors
+/// Text that is no PEM, or holds no usable certificate.
+pub fn check_ca_pem(pem: &[u8]) -> Result<usize, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    match roots.len() {
+        0 => Err("no certificate in it".to_owned()),
+        usable => Ok(usable),
+    }
+}
+
+/// The built-in roots and those of the PEM text. What of it cannot be used is
+/// left out: trusting less is always safe; [`check_ca_pem`] says what is wrong.
+pub fn trusting(ca_pem: Option<&[u8]>) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
+    let own = CertificateDer::pem_slice_iter(ca_pem.unwrap_or_default());
+    roots.add_parsable_certificates(own.filter_map(Result::ok));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring supports the default versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+/// A secured connection.
+pub struct TlsSocket {
+    buffers: WireBuffers,
+    stream: StreamOwned<ClientConnection, TransportAdapter<Socket>>,
+}
+
+impl TlsSocket {
+    /// Shakes hands at once, so that a certificate that is not trusted is a
+    /// failure before anything is sent.
+    pub fn handshake(
+        socket: Socket,
+        config: &Arc<ClientConfig>,
+        details: &ConnectionDetails,
+    ) -> Result<Self, Error> {
+        let host = details.uri.host().ok_or(Error::HostNotFound)?;
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(bare.to_owned()).map_err(tls_failure)?;
+        let mut connection =
+            ClientConnection::new(Arc::clone(config), name).map_err(tls_failure)?;
+        let mut adapter = TransportAdapter::new(socket, Arc::clone(&details.current_time));
+        connection
+            .complete_io(&mut adapter)
+            .map_err(handshake_failure)?;
+        Ok(Self {
+            buffers: WireBuffers::default(),
+            stream: StreamOwned::new(connection, adapter),
+        })
+    }
+}
+
+fn tls_failure(error: impl fmt::Display) -> Error {
+    Error::Other(Box::new(Refused(format!("tls: {error}"))))
+}
+
+/// A deadline or a broken connection keeps its own kind.
+fn handshake_failure(error: std::io::Error) -> Error {
+    match error
+        .get_ref()
+        .is_some_and(|inner| inner.is::<rustls::Error>())
+    {
+        true => tls_failure(error),
+        false => Error::from(error),
+    }
+}
+
+impl Transport for TlsSocket {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.stream.sock.set_timeout(timeout);
+        self.stream.write_all(&self.buffers.output()[..amount])?;
+        Ok(())
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.stream.sock.set_timeout(timeout);
+        let received = self.stream.read(self.buffers.input_append_buf())?;
+        self.buffers.input_appended(received);
+        Ok(received > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.stream.sock.get_mut().is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for TlsSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TlsSocket")
+    }
+}
