@@ -55,6 +55,8 @@ create table webhook.event_def (
     webhook_key         integer not null references webhook.webhook_def on delete cascade,
     event_type          text not null,
     object_name         regclass,
+    -- its name when the event was created, shown once the table is gone
+    object_label        text,
     -- the table's oid when the column numbers were recorded
     object_oid          oid,
     object_fields       text[],

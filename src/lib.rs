@@ -1,6 +1,35 @@
 //! Signed, throttled, at-least-once webhooks straight from PostgreSQL.
+//!
+//! Data moves one way: `capture` (in the user's transaction) → outbox → `worker`
+//! → `delivery` (threads) → `worker` → log. Imports go only downward: `core` is
+//! below `delivery` and `pg`, those below `store`, that below the rest.
 
+use pgrx::prelude::*;
+
+mod api;
+mod capture;
 mod core;
+mod delivery;
 mod pg;
+mod store;
+mod worker;
 
 pgrx::pg_module_magic!();
+
+/// Called by PostgreSQL when a process loads the library.
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    pg::settings::define();
+}
+
+extension_sql_file!("../sql/tables.sql", name = "tables");
+extension_sql_file!("../sql/capture.sql", name = "capture", requires = ["tables"]);
+extension_sql_file!(
+    "../sql/functions.sql",
+    name = "functions",
+    requires = ["capture"]
+);
+extension_sql_file!("../sql/views.sql", name = "views", requires = ["functions"]);
+extension_sql_file!("../sql/changes.sql", name = "changes", requires = ["views"]);
+extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["changes"]);
+extension_sql_file!("../sql/comments.sql", name = "comments", requires = ["grants"]);

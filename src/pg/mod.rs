@@ -5,10 +5,18 @@
 //! is decided here and nowhere else. May name `core`, nothing above.
 
 pub mod append;
+pub mod clock;
+pub mod commit_start;
 pub mod encoding;
 pub mod invalidation;
+pub mod local_settings;
+pub mod owner;
+pub mod poll;
 pub mod process;
+pub mod report;
 pub mod row_json;
+pub mod session;
+pub mod settings;
 pub mod signals;
 pub mod snapshot;
 pub mod spi;

@@ -4,8 +4,16 @@
 //! only. May name `core` and `pg`, nothing above.
 
 pub mod capture_definitions;
+pub mod definition_changes;
+pub mod event_definitions;
+pub mod idleness;
 pub mod ledger;
+pub mod lifecycle;
 pub mod outbox;
 pub mod outbox_tables;
 pub mod routing;
+pub mod rows;
 pub mod settlement;
+pub mod user_table;
+pub mod webhook_definitions;
+pub mod worker_switch;

@@ -1,0 +1,250 @@
+-- What users call. They run with the caller's rights; only roles that may execute them
+-- (see grants.sql) get at the tables, and only through them.
+
+-- Webhooks
+
+create function webhook.create_webhook(
+    name            text,
+    outgoing_urls   text[],
+    description     text     default null,
+    call_throttling integer  default null,
+    enabled         boolean  default true,
+    headers         jsonb    default '{}',
+    timeout_ms      integer  default 15000,
+    max_attempts    integer  default 12,
+    max_age         interval default '3 days',
+    max_in_flight   integer  default 16,
+    delivery_order  text     default 'none',
+    log_level       text     default 'all'
+)
+returns table (
+    id              text,
+    name            text,
+    description     text,
+    outgoing_urls   text[],
+    call_throttling integer,
+    enabled         boolean,
+    secret          text,
+    token           text,
+    created_at      timestamptz,
+    created_by      text
+)
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'create_webhook_wrapper';
+
+create function webhook.update_webhook(
+    webhook         text,
+    name            text     default null,
+    outgoing_urls   text[]   default null,
+    description     text     default null,
+    call_throttling integer  default null,
+    enabled         boolean  default null,
+    headers         jsonb    default null,
+    timeout_ms      integer  default null,
+    max_attempts    integer  default null,
+    max_age         interval default null,
+    max_in_flight   integer  default null,
+    delivery_order  text     default null,
+    log_level       text     default null
+)
+returns table (
+    id              text,
+    name            text,
+    description     text,
+    outgoing_urls   text[],
+    call_throttling integer,
+    enabled         boolean,
+    modified_at     timestamptz,
+    modified_by     text
+)
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'update_webhook_wrapper';
+
+create function webhook.drop_webhook(webhook text)
+returns void
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'drop_webhook_wrapper';
+
+create function webhook.pause_webhook(webhook text)
+returns void
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'pause_webhook_wrapper';
+
+create function webhook.resume_webhook(webhook text)
+returns void
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'resume_webhook_wrapper';
+
+create function webhook.regenerate_secret(webhook text, overlap interval default '24 hours')
+returns text
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'regenerate_secret_wrapper';
+
+create function webhook.reveal_secret(webhook text)
+returns table (secret text, token text, expires_at timestamptz)
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'reveal_secret_wrapper';
+
+-- Events
+
+-- The last argument carries the caller's search_path past the one this function runs with:
+-- names in the condition mean what they mean to the caller.
+create function webhook.create_event(
+    webhook          text,
+    object_name      regclass,
+    event_type       text,
+    object_fields    text[]  default null,
+    event_sources    text[]  default null,
+    payload_fields   text[]  default null,
+    payload_template text    default null,
+    condition        text    default null,
+    enabled          boolean default true,
+    null_style       text    default 'typed',
+    list_style       text    default 'array',
+    condition_path   text    default pg_catalog.current_setting('search_path')
+)
+returns table (
+    id               text,
+    webhook_id       text,
+    event_type       text,
+    object_name      text,
+    object_fields    text[],
+    event_sources    text[],
+    payload_fields   text[],
+    payload_template text,
+    condition        text,
+    enabled          boolean,
+    created_at       timestamptz,
+    created_by       text
+)
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'create_event_wrapper';
+
+create function webhook.update_event(
+    event            text,
+    object_fields    text[]  default null,
+    event_sources    text[]  default null,
+    payload_fields   text[]  default null,
+    payload_template text    default null,
+    condition        text    default null,
+    enabled          boolean default null,
+    null_style       text    default null,
+    list_style       text    default null,
+    condition_path   text    default pg_catalog.current_setting('search_path')
+)
+returns table (
+    id               text,
+    webhook_id       text,
+    event_type       text,
+    object_name      text,
+    object_fields    text[],
+    event_sources    text[],
+    payload_fields   text[],
+    payload_template text,
+    condition        text,
+    enabled          boolean,
+    created_at       timestamptz,
+    created_by       text
+)
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'update_event_wrapper';
+
+create function webhook.drop_event(event text)
+returns void
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'drop_event_wrapper';
+
+create function webhook.preview_payload(event text, record jsonb default null)
+returns text
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'preview_payload_wrapper';
+
+create function webhook.template_parameters(object_name regclass)
+returns table (parameter text, meaning text)
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'template_parameters_wrapper';
+
+create function webhook.explain_event(event text)
+returns table (check_name text, ok boolean, detail text)
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'explain_event_wrapper';
+
+-- Operating it
+
+create function webhook.test_webhook(webhook text)
+returns table (outgoing_url text, message_id uuid)
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'test_webhook_wrapper';
+
+create function webhook.redeliver(message_id uuid)
+returns integer
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'redeliver_wrapper';
+
+create function webhook.redeliver_failed(
+    webhook text,
+    since   timestamptz default null,
+    until   timestamptz default null
+)
+returns bigint
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'redeliver_failed_wrapper';
+
+create function webhook.cancel(message_id uuid)
+returns boolean
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'cancel_wrapper';
+
+create function webhook.cancel_pending(webhook text)
+returns bigint
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'cancel_pending_wrapper';
+
+create function webhook.wait_idle(timeout interval default '30 seconds')
+returns boolean
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'wait_idle_wrapper';
+
+create function webhook.start_worker()
+returns boolean
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'start_worker_wrapper';
+
+create function webhook.stop_worker()
+returns boolean
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'stop_worker_wrapper';
+
+create function webhook.rest(method text, path text, body jsonb default null)
+returns table (status integer, body jsonb)
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'rest_wrapper';
+
+-- Behind the view webhook.worker: a reader may not look into pg_stat_activity himself.
+create function webhook.worker_process()
+returns table (pid integer, started_at timestamptz)
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'worker_process_wrapper';

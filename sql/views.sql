@@ -1,0 +1,350 @@
+-- What users see. The first half is not for them: it adds up the worker's ledger, its last
+-- fold and what the worker has not seen yet, so that every view is exact at once.
+
+-- Names and operators below are PostgreSQL's own, whatever else the schema may hold.
+set local search_path = pg_catalog, pg_temp;
+
+-- Where the tail reader stands; one row. Everything before tail_from, and everything between
+-- tail_from and tail_to with an id up to tail_id, has been counted and routed. 3 is the first
+-- normal transaction id: nothing has been read yet.
+create view webhook.tail as
+select coalesce(l.tail_from, f.tail_from, '3:3:'::pg_snapshot) as tail_from,
+       coalesce(l.tail_to, f.tail_to, '3:3:'::pg_snapshot) as tail_to,
+       coalesce(l.tail_id, f.tail_id, 0) as tail_id,
+       coalesce(f.folded_seq, 0) as folded_seq
+from (values (true)) as always (only_row)
+left join webhook.fold f on f.only_row = always.only_row
+left join lateral (
+    select n.tail_from, n.tail_to, n.tail_id
+    from webhook.ledger n
+    where n.seq > coalesce(f.folded_seq, 0)
+    order by n.seq desc
+    limit 1
+) l on true;
+
+-- Messages that the tail reader has not counted yet. The upper bound changes nothing: it
+-- makes the planner expect few rows and take the index.
+create view webhook.unseen as
+select o.xid, o.id, o.message_id, o.event_key, o.webhook_key, o.captured_at
+from webhook.tail t
+cross join lateral (
+    select n.xid, n.id, n.message_id, n.event_key, n.webhook_key, n.captured_at
+    from webhook.outbox n
+    where n.xid >= pg_snapshot_xmax(t.tail_from)
+      and n.xid <= '18446744073709551615'::xid8
+    union all
+    select n.xid, n.id, n.message_id, n.event_key, n.webhook_key, n.captured_at
+    from pg_snapshot_xip(t.tail_from) as running (xid)
+    join webhook.outbox n on n.xid = running.xid
+) o
+where not (pg_visible_in_snapshot(o.xid, t.tail_to) and o.id <= t.tail_id);
+
+-- Exact counters, one row an event.
+create view webhook.event_count as
+select c.event_key,
+       sum(c.messages)::bigint as messages,
+       sum(c.calls)::bigint as calls,
+       sum(c.errors)::bigint as errors
+from (
+    select k.event_key, k.messages, k.calls, k.errors
+    from webhook.counter k
+    union all
+    select (entry -> 0)::integer, (entry -> 1)::bigint, (entry -> 2)::bigint, (entry -> 3)::bigint
+    from webhook.tail t
+    join webhook.ledger l on l.seq > t.folded_seq
+    cross join jsonb_array_elements(l.counts) as entry
+    union all
+    select u.event_key, count(*), 0, 0
+    from webhook.unseen u
+    group by u.event_key
+) c
+group by c.event_key;
+
+-- The newest state of each lane and what waits in it, one row a URL that is not dropped.
+create view webhook.lane_now as
+select u.url_key,
+       u.webhook_key,
+       u.url,
+       u.disabled_at,
+       u.detail,
+       coalesce(mention.state, l.state, '{}') as state,
+       greatest(coalesce(l.pending, 0) + coalesce(backlog.pending, 0) + coalesce(unseen.pending, 0), 0) as pending,
+       unseen.oldest as unseen_since
+from webhook.url_def u
+left join webhook.lane l on l.url_key = u.url_key
+left join (
+    select distinct on (entry -> 'u') (entry -> 'u')::integer as url_key, entry as state
+    from webhook.tail t
+    join webhook.ledger n on n.seq > t.folded_seq
+    cross join jsonb_array_elements(n.lanes) as entry
+    order by entry -> 'u', n.seq desc
+) mention on mention.url_key = u.url_key
+left join (
+    select (entry -> 0)::integer as url_key, sum((entry -> 1)::bigint)::bigint as pending
+    from webhook.tail t
+    join webhook.ledger n on n.seq > t.folded_seq
+    cross join jsonb_array_elements(n.backlog) as entry
+    group by 1
+) backlog on backlog.url_key = u.url_key
+left join (
+    select n.webhook_key, count(*) as pending, min(n.captured_at) as oldest
+    from webhook.unseen n
+    group by n.webhook_key
+) unseen on unseen.webhook_key = u.webhook_key
+where u.dropped_at is null;
+
+-- Taken by a lane and not settled.
+create view webhook.busy as
+select n.url_key, (entry ->> 0)::xid8 as xid, (entry ->> 1)::bigint as id
+from webhook.lane_now n
+cross join jsonb_array_elements(coalesce(n.state -> 'busy', '[]')) as entry;
+
+-- Lanes that have left the tail, and how far they have got.
+create view webhook.lagging as
+select n.url_key,
+       n.webhook_key,
+       (n.state ->> 'from')::pg_snapshot as taken_before,
+       (n.state ->> 'to')::pg_snapshot as taken_within,
+       (n.state ->> 'id')::bigint as taken_up_to,
+       (n.state ->> 'tick')::bigint as tick_id
+from webhook.lane_now n
+where (n.state -> 'own')::boolean;
+
+create view webhook.call_log as
+    select * from webhook.call_log_0
+    union all select * from webhook.call_log_1
+    union all select * from webhook.call_log_2
+    union all select * from webhook.call_log_3;
+
+-- Each event with the name its table has now and the reason why it makes no messages.
+-- Column numbers count while the table is the one they were recorded for, else the names.
+create view webhook.event_now as
+select e.*,
+       w.id as webhook_id,
+       w.name as webhook_name,
+       coalesce(
+           case when n.nspname = 'public' then c.relname else n.nspname || '.' || c.relname end,
+           e.object_label
+       ) as object_text,
+       case
+           when c.oid is null then 'its table was dropped'
+           when missing.names is not null then 'column was dropped: ' || missing.names
+           when t.oid is null then 'its trigger was dropped'
+           when t.tgenabled = 'D' then 'its trigger is disabled'
+           when not w.enabled then 'its webhook is not enabled'
+           else coalesce(e.detail, w.detail)
+       end as reason,
+       c.oid is not null and missing.names is null and t.oid is not null and t.tgenabled <> 'D'
+           and w.enabled and e.enabled as active
+from webhook.event_def e
+join webhook.webhook_def w on w.webhook_key = e.webhook_key
+left join pg_class c on c.oid = e.object_name
+left join pg_namespace n on n.oid = c.relnamespace
+left join pg_trigger t on t.tgrelid = e.object_name and t.tgname = 'webhook_' || e.id
+left join lateral (
+    select string_agg(f.name, ', ' order by f.name) as names
+    from (
+        select name, number from unnest(e.object_fields, e.object_attnums) as o (name, number)
+        union
+        select name, number from unnest(e.payload_fields, e.payload_attnums) as p (name, number)
+    ) f
+    where not exists (
+        select
+        from pg_attribute a
+        where a.attrelid = e.object_name
+          and a.attnum > 0
+          and not a.attisdropped
+          and case when e.object_oid = e.object_name::oid then a.attnum = f.number else a.attname = f.name end
+    )
+) missing on true;
+
+-- For users
+
+create view webhook.webhooks as
+select w.id,
+       w.name,
+       w.description,
+       array(
+           select u.url
+           from webhook.url_def u
+           where u.webhook_key = w.webhook_key
+             and u.dropped_at is null
+           order by u.position
+       ) as outgoing_urls,
+       w.call_throttling,
+       case when not w.enabled then 'Inactive' when w.paused then 'Paused' else 'Active' end as status,
+       coalesce(c.events, 0) as events,
+       coalesce(c.messages, 0) as messages,
+       coalesce(c.calls, 0) as calls,
+       coalesce(c.errors, 0) as errors,
+       w.created_at,
+       w.created_by,
+       w.modified_at,
+       w.modified_by,
+       w.detail
+from webhook.webhook_def w
+left join (
+    select e.webhook_key,
+           count(*) filter (where e.dropped_at is null) as events,
+           sum(k.messages)::bigint as messages,
+           sum(k.calls)::bigint as calls,
+           sum(k.errors)::bigint as errors
+    from webhook.event_def e
+    left join webhook.event_count k on k.event_key = e.event_key
+    group by e.webhook_key
+) c on c.webhook_key = w.webhook_key
+where w.dropped_at is null;
+
+create view webhook.events as
+select e.id,
+       e.webhook_id,
+       e.webhook_name,
+       e.event_type,
+       e.object_text as object_name,
+       e.object_fields,
+       e.event_sources,
+       e.payload_fields,
+       e.payload_template,
+       e.condition,
+       case when e.active then 'Active' else 'Inactive' end as status,
+       e.reason as detail,
+       coalesce(k.messages, 0) as messages,
+       coalesce(k.calls, 0) as calls,
+       coalesce(k.errors, 0) as errors,
+       e.created_at,
+       e.created_by,
+       e.modified_at,
+       e.modified_by,
+       e.null_style,
+       e.list_style
+from webhook.event_now e
+left join webhook.event_count k on k.event_key = e.event_key
+where e.dropped_at is null;
+
+-- What a dropped webhook still had pending will not be sent: canceled.
+create view webhook.messages as
+select o.message_id,
+       e.id as event_id,
+       w.id as webhook_id,
+       e.event_type,
+       e.object_text as object_name,
+       o.captured_at as event_date,
+       o.source,
+       case
+           when exists (
+               select from webhook.retry r where r.message_id = o.message_id and r.state = 'failed'
+           ) then 'failed'
+           when exists (
+               select from webhook.retry r where r.message_id = o.message_id and r.state = 'canceled'
+           ) then 'canceled'
+           when not (
+               pg_visible_in_snapshot(o.xid, t.tail_from)
+               or (pg_visible_in_snapshot(o.xid, t.tail_to) and o.id <= t.tail_id)
+           )
+           or exists (
+               select from webhook.retry r where r.message_id = o.message_id and r.state = 'waiting'
+           )
+           or exists (
+               select from webhook.busy b where b.xid = o.xid and b.id = o.id
+           )
+           or exists (
+               select
+               from webhook.lagging l
+               where l.webhook_key = o.webhook_key
+                 and not (
+                     pg_visible_in_snapshot(o.xid, l.taken_before)
+                     or (pg_visible_in_snapshot(o.xid, l.taken_within) and o.id <= l.taken_up_to)
+                 )
+           )
+           then case when w.dropped_at is null then 'pending' else 'canceled' end
+           else 'delivered'
+       end as status
+from webhook.outbox o
+cross join webhook.tail t
+left join webhook.webhook_def w on w.webhook_key = o.webhook_key
+left join webhook.event_now e on e.event_key = o.event_key;
+
+create view webhook.calls as
+select c.call_id,
+       c.called_at,
+       c.message_id,
+       w.id as webhook_id,
+       w.name as webhook_name,
+       e.id as event_id,
+       e.event_type,
+       e.object_text as object_name,
+       c.event_date,
+       u.url as outgoing_url,
+       c.attempt,
+       case when c.success then 'Success' else 'Failure' end as status,
+       c.http_code,
+       c.http_response,
+       c.detail,
+       c.message_size,
+       c.duration_ms
+from webhook.call_log c
+left join webhook.webhook_def w on w.webhook_key = c.webhook_key
+left join webhook.url_def u on u.url_key = c.url_key
+left join webhook.event_now e on e.event_key = c.event_key;
+
+create view webhook.queue as
+select w.id as webhook_id,
+       w.name as webhook_name,
+       n.url as outgoing_url,
+       case
+           when n.disabled_at is not null then 'disabled'
+           when w.paused then 'paused'
+           else coalesce(n.state ->> 'state', 'active')
+       end as state,
+       n.pending,
+       coalesce(r.retrying, 0) as retrying,
+       coalesce(r.failed, 0) as failed,
+       case when n.pending > 0 or r.retrying > 0 then least(busy.oldest, lagging.oldest, n.unseen_since, r.oldest) end as oldest_pending,
+       case
+           when n.state ->> 'state' = 'backing_off' then (n.state ->> 'next')::timestamptz
+           else r.next_attempt_at
+       end as next_attempt_at,
+       coalesce(case when n.disabled_at is not null then n.detail end, n.state ->> 'error', r.last_error) as last_error
+from webhook.lane_now n
+join webhook.webhook_def w on w.webhook_key = n.webhook_key and w.dropped_at is null
+left join (
+    select a.url_key,
+           count(*) filter (where a.state = 'waiting') as retrying,
+           count(*) filter (where a.state = 'failed') as failed,
+           min(a.next_at) filter (where a.state = 'waiting') as next_attempt_at,
+           min(a.event_date) filter (where a.state = 'waiting') as oldest,
+           (array_agg(a.last_error order by a.changed_at desc) filter (where a.state = 'waiting'))[1] as last_error
+    from webhook.retry a
+    group by a.url_key
+) r on r.url_key = n.url_key
+left join (
+    select b.url_key, min(o.captured_at) as oldest
+    from webhook.busy b
+    join webhook.outbox o on o.xid = b.xid and o.id = b.id
+    group by b.url_key
+) busy on busy.url_key = n.url_key
+left join (
+    select l.url_key, min(k.created_at) as oldest
+    from webhook.lagging l
+    join webhook.tick k on k.tick_id = l.tick_id
+    group by l.url_key
+) lagging on lagging.url_key = n.url_key;
+
+create view webhook.worker as
+select here.database,
+       p.pid,
+       case when p.pid is not null then 'running' when k.worker_stopped then 'stopped' else 'not running' end as state,
+       p.started_at,
+       x.extversion as version,
+       case
+           when p.pid is null and k.worker_stopped is not true and pg_is_in_recovery()
+           then 'this server is in recovery: the worker starts after promotion'
+           when p.pid is null and k.worker_stopped is not true
+           then 'no worker runs: call webhook.start_worker(), and raise max_worker_processes if it finds no free slot'
+       end as last_error
+from (values (current_database()::text)) as here (database)
+left join webhook.control k on true
+left join pg_extension x on x.extname = 'webhook_ext'
+left join webhook.worker_process() p on true;
+
+set local search_path = webhook, pg_temp;

@@ -1,0 +1,158 @@
+//! `webhook.create_event`.
+
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::random;
+use crate::core::definition::{EventType, ListStyle, NullStyle};
+use crate::core::error::{Error, Kind, Result};
+use crate::core::event::{self, Fields};
+use crate::core::webhook::required;
+use crate::pg::owner::current_role;
+use crate::pg::report::ok_or_raise;
+use crate::store::event_definitions::{self, NewEvent};
+use crate::store::user_table::{self, UserTable};
+use crate::store::webhook_definitions;
+
+/// As the function returns it, column by column.
+type CreatedEvent = (
+    String,
+    String,
+    String,
+    String,
+    Option<Vec<String>>,
+    Option<Vec<String>>,
+    Option<Vec<String>>,
+    Option<String>,
+    Option<String>,
+    bool,
+    TimestampWithTimeZone,
+    String,
+);
+
+/// A list of names as it comes from SQL.
+type Names = Option<Vec<Option<String>>>;
+
+/// The arguments that say what makes a message and what is in it.
+struct Wanted<'a> {
+    event_type: Option<&'a str>,
+    object_fields: Names,
+    event_sources: Names,
+    payload_fields: Names,
+    payload_template: Option<&'a str>,
+    condition: Option<&'a str>,
+    enabled: Option<bool>,
+    null_style: Option<&'a str>,
+    list_style: Option<&'a str>,
+}
+
+#[pg_extern(sql = false)]
+#[expect(clippy::too_many_arguments, reason = "the signature is the contract")]
+fn create_event(
+    webhook: Option<&str>,
+    object_name: Option<pg_sys::Oid>,
+    event_type: Option<&str>,
+    object_fields: Names,
+    event_sources: Names,
+    payload_fields: Names,
+    payload_template: Option<&str>,
+    condition: Option<&str>,
+    enabled: Option<bool>,
+    null_style: Option<&str>,
+    list_style: Option<&str>,
+    condition_path: Option<&str>,
+) -> TableIterator<
+    'static,
+    (
+        name!(id, String),
+        name!(webhook_id, String),
+        name!(event_type, String),
+        name!(object_name, String),
+        name!(object_fields, Option<Vec<String>>),
+        name!(event_sources, Option<Vec<String>>),
+        name!(payload_fields, Option<Vec<String>>),
+        name!(payload_template, Option<String>),
+        name!(condition, Option<String>),
+        name!(enabled, bool),
+        name!(created_at, TimestampWithTimeZone),
+        name!(created_by, String),
+    ),
+> {
+    let wanted = Wanted {
+        event_type,
+        object_fields,
+        event_sources,
+        payload_fields,
+        payload_template,
+        condition,
+        enabled,
+        null_style,
+        list_style,
+    };
+    let created = || -> Result<CreatedEvent> {
+        let (webhook_key, webhook_id) = webhook_definitions::find(required("webhook", webhook)?)?;
+        let table = user_table::watchable(required("object_name", object_name)?)?;
+        let event = wanted.checked(&table)?;
+        let path = condition_path.unwrap_or("pg_catalog, pg_temp");
+        let created_at = event_definitions::insert(webhook_key, &table, &event, path)?;
+        Ok(answer(webhook_id, table, event, created_at))
+    };
+    TableIterator::once(ok_or_raise(created()))
+}
+
+impl Wanted<'_> {
+    fn checked(self, table: &UserTable) -> Result<NewEvent> {
+        let event_type = EventType::parse(required("event_type", self.event_type)?)?;
+        refuse_template(self.payload_template)?;
+        let columns = user_table::columns(table);
+        Ok(NewEvent {
+            id: random::unused_id(event_definitions::id_is_taken)?,
+            event_type,
+            object_fields: event::object_fields(self.object_fields, event_type, &columns)?,
+            event_sources: event::event_sources(self.event_sources)?,
+            payload_fields: event::fields("payload_fields", self.payload_fields, &columns)?,
+            condition: event::condition(self.condition).map(str::to_owned),
+            enabled: self.enabled.unwrap_or(true),
+            null_style: NullStyle::parse(self.null_style.unwrap_or(NullStyle::Typed.as_str()))?
+                .as_str(),
+            list_style: ListStyle::parse(self.list_style.unwrap_or(ListStyle::Array.as_str()))?
+                .as_str(),
+            created_by: current_role(),
+        })
+    }
+}
+
+fn refuse_template(template: Option<&str>) -> Result<()> {
+    match template.filter(|text| !text.is_empty()) {
+        None => Ok(()),
+        Some(_) => Err(Error::new(
+            Kind::FeatureNotSupported,
+            "payload_template is not supported yet",
+        )
+        .with_hint("leave it out; payload_fields chooses what the default payload carries")),
+    }
+}
+
+fn answer(
+    webhook_id: String,
+    table: UserTable,
+    event: NewEvent,
+    created_at: TimestampWithTimeZone,
+) -> CreatedEvent {
+    let names = |fields: Option<Fields>| fields.map(|f| f.names);
+    (
+        event.id,
+        webhook_id,
+        event.event_type.as_str().to_owned(),
+        table.label,
+        names(event.object_fields),
+        event.event_sources,
+        names(event.payload_fields),
+        None,
+        event.condition,
+        event.enabled,
+        created_at,
+        event.created_by,
+    )
+}

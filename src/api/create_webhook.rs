@@ -1,0 +1,146 @@
+//! `webhook.create_webhook`.
+
+use pgrx::datum::{Interval, TimestampWithTimeZone};
+use pgrx::prelude::*;
+use pgrx::JsonB;
+
+use super::random;
+use crate::core::definition::{DeliveryOrder, LogLevel};
+use crate::core::error::{Error, Kind, Result};
+use crate::core::secret::Secret;
+use crate::core::webhook::{
+    self, required, CALL_THROTTLING, MAX_ATTEMPTS, MAX_IN_FLIGHT, TIMEOUT_MS,
+};
+use crate::core::{error, headers};
+use crate::pg::owner::current_role;
+use crate::pg::report::ok_or_raise;
+use crate::store::webhook_definitions::{self, NewWebhook};
+
+/// What NULL means where a value is needed; the same as the defaults in SQL.
+const DEFAULT_TIMEOUT_MS: i32 = 15_000;
+const DEFAULT_MAX_ATTEMPTS: i32 = 12;
+const DEFAULT_MAX_AGE_DAYS: i32 = 3;
+const DEFAULT_MAX_IN_FLIGHT: i32 = 16;
+
+/// As the function returns it, column by column.
+type CreatedWebhook = (
+    String,
+    String,
+    Option<String>,
+    Vec<String>,
+    Option<i32>,
+    bool,
+    String,
+    String,
+    TimestampWithTimeZone,
+    String,
+);
+
+#[pg_extern(sql = false)]
+#[expect(clippy::too_many_arguments, reason = "the signature is the contract")]
+fn create_webhook(
+    name: Option<&str>,
+    outgoing_urls: Option<Vec<Option<String>>>,
+    description: Option<String>,
+    call_throttling: Option<i32>,
+    enabled: Option<bool>,
+    headers: Option<JsonB>,
+    timeout_ms: Option<i32>,
+    max_attempts: Option<i32>,
+    max_age: Option<Interval>,
+    max_in_flight: Option<i32>,
+    delivery_order: Option<&str>,
+    log_level: Option<&str>,
+) -> TableIterator<
+    'static,
+    (
+        name!(id, String),
+        name!(name, String),
+        name!(description, Option<String>),
+        name!(outgoing_urls, Vec<String>),
+        name!(call_throttling, Option<i32>),
+        name!(enabled, bool),
+        name!(secret, String),
+        name!(token, String),
+        name!(created_at, TimestampWithTimeZone),
+        name!(created_by, String),
+    ),
+> {
+    let checked = || -> Result<NewWebhook> {
+        Ok(NewWebhook {
+            id: String::new(),
+            name: webhook::name(required("name", name)?)?.to_owned(),
+            description,
+            outgoing_urls: webhook::outgoing_urls(&required("outgoing_urls", outgoing_urls)?)?,
+            call_throttling: call_throttling
+                .map(|calls| CALL_THROTTLING.check(calls))
+                .transpose()?,
+            enabled: enabled.unwrap_or(true),
+            headers: checked_headers(headers)?,
+            timeout_ms: TIMEOUT_MS.check(timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS))?,
+            max_attempts: MAX_ATTEMPTS.check(max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS))?,
+            max_age: checked_max_age(max_age)?,
+            max_in_flight: MAX_IN_FLIGHT.check(max_in_flight.unwrap_or(DEFAULT_MAX_IN_FLIGHT))?,
+            delivery_order: checked_order(delivery_order)?,
+            log_level: LogLevel::parse(log_level.unwrap_or(LogLevel::All.as_str()))?.as_str(),
+            created_by: current_role(),
+        })
+    };
+    let created = ok_or_raise(checked().and_then(store));
+    TableIterator::once(created)
+}
+
+fn checked_headers(headers: Option<JsonB>) -> error::Result<JsonB> {
+    let headers = headers.unwrap_or_else(|| JsonB(serde_json::json!({})));
+    headers::validate(&headers.0)?;
+    Ok(headers)
+}
+
+/// Months count as 30 days here, as PostgreSQL does when it compares intervals.
+fn checked_max_age(max_age: Option<Interval>) -> Result<Interval> {
+    let max_age = max_age.unwrap_or_else(|| Interval::from_days(DEFAULT_MAX_AGE_DAYS));
+    if super::operate::micros(&max_age) <= 0 {
+        return Err(
+            Error::invalid(format!("max_age \"{max_age}\" is not positive"))
+                .with_hint("use an interval like '3 days'"),
+        );
+    }
+    Ok(max_age)
+}
+
+fn checked_order(delivery_order: Option<&str>) -> Result<&'static str> {
+    let none = DeliveryOrder::None.as_str();
+    match DeliveryOrder::parse(delivery_order.unwrap_or(none))? {
+        DeliveryOrder::None => Ok(none),
+        DeliveryOrder::Fifo => Err(Error::new(
+            Kind::FeatureNotSupported,
+            "delivery_order \"fifo\" is not supported yet",
+        )
+        .with_hint("use 'none'; eventDate in the payload tells the order")),
+    }
+}
+
+fn store(mut webhook: NewWebhook) -> Result<CreatedWebhook> {
+    webhook.id = random::unused_id(webhook_definitions::id_is_taken)?;
+    let secret = Secret::from_random(random::bytes()?);
+    let (id, name, description) = (
+        webhook.id.clone(),
+        webhook.name.clone(),
+        webhook.description.clone(),
+    );
+    let (urls, throttling) = (webhook.outgoing_urls.clone(), webhook.call_throttling);
+    let (enabled, created_by) = (webhook.enabled, webhook.created_by.clone());
+    let created_at = webhook_definitions::insert(webhook, &secret)?;
+    Ok((
+        id,
+        name,
+        description,
+        urls,
+        throttling,
+        enabled,
+        secret.expose().to_owned(),
+        secret.token(),
+        created_at,
+        created_by,
+    ))
+}

@@ -1,0 +1,15 @@
+//! The functions that users call.
+//!
+//! Each is thin: check the arguments, call `store`, return. Their SQL, with names
+//! and defaults, stands in `sql/functions.sql`. They run with the caller's rights;
+//! only `store` acts as the extension's owner. An error is raised with one of the
+//! SQLSTATEs of `pg::report` and a hint.
+
+mod create_event;
+mod create_webhook;
+mod definitions_changed;
+mod drop;
+mod operate;
+mod random;
+mod secrets;
+mod unsupported;

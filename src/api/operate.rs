@@ -1,0 +1,115 @@
+//! Pausing, waiting, and the worker by hand.
+
+use std::time::Duration;
+
+use pgrx::datum::{Interval, TimestampWithTimeZone};
+use pgrx::prelude::*;
+
+use crate::core::error::{Error, Result};
+use crate::core::webhook::required;
+use crate::pg::owner::current_role;
+use crate::pg::report::ok_or_raise;
+use crate::pg::{commit_start, poll, wake};
+use crate::store::{idleness, webhook_definitions, worker_switch};
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Short beside what a call takes, long beside what a look costs.
+const PAUSE: Duration = Duration::from_millis(5);
+/// The worker ends within this even if receivers hang.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// An interval as PostgreSQL compares it: a month has 30 days.
+pub fn micros(interval: &Interval) -> i128 {
+    const DAY: i128 = 86_400_000_000;
+    i128::from(interval.months()) * 30 * DAY
+        + i128::from(interval.days()) * DAY
+        + i128::from(interval.micros())
+}
+
+#[pg_extern(sql = false)]
+fn pause_webhook(webhook: Option<&str>) {
+    set_paused(webhook, true);
+}
+
+#[pg_extern(sql = false)]
+fn resume_webhook(webhook: Option<&str>) {
+    set_paused(webhook, false);
+}
+
+fn set_paused(webhook: Option<&str>, paused: bool) {
+    let (key, _) = ok_or_raise(required("webhook", webhook).and_then(webhook_definitions::find));
+    webhook_definitions::set_paused(key, paused, &current_role());
+}
+
+#[pg_extern(sql = false)]
+fn wait_idle(timeout: Option<Interval>) -> bool {
+    let limit = ok_or_raise(checked_timeout(timeout));
+    let mut asked = false;
+    poll::poll_until(limit, PAUSE, || {
+        if idleness::is_idle() {
+            return true;
+        }
+        // The worker may be asleep until its next look, or not there at all.
+        if !asked {
+            asked = true;
+            ok_or_raise(ensure_worker());
+        }
+        false
+    })
+}
+
+/// Wakes the worker, or starts it unless it was stopped by hand.
+fn ensure_worker() -> Result<()> {
+    if wake::running_worker().is_some() {
+        wake::wake_worker();
+    } else if !worker_switch::is_stopped() {
+        wake::start_worker()?;
+    }
+    Ok(())
+}
+
+fn checked_timeout(timeout: Option<Interval>) -> Result<Duration> {
+    let Some(timeout) = timeout else {
+        return Ok(DEFAULT_TIMEOUT);
+    };
+    match u64::try_from(micros(&timeout)) {
+        Ok(micros) => Ok(Duration::from_micros(micros)),
+        Err(_) => Err(
+            Error::invalid(format!("timeout \"{timeout}\" is negative or too long"))
+                .with_hint("use an interval like '30 seconds'"),
+        ),
+    }
+}
+
+#[pg_extern(sql = false)]
+fn start_worker() -> bool {
+    if worker_switch::set_stopped(false) {
+        let absent = wake::running_worker().is_none();
+        commit_start::start_worker_at_commit();
+        return absent;
+    }
+    ok_or_raise(wake::start_worker())
+}
+
+#[pg_extern(sql = false)]
+fn stop_worker() -> bool {
+    worker_switch::set_stopped(true);
+    let Some(pid) = wake::running_worker() else {
+        return false;
+    };
+    worker_switch::terminate(pid);
+    poll::poll_until(STOP_LIMIT, PAUSE, || wake::running_worker() != Some(pid));
+    true
+}
+
+#[pg_extern(sql = false)]
+fn worker_process() -> TableIterator<
+    'static,
+    (
+        name!(pid, Option<i32>),
+        name!(started_at, Option<TimestampWithTimeZone>),
+    ),
+> {
+    let rows = worker_switch::process().map(|(pid, started_at)| (Some(pid), Some(started_at)));
+    TableIterator::new(rows)
+}

@@ -1,0 +1,73 @@
+//! The part of the contract that is declared but not built yet: each function says so.
+//!
+//! Their arguments stand in `sql/functions.sql`; nothing looks at them.
+
+use pgrx::prelude::*;
+
+use crate::core::error::{Error, Kind};
+use crate::pg::report::raise;
+
+fn not_yet(function: &str) -> ! {
+    raise(
+        Error::new(
+            Kind::FeatureNotSupported,
+            format!("webhook.{function}() is not supported yet"),
+        )
+        .with_hint("\\df+ webhook.* shows what each function does in this version"),
+    )
+}
+
+#[pg_extern(sql = false)]
+fn update_webhook() {
+    not_yet("update_webhook")
+}
+
+#[pg_extern(sql = false)]
+fn update_event() {
+    not_yet("update_event")
+}
+
+#[pg_extern(sql = false)]
+fn preview_payload() {
+    not_yet("preview_payload")
+}
+
+#[pg_extern(sql = false)]
+fn template_parameters() {
+    not_yet("template_parameters")
+}
+
+#[pg_extern(sql = false)]
+fn explain_event() {
+    not_yet("explain_event")
+}
+
+#[pg_extern(sql = false)]
+fn test_webhook() {
+    not_yet("test_webhook")
+}
+
+#[pg_extern(sql = false)]
+fn redeliver() {
+    not_yet("redeliver")
+}
+
+#[pg_extern(sql = false)]
+fn redeliver_failed() {
+    not_yet("redeliver_failed")
+}
+
+#[pg_extern(sql = false)]
+fn cancel() {
+    not_yet("cancel")
+}
+
+#[pg_extern(sql = false)]
+fn cancel_pending() {
+    not_yet("cancel_pending")
+}
+
+#[pg_extern(sql = false)]
+fn rest() {
+    not_yet("rest")
+}

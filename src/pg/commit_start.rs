@@ -1,0 +1,43 @@
+//! Starting the worker once this transaction has committed.
+//!
+//! A worker that is started earlier would still read that it was stopped, and leave.
+
+use std::cell::Cell;
+use std::ffi::c_void;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::{process, wake};
+
+thread_local! {
+    static REGISTERED: Cell<bool> = const { Cell::new(false) };
+    static WANTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Starts a worker for this database when the transaction commits, unless one runs then.
+pub fn start_worker_at_commit() {
+    WANTED.set(true);
+    if REGISTERED.replace(true) {
+        return;
+    }
+    // SAFETY: a static callback without an argument, registered once.
+    unsafe { pg_sys::RegisterXactCallback(Some(on_xact), std::ptr::null_mut()) }
+}
+
+/// An error after COMMIT would take the cluster down: registering a worker fills a slot
+/// in shared memory and reports with `false` that there is none. The view
+/// webhook.worker then shows that nothing runs.
+#[pg_guard]
+unsafe extern "C-unwind" fn on_xact(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
+    use pg_sys::XactEvent::*;
+    match event {
+        XACT_EVENT_COMMIT => {
+            if WANTED.replace(false) && wake::running_worker().is_none() {
+                process::register_worker();
+            }
+        }
+        XACT_EVENT_ABORT | XACT_EVENT_PREPARE => WANTED.set(false),
+        _ => {}
+    }
+}

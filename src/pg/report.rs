@@ -1,0 +1,74 @@
+//! The domain's errors as PostgreSQL errors.
+//!
+//! The only place that knows SQLSTATEs. What PostgreSQL itself raises passes
+//! through untouched, unless [`translated`] gives it words of ours.
+
+use std::panic::AssertUnwindSafe;
+
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
+use pgrx::{PgLogLevel, PgSqlErrorCode, PgTryBuilder};
+
+use crate::core::error::{Error, Kind, Result};
+
+fn sqlstate(kind: Kind) -> PgSqlErrorCode {
+    match kind {
+        Kind::InvalidParameter => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        Kind::UndefinedObject => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+        Kind::DuplicateObject => PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
+        Kind::InsufficientPrivilege => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        Kind::WrongObjectType => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+        Kind::NotInPrerequisiteState => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        Kind::LockNotAvailable => PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
+        Kind::FeatureNotSupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+    }
+}
+
+fn report_of(error: Error) -> ErrorReport {
+    let mut report = ErrorReport::new(sqlstate(error.kind), error.message, "");
+    if let Some(detail) = error.detail {
+        report = report.set_detail(detail);
+    }
+    if let Some(hint) = error.hint {
+        report = report.set_hint(hint);
+    }
+    report
+}
+
+/// Raises an error of the domain.
+pub fn raise(error: Error) -> ! {
+    report_of(error).report(PgLogLevel::ERROR);
+    unreachable!("an ERROR does not return")
+}
+
+/// The value, or the error raised.
+pub fn ok_or_raise<T>(result: Result<T>) -> T {
+    result.unwrap_or_else(|error| raise(error))
+}
+
+/// What PostgreSQL said of a statement of ours that failed.
+pub struct Refusal {
+    pub code: PgSqlErrorCode,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+/// Runs `f`; an error of PostgreSQL that `translate` has words for is raised in those
+/// words, any other as it is. Either way the transaction fails.
+pub fn translated<T>(f: impl FnOnce() -> T, translate: impl Fn(&Refusal) -> Option<Error>) -> T {
+    let translate = AssertUnwindSafe(translate);
+    PgTryBuilder::new(AssertUnwindSafe(f))
+        .catch_others(move |caught| {
+            if let CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) = &caught {
+                let refusal = Refusal {
+                    code: report.sql_error_code(),
+                    message: report.message().to_owned(),
+                    hint: report.hint().map(str::to_owned),
+                };
+                if let Some(error) = translate(&refusal) {
+                    raise(error);
+                }
+            }
+            caught.rethrow()
+        })
+        .execute()
+}

@@ -1,0 +1,131 @@
+//! A table that somebody wants to watch: what it is, its columns, the caller's rights.
+//!
+//! Reads the catalogs with the rights of the caller.
+
+use pgrx::pg_sys;
+
+use super::rows::{first, query};
+use crate::core::error::{Error, Kind, Result};
+use crate::core::event::Column;
+
+/// A table that may have events.
+pub struct UserTable {
+    pub oid: pg_sys::Oid,
+    /// As payloads and views show it: with its schema unless that is public.
+    pub label: String,
+    /// As SQL needs it.
+    pub quoted: String,
+}
+
+/// What the catalogs say of a relation.
+struct Facts {
+    table: UserTable,
+    kind: String,
+    temporary: bool,
+    schema: String,
+    may_create_trigger: bool,
+    may_select: bool,
+}
+
+/// 16384 is the first oid that does not belong to PostgreSQL itself.
+const FACTS: &str = "
+select case when n.nspname = 'public' then c.relname::pg_catalog.text else n.nspname || '.' || c.relname end,
+       pg_catalog.format('%I.%I', n.nspname, c.relname),
+       c.relkind::pg_catalog.text,
+       c.relpersistence = 't',
+       case when c.oid < 16384 then 'pg_catalog' else n.nspname::pg_catalog.text end,
+       pg_catalog.has_table_privilege(c.oid, 'TRIGGER'),
+       pg_catalog.has_table_privilege(c.oid, 'SELECT')
+from pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where c.oid = $1";
+
+const COLUMNS: &str = "
+select a.attname::pg_catalog.text, a.attnum
+from pg_catalog.pg_attribute a
+where a.attrelid = $1
+  and a.attnum > 0
+  and not a.attisdropped
+order by a.attnum";
+
+/// The table, if it may have events and the caller may create them.
+///
+/// # Errors
+/// `42704` if there is none, `42809` if it is of a kind that cannot have events, `42501`
+/// if the caller lacks TRIGGER or SELECT on it.
+pub fn watchable(oid: pg_sys::Oid) -> Result<UserTable> {
+    let facts = facts(oid).ok_or_else(|| {
+        Error::new(
+            Kind::UndefinedObject,
+            format!("object_name {} does not exist", oid.to_u32()),
+        )
+        .with_hint("give the name of a table")
+    })?;
+    check_kind(&facts)?;
+    check_rights(&facts)?;
+    Ok(facts.table)
+}
+
+fn facts(oid: pg_sys::Oid) -> Option<Facts> {
+    first(FACTS, &[oid.into()], |row| Facts {
+        table: UserTable {
+            oid,
+            label: row.value(1),
+            quoted: row.value(2),
+        },
+        kind: row.value(3),
+        temporary: row.value(4),
+        schema: row.value(5),
+        may_create_trigger: row.value(6),
+        may_select: row.value(7),
+    })
+}
+
+fn check_kind(facts: &Facts) -> Result<()> {
+    let what = match (facts.schema.as_str(), facts.kind.as_str()) {
+        ("pg_catalog" | "information_schema" | "pg_toast", _) => "a system table",
+        ("webhook", _) => "one of this extension's own tables",
+        (_, "r" | "p") if facts.temporary => "a temporary table",
+        (_, "r" | "p") => return Ok(()),
+        (_, "v") => "a view",
+        (_, "m") => "a materialized view",
+        (_, "f") => "a foreign table",
+        (_, "S") => "a sequence",
+        (_, "i" | "I") => "an index",
+        _ => "no table",
+    };
+    let label = &facts.table.label;
+    Err(Error::new(
+        Kind::WrongObjectType,
+        format!("object_name \"{label}\" is {what}"),
+    )
+    .with_hint("events need an ordinary or partitioned table; of a view, use the tables below it"))
+}
+
+fn check_rights(facts: &Facts) -> Result<()> {
+    let missing = match (facts.may_create_trigger, facts.may_select) {
+        (true, true) => return Ok(()),
+        (false, _) => "TRIGGER",
+        (true, false) => "SELECT",
+    };
+    let table = &facts.table;
+    Err(Error::new(
+        Kind::InsufficientPrivilege,
+        format!(
+            "object_name \"{}\": privilege {missing} is missing",
+            table.label
+        ),
+    )
+    .with_hint(format!(
+        "its owner can say: grant select, trigger on {} to …",
+        table.quoted
+    )))
+}
+
+/// The live columns, in their order.
+pub fn columns(table: &UserTable) -> Vec<Column> {
+    query(COLUMNS, &[table.oid.into()], |row| Column {
+        name: row.value(1),
+        number: row.value(2),
+    })
+}

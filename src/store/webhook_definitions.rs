@@ -1,0 +1,236 @@
+//! Webhooks, their URLs and secrets, as users define them.
+//!
+//! Everything here runs as the extension's owner; whether the caller may is
+//! decided before. A dropped webhook stays as a tombstone, because messages and
+//! calls still name it.
+
+use pgrx::datum::{Interval, TimestampWithTimeZone};
+use pgrx::{JsonB, PgSqlErrorCode};
+
+use super::rows::{execute, first, query};
+use crate::core::error::{Error, Kind, Result};
+use crate::core::secret::Secret;
+use crate::core::webhook::shown;
+use crate::pg::owner::as_owner;
+use crate::pg::report::translated;
+
+/// A webhook before it is stored: every value is checked.
+pub struct NewWebhook {
+    pub id: String,
+    pub name: String,
+    pub description: Option<String>,
+    pub outgoing_urls: Vec<String>,
+    pub call_throttling: Option<i32>,
+    pub enabled: bool,
+    pub headers: JsonB,
+    pub timeout_ms: i32,
+    pub max_attempts: i32,
+    pub max_age: Interval,
+    pub max_in_flight: i32,
+    pub delivery_order: &'static str,
+    pub log_level: &'static str,
+    pub created_by: String,
+}
+
+/// A secret as it is shown to those who may see it.
+pub struct SecretRow {
+    pub secret: String,
+    pub expires_at: Option<TimestampWithTimeZone>,
+}
+
+const ID_TAKEN: &str = "
+select true from webhook.webhook_def where id = $1";
+
+const NAME_TAKEN: &str = "
+select true from webhook.webhook_def where name = $1 and dropped_at is null";
+
+const INSERT: &str = "
+insert into webhook.webhook_def (id, name, description, call_throttling, enabled, headers, timeout_ms,
+                                 max_attempts, max_age, max_in_flight, delivery_order, log_level, created_by)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+returning webhook_key, created_at";
+
+const INSERT_URLS: &str = "
+insert into webhook.url_def (webhook_key, position, url)
+select $1, u.position, u.url
+from pg_catalog.unnest($2) with ordinality as u (url, position)";
+
+const INSERT_SECRET: &str = "
+insert into webhook.secret_def (webhook_key, secret)
+values ($1, $2)";
+
+/// Locks the row, so that definitions of one webhook change one after the other.
+/// An id goes before a name.
+const BY_ID_OR_NAME: &str = "
+select w.webhook_key, w.id
+from webhook.webhook_def w
+where (w.id = $1 or w.name = $1)
+  and w.dropped_at is null
+order by (w.id = $1) desc
+limit 1
+for update";
+
+const PAUSE: &str = "
+update webhook.webhook_def
+set paused = $2, modified_at = pg_catalog.clock_timestamp(), modified_by = $3
+where webhook_key = $1";
+
+const ENABLE_URLS: &str = "
+update webhook.url_def
+set disabled_at = null, detail = null
+where webhook_key = $1
+  and disabled_at is not null";
+
+const EXPIRE_SECRETS: &str = "
+update webhook.secret_def
+set expires_at = pg_catalog.clock_timestamp() + $2
+where webhook_key = $1
+  and (expires_at is null or expires_at > pg_catalog.clock_timestamp() + $2)";
+
+const FORGET_EXPIRED: &str = "
+delete from webhook.secret_def
+where webhook_key = $1
+  and expires_at <= pg_catalog.clock_timestamp()";
+
+const SECRETS: &str = "
+select secret, expires_at
+from webhook.secret_def
+where webhook_key = $1
+  and (expires_at is null or expires_at > pg_catalog.clock_timestamp())
+order by created_at desc";
+
+const DROP: &str = "
+update webhook.webhook_def
+set dropped_at = pg_catalog.clock_timestamp(),
+    modified_at = pg_catalog.clock_timestamp(),
+    modified_by = $2
+where webhook_key = $1";
+
+const DROP_URLS: &str = "
+update webhook.url_def
+set dropped_at = pg_catalog.clock_timestamp()
+where webhook_key = $1
+  and dropped_at is null";
+
+const FORGET_SECRETS: &str = "
+delete from webhook.secret_def
+where webhook_key = $1";
+
+const CANCEL_RETRIES: &str = "
+update webhook.retry
+set state = 'canceled', next_at = null, changed_at = pg_catalog.clock_timestamp()
+where webhook_key = $1
+  and state = 'waiting'";
+
+fn name_is_taken(name: &str) -> Error {
+    Error::new(
+        Kind::DuplicateObject,
+        format!("name \"{}\" is taken by another webhook", shown(name)),
+    )
+    .with_hint("choose another name, or drop the other webhook first")
+}
+
+/// Whether any webhook, also a dropped one, has this id.
+pub fn id_is_taken(id: &str) -> bool {
+    as_owner(|| first(ID_TAKEN, &[id.into()], |_| ()).is_some())
+}
+
+/// Stores a webhook with its URLs and its first secret.
+pub fn insert(webhook: NewWebhook, secret: &Secret) -> Result<TimestampWithTimeZone> {
+    as_owner(|| {
+        let name = webhook.name.clone();
+        if first(NAME_TAKEN, &[name.as_str().into()], |_| ()).is_some() {
+            return Err(name_is_taken(&name));
+        }
+        let urls = webhook.outgoing_urls.clone();
+        // The unique index decides between two who take one name at the same time.
+        let (key, created_at): (i32, TimestampWithTimeZone) = translated(
+            || insert_row(webhook),
+            |refusal| {
+                (refusal.code == PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION)
+                    .then(|| name_is_taken(&name))
+            },
+        );
+        execute(INSERT_URLS, &[key.into(), urls.into()]);
+        execute(INSERT_SECRET, &[key.into(), secret.expose().into()]);
+        Ok(created_at)
+    })
+}
+
+fn insert_row(webhook: NewWebhook) -> (i32, TimestampWithTimeZone) {
+    first(
+        INSERT,
+        &[
+            webhook.id.into(),
+            webhook.name.into(),
+            webhook.description.into(),
+            webhook.call_throttling.into(),
+            webhook.enabled.into(),
+            webhook.headers.into(),
+            webhook.timeout_ms.into(),
+            webhook.max_attempts.into(),
+            webhook.max_age.into(),
+            webhook.max_in_flight.into(),
+            webhook.delivery_order.into(),
+            webhook.log_level.into(),
+            webhook.created_by.into(),
+        ],
+        |row| (row.value(1), row.value(2)),
+    )
+    .expect("an INSERT of one row returns it")
+}
+
+/// The key and id of a webhook that is given by id or name. Its row is locked.
+pub fn find(webhook: &str) -> Result<(i32, String)> {
+    as_owner(|| {
+        first(BY_ID_OR_NAME, &[webhook.into()], |row| {
+            (row.value(1), row.value(2))
+        })
+    })
+    .ok_or_else(|| {
+        Error::new(
+            Kind::UndefinedObject,
+            format!("webhook \"{}\" does not exist", shown(webhook)),
+        )
+        .with_hint("the view webhook.webhooks lists ids and names")
+    })
+}
+
+/// Holds delivery, or lets it go on; the latter re-opens URLs that were switched off.
+pub fn set_paused(webhook_key: i32, paused: bool, by: &str) {
+    as_owner(|| {
+        execute(PAUSE, &[webhook_key.into(), paused.into(), by.into()]);
+        if !paused {
+            execute(ENABLE_URLS, &[webhook_key.into()]);
+        }
+    });
+}
+
+/// Makes `secret` the current one; those before it sign along for `overlap`.
+pub fn replace_secret(webhook_key: i32, secret: &Secret, overlap: Interval) {
+    as_owner(|| {
+        execute(EXPIRE_SECRETS, &[webhook_key.into(), overlap.into()]);
+        execute(FORGET_EXPIRED, &[webhook_key.into()]);
+        execute(INSERT_SECRET, &[webhook_key.into(), secret.expose().into()]);
+    });
+}
+
+/// The secrets that sign now, newest first.
+pub fn secrets(webhook_key: i32) -> Vec<SecretRow> {
+    as_owner(|| {
+        query(SECRETS, &[webhook_key.into()], |row| SecretRow {
+            secret: row.value(1),
+            expires_at: row.get(2),
+        })
+    })
+}
+
+/// Leaves a tombstone, without secrets and with nothing to repeat.
+pub fn drop(webhook_key: i32, by: &str) {
+    as_owner(|| {
+        execute(DROP, &[webhook_key.into(), by.into()]);
+        for statement in [DROP_URLS, FORGET_SECRETS, CANCEL_RETRIES] {
+            execute(statement, &[webhook_key.into()]);
+        }
+    });
+}

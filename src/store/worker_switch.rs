@@ -1,0 +1,46 @@
+//! Whether the worker of this database was stopped by hand, and what runs of it.
+
+use pgrx::datum::TimestampWithTimeZone;
+
+use super::rows::{execute, first};
+use crate::pg::owner::as_owner;
+
+const IS_STOPPED: &str = "
+select true from webhook.control where worker_stopped";
+
+const SET_STOPPED: &str = "
+update webhook.control
+set worker_stopped = $1
+where worker_stopped <> $1
+returning true";
+
+const PROCESS: &str = "
+select a.pid, a.backend_start
+from pg_catalog.pg_stat_activity a
+where a.backend_type = 'webhook_ext'
+  and a.datname = pg_catalog.current_database()
+order by a.backend_start
+limit 1";
+
+const TERMINATE: &str = "
+select pg_catalog.pg_terminate_backend($1)";
+
+/// Whether the worker was stopped by hand.
+pub fn is_stopped() -> bool {
+    as_owner(|| first(IS_STOPPED, &[], |_| ()).is_some())
+}
+
+/// Says whether the worker shall stay away; `true` if that is news.
+pub fn set_stopped(stopped: bool) -> bool {
+    as_owner(|| first(SET_STOPPED, &[stopped.into()], |_| ()).is_some())
+}
+
+/// The worker's process id and start.
+pub fn process() -> Option<(i32, TimestampWithTimeZone)> {
+    as_owner(|| first(PROCESS, &[], |row| (row.value(1), row.value(2))))
+}
+
+/// Asks a process to end.
+pub fn terminate(pid: i32) {
+    as_owner(|| execute(TERMINATE, &[pid.into()]));
+}
