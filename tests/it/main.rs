@@ -8,3 +8,4 @@ mod support;
 
 mod delivery_basics;
 mod harness;
+mod payload_types;
