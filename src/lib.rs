@@ -33,3 +33,4 @@ extension_sql_file!("../sql/views.sql", name = "views", requires = ["functions"]
 extension_sql_file!("../sql/changes.sql", name = "changes", requires = ["views"]);
 extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["changes"]);
 extension_sql_file!("../sql/comments.sql", name = "comments", requires = ["grants"]);
+extension_sql_file!("../sql/start.sql", name = "start", requires = ["comments"]);

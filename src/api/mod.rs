@@ -9,6 +9,7 @@ mod create_event;
 mod create_webhook;
 mod definitions_changed;
 mod drop;
+mod installed;
 mod operate;
 mod random;
 mod secrets;

@@ -42,16 +42,17 @@ struct Mark {
 #[derive(Default)]
 pub struct Buffer {
     rows: Vec<Captured>,
-    text: String,
+    /// UTF-8 text of all rows, one after the other.
+    text: Vec<u8>,
     /// One mark an open subtransaction: what was there when it began.
     marks: Vec<Mark>,
 }
 
 impl Buffer {
     /// Keeps a text of the row that is pushed next.
-    pub fn add_text(&mut self, text: &str) -> Range<usize> {
+    pub fn add_text(&mut self, text: &[u8]) -> Range<usize> {
         let start = self.text.len();
-        self.text.push_str(text);
+        self.text.extend_from_slice(text);
         start..self.text.len()
     }
 
@@ -59,7 +60,7 @@ impl Buffer {
         self.rows.push(row);
     }
 
-    pub fn slice(&self, range: &Range<usize>) -> &str {
+    pub fn slice(&self, range: &Range<usize>) -> &[u8] {
         &self.text[range.clone()]
     }
 
@@ -127,7 +128,7 @@ impl Buffer {
         self.cut(self.writable_from());
         if self.rows.is_empty() && self.text.capacity() > FLUSH_AT_BYTES / 4 {
             self.rows = Vec::new();
-            self.text = String::new();
+            self.text = Vec::new();
         }
     }
 

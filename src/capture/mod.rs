@@ -23,7 +23,7 @@ crate::trigger_function!(webhook_capture, pg_finfo_webhook_capture, on_call);
 thread_local! {
     static BUFFER: RefCell<Buffer> = RefCell::default();
     /// Scratch space for the row at hand.
-    static RECORD: RefCell<String> = RefCell::default();
+    static RECORD: RefCell<Vec<u8>> = RefCell::default();
 }
 
 /// The trigger function `webhook.capture()`.
@@ -120,5 +120,5 @@ fn capture(firing: &Firing<'_>, rule: &Rule) {
 
 /// Whether an UPDATE changed the stored image of a trigger field. Other changes count.
 fn changed(firing: &Firing<'_>, rule: &Rule) -> bool {
-    firing.operation() != Operation::Update || firing.fields_changed(rule.watched.as_deref())
+    firing.operation() != Operation::Update || firing.fields_changed(&mut rule.watch.borrow_mut())
 }

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use pgrx::pg_sys;
 
 use crate::pg::invalidation;
+use crate::pg::row_json::changed::FieldWatch;
 use crate::pg::row_json::RowWriter;
 use crate::pg::trigger::{Firing, Operation};
 use crate::store::capture_definitions::{self, CaptureDefinition};
@@ -22,8 +23,7 @@ pub struct Rule {
     pub webhook_key: i32,
     /// Lower case; `None` accepts every source.
     pub sources: Option<Vec<String>>,
-    /// Attribute numbers of the trigger fields; `None` watches all.
-    pub watched: Option<Vec<i16>>,
+    pub watch: RefCell<FieldWatch>,
     pub writer: RefCell<RowWriter>,
 }
 
@@ -99,21 +99,22 @@ fn matches_operation(definition: &CaptureDefinition, operation: Operation) -> bo
     use crate::core::definition::EventType;
     matches!(
         (definition.event_type, operation),
-        (EventType::RecordInsert, Operation::Insert)
-            | (EventType::RecordUpdate, Operation::Update)
-            | (EventType::RecordDelete, Operation::Delete)
+        (EventType::Insert, Operation::Insert)
+            | (EventType::Update, Operation::Update)
+            | (EventType::Delete, Operation::Delete)
     )
 }
 
 fn rule_from(definition: CaptureDefinition, firing: &Firing<'_>) -> Rule {
     let numbers =
         |names: &[String]| -> Vec<i16> { names.iter().filter_map(|n| firing.column(n)).collect() };
+    let watched = definition.watched_fields.as_deref().map(numbers);
     let payload = definition.payload_fields.as_deref().map(numbers);
     Rule {
         event_key: definition.event_key,
         webhook_key: definition.webhook_key,
         sources: definition.sources,
-        watched: definition.watched_fields.as_deref().map(numbers),
+        watch: RefCell::new(firing.field_watch(watched.as_deref())),
         writer: RefCell::new(firing.row_writer(
             payload.as_deref(),
             definition.null_style,

@@ -23,11 +23,12 @@ pub struct OutboxRow<'a> {
     pub webhook_key: i32,
     /// Microseconds since 2000-01-01 UTC.
     pub captured_at: i64,
-    pub source: Option<&'a str>,
-    pub actor: Option<&'a str>,
-    pub changed: Option<&'a str>,
-    pub record: Option<&'a str>,
-    pub old_record: Option<&'a str>,
+    // Texts are UTF-8.
+    pub source: Option<&'a [u8]>,
+    pub actor: Option<&'a [u8]>,
+    pub changed: Option<&'a [u8]>,
+    pub record: Option<&'a [u8]>,
+    pub old_record: Option<&'a [u8]>,
 }
 
 extern "C-unwind" {
@@ -236,7 +237,7 @@ impl Scratch {
 }
 
 /// Writes `text` as a four-byte-header varlena into an aligned buffer.
-fn varlena(buffer: &mut Vec<u64>, text: &str) -> pg_sys::Datum {
+fn varlena(buffer: &mut Vec<u64>, text: &[u8]) -> pg_sys::Datum {
     let bytes = encoding::to_server(text);
     let size = bytes.len() + pg_sys::VARHDRSZ;
     buffer.clear();

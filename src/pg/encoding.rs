@@ -33,16 +33,17 @@ pub fn from_server(bytes: &[u8]) -> String {
     }
 }
 
-/// Rust text in the server's encoding.
-pub fn to_server(text: &str) -> Cow<'_, [u8]> {
+/// UTF-8 text in the server's encoding.
+pub fn to_server<T: AsRef<[u8]> + ?Sized>(text: &T) -> Cow<'_, [u8]> {
+    let text = text.as_ref();
     if server_is_utf8() {
-        return Cow::Borrowed(text.as_bytes());
+        return Cow::Borrowed(text);
     }
     // SAFETY: as above, in the other direction.
     unsafe {
         let converted = pg_sys::pg_any_to_server(text.as_ptr().cast(), text.len() as i32, UTF8);
         if std::ptr::eq(converted.cast(), text.as_ptr()) {
-            return Cow::Borrowed(text.as_bytes());
+            return Cow::Borrowed(text);
         }
         Cow::Owned(std::ffi::CStr::from_ptr(converted).to_bytes().to_vec())
     }

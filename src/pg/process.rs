@@ -188,3 +188,33 @@ pub fn server_port() -> u16 {
     // SAFETY: a setting that is fixed when the server starts.
     u16::try_from(unsafe { pg_sys::PostPortNumber }).unwrap_or(0)
 }
+
+/// Sets a setting for this process. A setting that this PostgreSQL does not know is
+/// a mistake of ours and raises its own error.
+pub fn set_session(name: &CStr, value: &CStr) {
+    // SAFETY: both strings are NUL-terminated; the worker is a superuser's session.
+    unsafe {
+        pg_sys::SetConfigOption(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+        );
+    }
+}
+
+/// Sleeps; a signal or the postmaster's death ends it.
+pub fn sleep(duration: std::time::Duration) {
+    let timeout_ms = duration.as_millis() as std::ffi::c_long;
+    // SAFETY: waits on this process's own latch.
+    unsafe {
+        pg_sys::WaitLatch(
+            pg_sys::MyLatch,
+            (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as c_int,
+            timeout_ms,
+            pg_sys::PG_WAIT_EXTENSION,
+        );
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+    pgrx::check_for_interrupts!();
+}

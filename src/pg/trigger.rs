@@ -7,7 +7,8 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use super::row_json::{changed_fields, RowWriter};
+use super::row_json::changed::FieldWatch;
+use super::row_json::{attribute, RowWriter};
 use crate::core::definition::{ListStyle, NullStyle};
 
 /// What happened to the row.
@@ -88,7 +89,7 @@ impl<'a> Firing<'a> {
         unsafe {
             let descriptor = self.descriptor();
             (0..(*descriptor).natts as usize).find_map(|i| {
-                let attribute = super::row_json::attribute(descriptor, i);
+                let attribute = attribute(descriptor, i);
                 let live = !attribute.attisdropped;
                 let own = CStr::from_ptr(attribute.attname.data.as_ptr()).to_bytes();
                 (live && super::encoding::from_server(own) == name).then_some(attribute.attnum)
@@ -108,19 +109,26 @@ impl<'a> Firing<'a> {
     }
 
     /// Writes [`Firing::current_row`] as a JSON object.
-    pub fn write_current(&self, writer: &mut RowWriter, out: &mut String) {
+    pub fn write_current(&self, writer: &mut RowWriter, out: &mut Vec<u8>) {
         // SAFETY: the tuple is one of this relation, for which the writer was compiled;
         // rules are dropped when the relation changes.
         unsafe { writer.write(self.descriptor(), self.current_row(), out) }
     }
 
-    /// Whether an UPDATE changed the stored image of one of the fields (`None`: any).
-    pub fn fields_changed(&self, fields: Option<&[i16]>) -> bool {
+    /// Compiles a comparison of rows of this relation.
+    pub fn field_watch(&self, fields: Option<&[i16]>) -> FieldWatch {
+        // SAFETY: the descriptor is that of the open relation.
+        unsafe { FieldWatch::compile(self.descriptor(), fields) }
+    }
+
+    /// Whether an UPDATE changed the stored image of a watched field.
+    pub fn fields_changed(&self, watch: &mut FieldWatch) -> bool {
         let Some(previous) = self.previous_row() else {
             return true;
         };
-        // SAFETY: both tuples are of this relation.
-        unsafe { changed_fields(self.descriptor(), previous, self.current_row(), fields) }
+        // SAFETY: both tuples are of this relation, for which the watch was compiled;
+        // rules are dropped when the relation changes.
+        unsafe { watch.any_changed(self.descriptor(), previous, self.current_row()) }
     }
 
     /// The row after the change; the deleted row for a DELETE.

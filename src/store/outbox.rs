@@ -76,7 +76,7 @@ const WINDOW_FLUSHES: &str = concat!(
 const FLUSH_ROWS: &str = concat!(
     "select ",
     columns!("r", "$5"),
-    " from pg_catalog.unnest($1, $2) as f (xid, flush) ",
+    " from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) as f (xid, flush) ",
     "cross join lateral (select * from webhook.outbox o ",
     "where o.xid = f.xid and o.id >= f.flush << 20 and o.id < (f.flush + 1) << 20 and o.id > $3 ",
     "and ($4 = 0 or o.webhook_key = $4) order by o.id limit $6) r"
@@ -85,7 +85,7 @@ const FLUSH_ROWS: &str = concat!(
 const BY_COORDINATE: &str = concat!(
     "select ",
     columns!("o", "$3"),
-    " from pg_catalog.unnest($1, $2) as c (xid, id) ",
+    " from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) as c (xid, id) ",
     "join webhook.outbox o on o.xid = c.xid and o.id = c.id"
 );
 

@@ -51,7 +51,11 @@ macro_rules! log_calls {
             "insert into webhook.call_log_", $number,
             " (call_id, called_at, message_id, webhook_key, url_key, event_key, event_date, attempt,",
             " success, http_code, http_response, detail, message_size, duration_ms)",
-            " select * from pg_catalog.unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+            " select * from rows from (",
+            "pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4), ",
+            "pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8), ",
+            "pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11), pg_catalog.unnest($12), ",
+            "pg_catalog.unnest($13), pg_catalog.unnest($14))"
         )
     };
 }
@@ -61,7 +65,10 @@ insert into webhook.retry as r (url_key, xid, id, message_id, webhook_key, event
                                 attempts, state, next_at, last_error)
 select u.url_key, u.xid, u.id, u.message_id, u.webhook_key, u.event_key, u.event_date,
        u.attempts, case when u.next_at is null then 'failed' else 'waiting' end, u.next_at, u.last_error
-from pg_catalog.unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),
+                pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6),
+                pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9),
+                pg_catalog.unnest($10))
     as u (url_key, xid, id, message_id, webhook_key, event_key, event_date, attempts, next_at, last_error)
 on conflict (url_key, id, xid) do update
 set attempts = excluded.attempts,
@@ -72,7 +79,7 @@ set attempts = excluded.attempts,
 
 const DELIVERED: &str = "
 delete from webhook.retry r
-using pg_catalog.unnest($1, $2, $3) as d (url_key, xid, id)
+using rows from (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) as d (url_key, xid, id)
 where r.url_key = d.url_key and r.id = d.id and r.xid = d.xid";
 
 const DUE: &str = "

@@ -33,6 +33,8 @@ mod server_text;
 mod tuple;
 mod varlena;
 
+pub(super) use tuple::attribute;
+
 use pgrx::pg_sys;
 
 use crate::core::definition::{ListStyle, NullStyle};

@@ -1,0 +1,93 @@
+//! May the worker work in this database?
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+
+use pgrx::pg_sys;
+
+use crate::pg::spi::Query;
+
+/// What the worker finds when it looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The extension is there, in the version of this library.
+    Ready,
+    /// `webhook.stop_worker()` was called.
+    Stopped,
+    /// There is no extension here, or one that does not fit this library.
+    Gone,
+}
+
+const EXTENSION: &str = "
+select e.extversion
+from pg_catalog.pg_extension e
+where e.extname = 'webhook_ext'";
+
+const CONTROL: &str = "
+select k.worker_stopped
+from webhook.control k";
+
+/// A change of one of these is a reason to look again.
+const TABLES: &str = "
+select c.oid
+from pg_catalog.pg_class c
+where c.relnamespace = 'webhook'::pg_catalog.regnamespace
+  and c.relname in ('webhook_def', 'secret_def', 'url_def', 'event_def', 'control')";
+
+thread_local! {
+    static RELATIONS: RefCell<HashSet<pg_sys::Oid>> = RefCell::default();
+}
+
+/// Called by the relcache callback, at almost any time.
+pub fn concerns(relation: pg_sys::Oid) -> bool {
+    RELATIONS.with(|relations| {
+        relations
+            .try_borrow()
+            .map_or(true, |relations| relations.contains(&relation))
+    })
+}
+
+/// Kept plans of this file's statements.
+pub struct Lifecycle {
+    extension: Query,
+    control: Query,
+    tables: Query,
+}
+
+impl Lifecycle {
+    pub fn new() -> Self {
+        Self {
+            extension: Query::new(EXTENSION),
+            control: Query::new(CONTROL),
+            tables: Query::new(TABLES),
+        }
+    }
+
+    /// In a transaction.
+    pub fn standing(&self) -> Standing {
+        let mut version = None;
+        self.extension.read(&[], |row| version = row.text(0));
+        let Some(version) = version else {
+            return Standing::Gone;
+        };
+        if version != env!("CARGO_PKG_VERSION") {
+            pgrx::warning!(
+                "webhook_ext {version} is installed in this database, but the library is {}: \
+                 run ALTER EXTENSION webhook_ext UPDATE or install the library that fits",
+                env!("CARGO_PKG_VERSION")
+            );
+            return Standing::Gone;
+        }
+        let mut tables = HashSet::new();
+        self.tables.read(&[], |row| tables.extend(row.oid(0)));
+        RELATIONS.with_borrow_mut(|known| *known = tables);
+        let mut stopped = false;
+        self.control
+            .read(&[], |row| stopped = row.bool(0).unwrap_or(false));
+        if stopped {
+            Standing::Stopped
+        } else {
+            Standing::Ready
+        }
+    }
+}
