@@ -6,7 +6,8 @@ set local search_path = pg_catalog, pg_temp;
 
 -- Where the tail reader stands; one row. Everything before tail_from, and everything between
 -- tail_from and tail_to with an id up to tail_id, has been counted and routed. 3 is the first
--- normal transaction id: nothing has been read yet.
+-- normal transaction id: nothing has been read yet. The limit tells the planner that it is
+-- one row; upper bounds of seq and xid further down tell it that few rows lie above.
 create view webhook.tail as
 select coalesce(l.tail_from, f.tail_from, '3:3:'::pg_snapshot) as tail_from,
        coalesce(l.tail_to, f.tail_to, '3:3:'::pg_snapshot) as tail_to,
@@ -20,10 +21,16 @@ left join lateral (
     where n.seq > coalesce(f.folded_seq, 0)
     order by n.seq desc
     limit 1
-) l on true;
+) l on true
+limit 1;
 
--- Messages that the tail reader has not counted yet. The upper bound changes nothing: it
--- makes the planner expect few rows and take the index.
+-- What the worker has settled since the last fold.
+create view webhook.unfolded as
+select l.seq, l.counts, l.backlog, l.lanes
+from webhook.tail t
+join webhook.ledger l on l.seq > t.folded_seq and l.seq <= 9223372036854775807;
+
+-- Messages that the tail reader has not counted yet.
 create view webhook.unseen as
 select o.xid, o.id, o.message_id, o.event_key, o.webhook_key, o.captured_at
 from webhook.tail t
@@ -50,8 +57,7 @@ from (
     from webhook.counter k
     union all
     select (entry -> 0)::integer, (entry -> 1)::bigint, (entry -> 2)::bigint, (entry -> 3)::bigint
-    from webhook.tail t
-    join webhook.ledger l on l.seq > t.folded_seq
+    from webhook.unfolded l
     cross join jsonb_array_elements(l.counts) as entry
     union all
     select u.event_key, count(*), 0, 0
@@ -74,15 +80,13 @@ from webhook.url_def u
 left join webhook.lane l on l.url_key = u.url_key
 left join (
     select distinct on (entry -> 'u') (entry -> 'u')::integer as url_key, entry as state
-    from webhook.tail t
-    join webhook.ledger n on n.seq > t.folded_seq
+    from webhook.unfolded n
     cross join jsonb_array_elements(n.lanes) as entry
     order by entry -> 'u', n.seq desc
 ) mention on mention.url_key = u.url_key
 left join (
     select (entry -> 0)::integer as url_key, sum((entry -> 1)::bigint)::bigint as pending
-    from webhook.tail t
-    join webhook.ledger n on n.seq > t.folded_seq
+    from webhook.unfolded n
     cross join jsonb_array_elements(n.backlog) as entry
     group by 1
 ) backlog on backlog.url_key = u.url_key

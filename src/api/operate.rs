@@ -7,9 +7,10 @@ use pgrx::prelude::*;
 
 use crate::core::error::{Error, Result};
 use crate::core::webhook::required;
+use crate::pg::local_settings::with_settings;
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
-use crate::pg::{commit_start, poll, wake};
+use crate::pg::{commit_start, liveness, poll, wake};
 use crate::store::{idleness, webhook_definitions, worker_switch};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -45,7 +46,7 @@ fn set_paused(webhook: Option<&str>, paused: bool) {
 fn wait_idle(timeout: Option<Interval>) -> bool {
     let limit = ok_or_raise(checked_timeout(timeout));
     let mut asked = false;
-    poll::poll_until(limit, PAUSE, || {
+    let mut look = || {
         if idleness::is_idle() {
             return true;
         }
@@ -55,12 +56,21 @@ fn wait_idle(timeout: Option<Interval>) -> bool {
             ok_or_raise(ensure_worker());
         }
         false
+    };
+    // Compiling the look would take longer than a thousand of them.
+    with_settings(&[(c"jit", "off")], || {
+        poll::poll_until(limit, PAUSE, &mut look)
     })
+}
+
+/// The worker of this database, if it is alive.
+fn live_worker() -> Option<i32> {
+    wake::running_worker().filter(|pid| liveness::is_alive(*pid))
 }
 
 /// Wakes the worker, or starts it unless it was stopped by hand.
 fn ensure_worker() -> Result<()> {
-    if wake::running_worker().is_some() {
+    if live_worker().is_some() {
         wake::wake_worker();
     } else if !worker_switch::is_stopped() {
         wake::start_worker()?;
@@ -84,7 +94,7 @@ fn checked_timeout(timeout: Option<Interval>) -> Result<Duration> {
 #[pg_extern(sql = false)]
 fn start_worker() -> bool {
     if worker_switch::set_stopped(false) {
-        let absent = wake::running_worker().is_none();
+        let absent = live_worker().is_none();
         commit_start::start_worker_at_commit();
         return absent;
     }
@@ -94,11 +104,11 @@ fn start_worker() -> bool {
 #[pg_extern(sql = false)]
 fn stop_worker() -> bool {
     worker_switch::set_stopped(true);
-    let Some(pid) = wake::running_worker() else {
+    let Some(pid) = live_worker() else {
         return false;
     };
     worker_switch::terminate(pid);
-    poll::poll_until(STOP_LIMIT, PAUSE, || wake::running_worker() != Some(pid));
+    poll::poll_until(STOP_LIMIT, PAUSE, || !liveness::is_alive(pid));
     true
 }
 

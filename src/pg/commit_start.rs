@@ -8,14 +8,15 @@ use std::ffi::c_void;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::{process, wake};
+use super::process;
 
 thread_local! {
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
     static WANTED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Starts a worker for this database when the transaction commits, unless one runs then.
+/// Starts a worker for this database when the transaction commits. One too many leaves
+/// by itself.
 pub fn start_worker_at_commit() {
     WANTED.set(true);
     if REGISTERED.replace(true) {
@@ -33,7 +34,7 @@ unsafe extern "C-unwind" fn on_xact(event: pg_sys::XactEvent::Type, _arg: *mut c
     use pg_sys::XactEvent::*;
     match event {
         XACT_EVENT_COMMIT => {
-            if WANTED.replace(false) && wake::running_worker().is_none() {
+            if WANTED.replace(false) {
                 process::register_worker();
             }
         }

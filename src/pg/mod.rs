@@ -9,6 +9,7 @@ pub mod clock;
 pub mod commit_start;
 pub mod encoding;
 pub mod invalidation;
+pub mod liveness;
 pub mod local_settings;
 pub mod owner;
 pub mod poll;
