@@ -25,7 +25,8 @@ pub struct CallStamp {
 /// A message that can write its body. Runs in a delivery thread, so it must
 /// touch neither PostgreSQL nor anything that blocks.
 pub trait Payload: Send + Sync {
-    /// Appends the body to `out`, which is empty.
+    /// Appends the body to `out`, which is empty. A large body should reserve
+    /// its size first: growing step by step takes up to twice the memory.
     ///
     /// # Errors
     /// Why this message has no body; becomes the call's detail. It fails for

@@ -112,7 +112,7 @@ pub trait Client: Send + Sync {
 }
 
 /// What all clients of one configuration share.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rules {
     pub config: Arc<ClientConfig>,
     pub tls: Arc<rustls::ClientConfig>,

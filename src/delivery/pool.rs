@@ -32,9 +32,10 @@ const DEFAULT_LIMIT: usize = 64;
 /// A thread without work for so long ends, and closes its connections.
 const END_AFTER_IDLE: Duration = Duration::from_secs(60);
 
-/// Enough for a TLS handshake in a debug build (tested), see
-/// `a_tls_call_fits_into_the_stack`.
-const STACK_BYTES: usize = 256 * 1024;
+/// A TLS call overflows 80 kB in a debug build and fits into 128 kB; the rest
+/// is for payloads that nest deeply. An overflow would restart the cluster,
+/// while untouched stack costs no memory.
+const STACK_BYTES: usize = 512 * 1024;
 
 /// Idle connections of all threads together, so that open files stay within
 /// the usual limit of 1,024; and of one thread.
@@ -74,6 +75,7 @@ struct Shared {
     is_closing: AtomicBool,
     is_wake_due: AtomicBool,
     wake: Wake,
+    end_after_idle: Duration,
 }
 
 /// A pool of delivery threads; see the module.
@@ -87,6 +89,14 @@ pub struct Pool {
 impl Pool {
     /// A pool without threads. `wake` runs in delivery threads.
     pub fn new(config: ClientConfig, wake: Wake) -> Self {
+        Self::ending_idle_threads(config, wake, END_AFTER_IDLE)
+    }
+
+    pub(super) fn ending_idle_threads(
+        config: ClientConfig,
+        wake: Wake,
+        end_after_idle: Duration,
+    ) -> Self {
         let (submitted, jobs) = crossbeam_channel::bounded(QUEUE_JOBS);
         let (sender, outcomes) = crossbeam_channel::unbounded();
         let names = Arc::new(Names::of_system());
@@ -106,6 +116,7 @@ impl Pool {
             is_closing: AtomicBool::new(false),
             is_wake_due: AtomicBool::new(false),
             wake,
+            end_after_idle,
         });
         Self {
             shared,
@@ -115,10 +126,18 @@ impl Pool {
         }
     }
 
-    /// The most threads. Those over a lowered limit end after their call.
+    /// The most threads. Those over a lowered limit end after their call; the
+    /// others share the kept connections anew.
     pub fn set_limit(&self, limit: usize) {
-        self.shared.limit.store(limit, SeqCst);
-        stir(&mut self.shared.floor());
+        if self.shared.limit.swap(limit, SeqCst) == limit {
+            return;
+        }
+        let mut floor = self.shared.floor();
+        let rules = Rules {
+            kept_connections: kept_connections(limit),
+            ..(*floor.rules).clone()
+        };
+        self.shared.replace_rules(&mut floor, Arc::new(rules));
     }
 
     /// New settings: each thread takes them before its next call and drops the
@@ -126,10 +145,7 @@ impl Pool {
     pub fn reconfigure(&self, config: ClientConfig) {
         let names = Arc::clone(&self.shared.floor().rules.names);
         let rules = make_rules(config, names, self.shared.limit.load(SeqCst));
-        let mut floor = self.shared.floor();
-        floor.rules = rules;
-        self.shared.generation.fetch_add(1, SeqCst);
-        stir(&mut floor);
+        self.shared.replace_rules(&mut self.shared.floor(), rules);
     }
 
     /// Whether a job waits that no thread is there for, and the limit allows
@@ -223,13 +239,16 @@ impl Drop for Pool {
 }
 
 fn make_rules(config: ClientConfig, names: Arc<Names>, limit: usize) -> Arc<Rules> {
-    let share = KEPT_CONNECTIONS / limit.max(1);
     Arc::new(Rules {
         tls: tls::trusting(config.ca_pem.as_deref()),
         config: Arc::new(config),
         names,
-        kept_connections: share.clamp(1, KEPT_CONNECTIONS_PER_THREAD),
+        kept_connections: kept_connections(limit),
     })
+}
+
+fn kept_connections(limit: usize) -> usize {
+    (KEPT_CONNECTIONS / limit.max(1)).clamp(1, KEPT_CONNECTIONS_PER_THREAD)
 }
 
 /// Lets every idle thread look around.
@@ -255,6 +274,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     fn floor(&self) -> MutexGuard<'_, Floor> {
         lock(&self.floor)
+    }
+
+    fn replace_rules(&self, floor: &mut Floor, rules: Arc<Rules>) {
+        floor.rules = rules;
+        self.generation.fetch_add(1, SeqCst);
+        stir(floor);
     }
 
     fn wake_one(&self) {
@@ -367,8 +392,8 @@ impl Shared {
         !is_over
     }
 
-    /// Waits to be woken. False when nobody did for [`END_AFTER_IDLE`]: then
-    /// the seat is given up.
+    /// Waits to be woken. False when nobody did for so long that the thread
+    /// ends: then the seat is given up.
     fn rest(&self, seat: &Arc<Seat>) -> bool {
         seat.is_idle.store(true, SeqCst);
         let me = (Arc::clone(seat), thread::current());
@@ -381,7 +406,7 @@ impl Shared {
         }
         let since = Instant::now();
         while seat.is_idle.load(SeqCst) {
-            let left = END_AFTER_IDLE.saturating_sub(since.elapsed());
+            let left = self.end_after_idle.saturating_sub(since.elapsed());
             if left.is_zero() {
                 return !self.end_idle(seat);
             }

@@ -19,7 +19,7 @@ use crate::core::signing::Signer;
 
 use super::call::{CallStamp, Job, Outcome, Payload, Target};
 use super::client::ClientConfig;
-use super::pool::Pool;
+use super::pool::{Pool, Wake};
 
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -42,13 +42,17 @@ struct Desk {
 
 impl Desk {
     fn new(config: ClientConfig) -> Self {
+        Self::with_pool(|wake| Pool::new(config, wake))
+    }
+
+    fn with_pool(make: impl FnOnce(Wake) -> Pool) -> Self {
         let (ring, bell) = mpsc::channel();
         let ring = std::sync::Mutex::new(ring);
         let wake = Arc::new(move || {
             let _ = ring.lock().unwrap().send(());
         });
         Self {
-            pool: Pool::new(config, wake),
+            pool: make(wake),
             bell,
             next_token: AtomicU64::new(1),
         }

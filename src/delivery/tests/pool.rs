@@ -95,6 +95,24 @@ fn a_light_load_stays_on_the_warm_thread() {
 }
 
 #[test]
+fn an_idle_thread_ends_and_the_next_job_asks_for_a_new_one() {
+    let receiver = Receiver::friendly();
+    let idle = Duration::from_millis(50);
+    let desk = Desk::with_pool(|wake| Pool::ending_idle_threads(local_config(), wake, idle));
+    let target = target(&receiver.url());
+    for round in 1..=20 {
+        assert_eq!(desk.call(&target).verdict, Verdict::Delivered);
+        if round % 2 == 0 {
+            wait_until("the thread ends", PATIENCE, || desk.pool.threads() == 0);
+        } else {
+            // About when it ends, before or after.
+            std::thread::sleep(idle - Duration::from_millis(1));
+        }
+    }
+    assert_eq!(receiver.received().len(), 20);
+}
+
+#[test]
 fn many_jobs_from_a_full_queue_all_come_back() {
     const JOBS: usize = 5_000;
     let receiver = Receiver::friendly();

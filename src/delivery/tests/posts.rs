@@ -284,3 +284,22 @@ fn the_one_fresh_try_is_made_only_on_a_kept_connection() {
     );
     assert_eq!((receiver.received().len(), receiver.connections()), (2, 2));
 }
+
+proptest::proptest! {
+    /// The URL library that checks and the one that dials see the same host.
+    #[test]
+    fn both_url_readers_agree(text in "\\PC{0,40}") {
+        for url in [
+            format!("http://{text}"),
+            format!("https://h.example/{text}"),
+            format!("https://h.example:8443/?{text}"),
+        ] {
+            let Ok(endpoint) = Endpoint::parse(&url) else { continue };
+            let dialled: ureq::http::Uri = endpoint.as_str().parse().unwrap();
+            proptest::prop_assert_eq!(dialled.host(), Some(endpoint.host()));
+            let default = if dialled.scheme_str() == Some("https") { 443 } else { 80 };
+            proptest::prop_assert_eq!(dialled.port_u16().unwrap_or(default), endpoint.port());
+            proptest::prop_assert_eq!(dialled.to_string(), endpoint.as_str());
+        }
+    }
+}
