@@ -19,6 +19,8 @@ pgrx::pg_module_magic!();
 /// Called by PostgreSQL when a process loads the library.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    #[cfg(feature = "fault_injection")]
+    pg::fault::define();
     pg::settings::define();
 }
 

@@ -35,7 +35,6 @@ fn on_call(firing: Option<Firing<'_>>) {
             "webhook.capture() is not called as an AFTER row trigger",
             "webhook.create_event() creates the trigger"
         );
-        return;
     };
     if !settings::capture() || session::in_binary_upgrade() {
         return;

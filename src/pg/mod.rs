@@ -8,6 +8,8 @@ pub mod append;
 pub mod clock;
 pub mod commit_start;
 pub mod encoding;
+#[cfg(feature = "fault_injection")]
+pub mod fault;
 pub mod invalidation;
 pub mod liveness;
 pub mod local_settings;

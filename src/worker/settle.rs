@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::engine::Engine;
 use super::routes::Logged;
 use super::time;
-use crate::core::position::{Coordinate, Position, Window};
+use crate::core::position::{Coordinate, Position};
 use crate::delivery::call::{Outcome, Verdict};
 use crate::pg::{clock, tx};
 use crate::store::ledger::{LaneState, LedgerRow};
@@ -185,15 +185,7 @@ impl Engine {
         self.stores.settlement.delivered(&self.delivered_retries());
         self.disable_gone();
         let tick = self.store_tick_if_due(now);
-        let tail = &self.tail.position;
-        let position = Position {
-            window: Window::new(
-                Arc::clone(&tail.window.from),
-                Arc::clone(&tail.window.to),
-                tick.unwrap_or(tail.window.tick),
-            ),
-            id: tail.id,
-        };
+        let position = self.tail.durable_position(tick);
         let lanes = self.dirty_lanes(now);
         let entries = settlement.counts.len() + settlement.backlog.len() + lanes.len() + 1;
         self.stores.ledger.append(&LedgerRow {
@@ -234,9 +226,7 @@ impl Engine {
             self.tail.seen.clear();
             self.tail.seen_everything = false;
         }
-        if self.tail.position.id == written.position.id {
-            self.tail.position = written.position;
-        }
+        self.tail.position = written.position;
         if gone {
             crate::pg::invalidation::mark_stale();
         }

@@ -61,6 +61,22 @@ impl Tail {
         }
     }
 
+    /// The position to write down: a window that is done shrinks to its end, so that
+    /// nobody has to look through it again to find what is new. `tick` is the tick that
+    /// is being stored, if any.
+    pub fn durable_position(&self, tick: Option<i64>) -> Position {
+        let window = &self.position.window;
+        let tick = tick.unwrap_or(window.tick);
+        if self.position.window_is_done() {
+            Position::end_of(Window::ending(Arc::clone(&window.to), tick))
+        } else {
+            Position {
+                window: Window::new(Arc::clone(&window.from), Arc::clone(&window.to), tick),
+                id: self.position.id,
+            }
+        }
+    }
+
     pub fn has_seen(&self, webhook_key: i32) -> bool {
         self.seen_everything || self.seen.contains(&webhook_key)
     }

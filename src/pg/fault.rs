@@ -1,0 +1,29 @@
+//! Panics on demand, for tests of what a bug of ours may cost.
+//!
+//! Compiled only with the feature `fault_injection`, which no release has.
+
+use std::ffi::CString;
+
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+
+static FAULT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+
+/// Defines `webhook.fault`: the name of the place that shall panic.
+pub fn define() {
+    GucRegistry::define_string_guc(
+        c"webhook.fault",
+        c"The place in webhook_ext's code that panics.",
+        c"\"trigger\" or \"loop\"; empty for none. Exists only in builds for tests.",
+        &FAULT,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+}
+
+/// Panics if `webhook.fault` names this place.
+pub fn panic_if(place: &str) {
+    let named = FAULT
+        .get()
+        .is_some_and(|fault| fault.to_bytes() == place.as_bytes());
+    assert!(!named, "fault injected: {place}");
+}
