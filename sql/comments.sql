@@ -1,0 +1,333 @@
+-- What psql shows with \df+ and \d+: meaning, units, ranges, errors.
+
+-- Functions
+
+comment on function webhook.create_webhook(text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text) is
+    'Creates a webhook: a named set of URLs, a secret, a call rate. Returns it with its secret (the HMAC '
+    'key) and token (stands in payloads). name: unique, 1 to 100 characters. outgoing_urls: 1 to 100, '
+    'http or https, each once; every message goes to every URL. call_throttling: most calls per second, 1 '
+    'to 1000000, all URLs together; null = no limit. enabled: false = its events capture nothing. '
+    'headers: extra request headers, a JSON object of name to text. timeout_ms: 1 to 600000, from connect '
+    'to the last byte read. max_attempts: 1 to 1000 calls per message and URL. max_age: a message older '
+    'than this is given up. max_in_flight: 1 to 1000 calls at a time per URL. delivery_order: none (fifo '
+    'is not supported yet). log_level: all, errors or none; counters always count. Errors: 22023 bad '
+    'argument, 42710 name or URL taken.';
+comment on function webhook.update_webhook(text, text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text) is
+    'Changes a webhook; null leaves a value as it is, call_throttling 0 lifts the limit. Not supported '
+    'yet: raises 0A000.';
+comment on function webhook.drop_webhook(text) is
+    'Drops a webhook, given by id or name, with its events, their triggers and what it has pending. Calls '
+    'already made stay in webhook.calls. Errors: 42704 unknown webhook, 55P03 a table is in use for '
+    'longer than lock_timeout (at most 5 s).';
+comment on function webhook.pause_webhook(text) is
+    'Holds delivery of a webhook, given by id or name: changes are still captured, nothing is sent. '
+    'Errors: 42704 unknown webhook.';
+comment on function webhook.resume_webhook(text) is
+    'Ends a pause, and opens URLs again that were switched off (by an answer 410 Gone). Takes id or name. '
+    'Errors: 42704 unknown webhook.';
+comment on function webhook.regenerate_secret(text, interval) is
+    'Gives a webhook, by id or name, a new secret and returns it. During overlap (0 or more) messages '
+    'carry the signatures of both. Errors: 42704 unknown webhook, 22023 negative overlap.';
+comment on function webhook.reveal_secret(text) is
+    'The secrets that sign the messages of a webhook, given by id or name, newest first; the current one '
+    'has no expires_at. Errors: 42704 unknown webhook.';
+comment on function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text) is
+    'Creates an event: a rule which change of a table makes a message for a webhook (id or name). It is '
+    'one trigger on the table, webhook_<id>. event_type: table.recordInsert, table.recordUpdate or '
+    'table.recordDelete. object_fields: recordUpdate only, a message only if one of these changed; null = '
+    'any. event_sources: only changes made by these sources (webhook.source, else application_name); null '
+    '= all. payload_fields: columns in data; null = all, also later ones. payload_template: not supported '
+    'yet (0A000). condition: SQL boolean over new and old, created with the rights of the caller. '
+    'null_style: typed (null or empty string by type) or null. list_style: array or keyed. '
+    'condition_path: the search_path that names in condition are looked up with; leave it out. The caller '
+    'needs TRIGGER and SELECT on the table. Errors: 22023 bad argument, 42704 unknown webhook, table or '
+    'column, 42710 the same event exists, 42501 privilege missing, 42809 not an ordinary or partitioned '
+    'table, 55P03 the table is in use for longer than lock_timeout (at most 5 s).';
+comment on function webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text) is
+    'Changes an event; null leaves a value as it is, an empty array or text takes it away. Not supported '
+    'yet: raises 0A000.';
+comment on function webhook.drop_event(text) is
+    'Drops an event, given by id, and its trigger. What it captured is still delivered. Errors: 42704 '
+    'unknown event, 55P03 the table is in use for longer than lock_timeout (at most 5 s).';
+comment on function webhook.preview_payload(text, jsonb) is
+    'The body that a message of an event would have. Not supported yet: raises 0A000.';
+comment on function webhook.template_parameters(regclass) is
+    'The parameters that a payload template for a table may use. Not supported yet: raises 0A000.';
+comment on function webhook.explain_event(text) is
+    'Why a message of an event comes or does not come, check by check. Not supported yet: raises 0A000.';
+comment on function webhook.test_webhook(text) is
+    'Sends a test message to each URL of a webhook. Not supported yet: raises 0A000.';
+comment on function webhook.redeliver(uuid) is
+    'Sends a message again under its old id; returns the number of calls queued. Not supported yet: '
+    'raises 0A000.';
+comment on function webhook.redeliver_failed(text, timestamptz, timestamptz) is
+    'Sends the failed messages of a webhook again, those from since until until; returns their number. '
+    'Not supported yet: raises 0A000.';
+comment on function webhook.cancel(uuid) is
+    'Withdraws a pending message; true if it was pending. Not supported yet: raises 0A000.';
+comment on function webhook.cancel_pending(text) is
+    'Withdraws all pending messages of a webhook; returns their number. Not supported yet: raises 0A000.';
+comment on function webhook.rest(text, text, jsonb) is
+    'The REST API for webhooks and events: status and body of the answer to a request. Not supported yet: '
+    'raises 0A000.';
+comment on function webhook.wait_idle(interval) is
+    'Waits until no message is due or in flight: true, or false after timeout (0 or more). What is '
+    'paused, switched off, backing off or waits for a later retry does not count. Starts the worker '
+    'unless it was stopped. Errors: 22023 negative timeout, 55000 no worker can run here.';
+comment on function webhook.start_worker() is
+    'Starts the worker of this database and ends a stop by webhook.stop_worker(); true if it started one, '
+    'which then begins when the transaction commits if it was stopped before. Errors: 55000 during '
+    'recovery or without a free worker slot (max_worker_processes).';
+comment on function webhook.stop_worker() is
+    'Stops the worker of this database and keeps it away until webhook.start_worker(); true if one ran. '
+    'Waits up to 5 s for its end. Changes are still captured.';
+comment on function webhook.worker_process() is
+    'Internal: process id and start of this databases worker, for the view webhook.worker.';
+comment on function webhook.capture() is
+    'Internal: the trigger function of every event. Its argument is the event id; it does nothing on a '
+    'table the event is not for.';
+comment on function webhook.definitions_changed() is
+    'Internal: tells worker and sessions that a definition has changed.';
+comment on function webhook.present_columns(regclass, oid, text[], smallint[]) is
+    'Internal: the present names of columns that were recorded by name and number.';
+
+-- Views for users
+
+comment on view webhook.webhooks is
+    'Webhooks, one row each.';
+comment on column webhook.webhooks.id is
+    'Six characters of [a-z0-9].';
+comment on column webhook.webhooks.name is
+    'Unique name.';
+comment on column webhook.webhooks.description is
+    'Free text.';
+comment on column webhook.webhooks.outgoing_urls is
+    'Every message goes to each of these.';
+comment on column webhook.webhooks.call_throttling is
+    'Most calls per second, all URLs together; null = no limit.';
+comment on column webhook.webhooks.status is
+    'Active; Paused: captures, sends nothing; Inactive: its events capture nothing.';
+comment on column webhook.webhooks.events is
+    'Number of events.';
+comment on column webhook.webhooks.messages is
+    'Messages captured, exact, dropped events included.';
+comment on column webhook.webhooks.calls is
+    'HTTP requests made.';
+comment on column webhook.webhooks.errors is
+    'Calls that failed.';
+comment on column webhook.webhooks.created_at is
+    'When it was created.';
+comment on column webhook.webhooks.created_by is
+    'Role that created it.';
+comment on column webhook.webhooks.modified_at is
+    'Last change; null = none.';
+comment on column webhook.webhooks.modified_by is
+    'Role that made the last change.';
+comment on column webhook.webhooks.detail is
+    'Why it cannot be used as it is; null = nothing wrong.';
+
+comment on view webhook.events is
+    'Events, one row each.';
+comment on column webhook.events.id is
+    'Six characters of [a-z0-9]; its trigger is webhook_<id>.';
+comment on column webhook.events.webhook_id is
+    'Id of its webhook.';
+comment on column webhook.events.webhook_name is
+    'Name of its webhook.';
+comment on column webhook.events.event_type is
+    'table.recordInsert, table.recordUpdate or table.recordDelete.';
+comment on column webhook.events.object_name is
+    'Its table, with the schema unless that is public; as it was called when it is gone.';
+comment on column webhook.events.object_fields is
+    'A message only if one of these changed; null = any field.';
+comment on column webhook.events.event_sources is
+    'Only changes made by these sources; null = all.';
+comment on column webhook.events.payload_fields is
+    'Columns in the payload; null = all.';
+comment on column webhook.events.payload_template is
+    'Custom payload; null = the default one.';
+comment on column webhook.events.condition is
+    'SQL condition over new and old; null = none.';
+comment on column webhook.events.status is
+    'Active, or Inactive: it makes no messages.';
+comment on column webhook.events.detail is
+    'Why it makes no messages; null = nothing wrong.';
+comment on column webhook.events.messages is
+    'Messages captured, exact.';
+comment on column webhook.events.calls is
+    'HTTP requests made.';
+comment on column webhook.events.errors is
+    'Calls that failed.';
+comment on column webhook.events.created_at is
+    'When it was created.';
+comment on column webhook.events.created_by is
+    'Role that created it.';
+comment on column webhook.events.modified_at is
+    'Last change; null = none.';
+comment on column webhook.events.modified_by is
+    'Role that made the last change.';
+comment on column webhook.events.null_style is
+    'typed: SQL NULL is null or an empty string by type; null: always null.';
+comment on column webhook.events.list_style is
+    'array: arrays as JSON arrays; keyed: as objects by position.';
+
+comment on view webhook.messages is
+    'Messages that are kept: a change of a row, times an event.';
+comment on column webhook.messages.message_id is
+    'Stays the same over retries, crashes and redeliveries.';
+comment on column webhook.messages.event_id is
+    'Id of its event.';
+comment on column webhook.messages.webhook_id is
+    'Id of its webhook.';
+comment on column webhook.messages.event_type is
+    'Which change it tells of.';
+comment on column webhook.messages.object_name is
+    'The events table.';
+comment on column webhook.messages.event_date is
+    'When the change was captured.';
+comment on column webhook.messages.source is
+    'Event source of the session that made the change.';
+comment on column webhook.messages.status is
+    'pending: a URL still has to get it; delivered: every URL got it; failed: given up for a URL; '
+    'canceled: withdrawn, or its webhook was dropped.';
+
+comment on view webhook.calls is
+    'The log of calls: an HTTP request that carries a message to a URL.';
+comment on column webhook.calls.call_id is
+    'Sent as webhook-call-id.';
+comment on column webhook.calls.called_at is
+    'When the call began.';
+comment on column webhook.calls.message_id is
+    'The message it carried.';
+comment on column webhook.calls.webhook_id is
+    'Id of the webhook.';
+comment on column webhook.calls.webhook_name is
+    'Name of the webhook.';
+comment on column webhook.calls.event_id is
+    'Id of the event.';
+comment on column webhook.calls.event_type is
+    'Which change the message tells of.';
+comment on column webhook.calls.object_name is
+    'The events table.';
+comment on column webhook.calls.event_date is
+    'When the change was captured.';
+comment on column webhook.calls.outgoing_url is
+    'The URL called.';
+comment on column webhook.calls.attempt is
+    '1 for the first call of the message to this URL, then 2, 3, …';
+comment on column webhook.calls.status is
+    'Success: an answer of 200 to 299; else Failure.';
+comment on column webhook.calls.http_code is
+    'Status code of the answer; null = there was none.';
+comment on column webhook.calls.http_response is
+    'Beginning of the answers body, up to webhook.max_response_size.';
+comment on column webhook.calls.detail is
+    'Why the call failed; null for a success.';
+comment on column webhook.calls.message_size is
+    'Size of the request body in bytes.';
+comment on column webhook.calls.duration_ms is
+    'From connect to the last byte read, in milliseconds.';
+
+comment on view webhook.queue is
+    'What waits for each outgoing URL, one row a URL.';
+comment on column webhook.queue.webhook_id is
+    'Id of the webhook.';
+comment on column webhook.queue.webhook_name is
+    'Name of the webhook.';
+comment on column webhook.queue.outgoing_url is
+    'The URL.';
+comment on column webhook.queue.state is
+    'active; throttled: held by call_throttling; paused: by webhook.pause_webhook(); backing_off: it '
+    'fails, the next call is a probe; disabled: switched off, webhook.resume_webhook() opens it again.';
+comment on column webhook.queue.pending is
+    'Messages not settled for this URL, those that wait for a retry not counted.';
+comment on column webhook.queue.retrying is
+    'Messages whose call failed and will be repeated.';
+comment on column webhook.queue.failed is
+    'Messages that were given up.';
+comment on column webhook.queue.oldest_pending is
+    'About when the oldest waiting change was captured; null = nothing waits.';
+comment on column webhook.queue.next_attempt_at is
+    'Next call of a URL that backs off, else the next retry; null = none.';
+comment on column webhook.queue.last_error is
+    'Why it is disabled, or the last failure while something waits because of it.';
+
+comment on view webhook.worker is
+    'The worker of this database, one row.';
+comment on column webhook.worker.database is
+    'This database.';
+comment on column webhook.worker.pid is
+    'Process id; null = none runs.';
+comment on column webhook.worker.state is
+    'running; stopped by webhook.stop_worker(); not running.';
+comment on column webhook.worker.started_at is
+    'When the process started.';
+comment on column webhook.worker.version is
+    'Version of the extension in this database.';
+comment on column webhook.worker.last_error is
+    'Why none runs, and what to do; null = nothing wrong.';
+
+-- Internal
+
+comment on table webhook.webhook_def is
+    'Internal: webhooks. Holds request headers, which may carry credentials. A dropped one keeps its row.';
+comment on table webhook.secret_def is
+    'Internal: the secrets of webhooks. Nobody but the owner may read it.';
+comment on table webhook.url_def is
+    'Internal: the outgoing URLs of webhooks.';
+comment on table webhook.event_def is
+    'Internal: events. A dropped one keeps its row.';
+comment on table webhook.control is
+    'Internal: one row, whether the worker was stopped and which tables are written to.';
+comment on table webhook.outbox_0 is
+    'Internal: messages as they were captured; insert-only, emptied as a whole.';
+comment on table webhook.outbox_1 is
+    'Internal: messages as they were captured; insert-only, emptied as a whole.';
+comment on table webhook.outbox_2 is
+    'Internal: messages as they were captured; insert-only, emptied as a whole.';
+comment on table webhook.outbox_3 is
+    'Internal: messages as they were captured; insert-only, emptied as a whole.';
+comment on table webhook.call_log_0 is
+    'Internal: one row a call; insert-only, emptied as a whole.';
+comment on table webhook.call_log_1 is
+    'Internal: one row a call; insert-only, emptied as a whole.';
+comment on table webhook.call_log_2 is
+    'Internal: one row a call; insert-only, emptied as a whole.';
+comment on table webhook.call_log_3 is
+    'Internal: one row a call; insert-only, emptied as a whole.';
+comment on table webhook.tick is
+    'Internal: snapshots the tail reader passed.';
+comment on table webhook.retry is
+    'Internal: calls that failed and will be repeated, were given up or withdrawn.';
+comment on table webhook.ledger is
+    'Internal: what the worker has settled since the last fold.';
+comment on table webhook.fold is
+    'Internal: one row, up to where the ledger has been added up.';
+comment on table webhook.counter is
+    'Internal: counts of messages, calls and errors up to the fold.';
+comment on table webhook.lane is
+    'Internal: backlog and state of each URL up to the fold.';
+comment on sequence webhook.definition_key_seq is
+    'Internal: keys of webhooks, URLs and events.';
+comment on sequence webhook.outbox_flush_seq is
+    'Internal: the order in which transactions write their messages.';
+comment on view webhook.outbox is
+    'Internal: all outbox tables.';
+comment on view webhook.call_log is
+    'Internal: all call log tables.';
+comment on view webhook.tail is
+    'Internal: where the tail reader stands.';
+comment on view webhook.unfolded is
+    'Internal: the ledger since the last fold.';
+comment on view webhook.unseen is
+    'Internal: messages that the tail reader has not counted yet.';
+comment on view webhook.event_count is
+    'Internal: exact counters of each event.';
+comment on view webhook.lane_now is
+    'Internal: the newest state of each lane.';
+comment on view webhook.busy is
+    'Internal: messages taken by a lane and not settled.';
+comment on view webhook.lagging is
+    'Internal: lanes that have left the tail.';
+comment on view webhook.event_now is
+    'Internal: events with their present table name and what is wrong with them.';

@@ -66,7 +66,8 @@ from (
 ) c
 group by c.event_key;
 
--- The newest state of each lane and what waits in it, one row a URL that is not dropped.
+-- The newest state of each lane and what waits in it, one row a URL: those in use, and those
+-- that were dropped together with their webhook.
 create view webhook.lane_now as
 select u.url_key,
        u.webhook_key,
@@ -77,6 +78,7 @@ select u.url_key,
        greatest(coalesce(l.pending, 0) + coalesce(backlog.pending, 0) + coalesce(unseen.pending, 0), 0) as pending,
        unseen.oldest as unseen_since
 from webhook.url_def u
+join webhook.webhook_def w on w.webhook_key = u.webhook_key
 left join webhook.lane l on l.url_key = u.url_key
 left join (
     select distinct on (entry -> 'u') (entry -> 'u')::integer as url_key, entry as state
@@ -95,7 +97,8 @@ left join (
     from webhook.unseen n
     group by n.webhook_key
 ) unseen on unseen.webhook_key = u.webhook_key
-where u.dropped_at is null;
+where u.dropped_at is null
+   or u.dropped_at >= w.dropped_at;
 
 -- Taken by a lane and not settled.
 create view webhook.busy as
@@ -135,6 +138,7 @@ select e.*,
            when missing.names is not null then 'column was dropped: ' || missing.names
            when t.oid is null then 'its trigger was dropped'
            when t.tgenabled = 'D' then 'its trigger is disabled'
+           when not e.enabled then 'it is not enabled'
            when not w.enabled then 'its webhook is not enabled'
            else coalesce(e.detail, w.detail)
        end as reason,

@@ -1,0 +1,27 @@
+-- Every object of the extension says what it is.
+create extension webhook_ext;
+
+select pg_describe_object(d.classid, d.objid, 0) as without_comment
+from pg_depend d
+join pg_extension x on x.oid = d.refobjid and d.refclassid = 'pg_extension'::regclass
+where x.extname = 'webhook_ext'
+  and d.deptype = 'e'
+  and d.classid in ('pg_proc'::regclass, 'pg_class'::regclass)
+  and obj_description(d.objid, d.classid::regclass::name) is null
+order by 1;
+
+select a.attrelid::regclass as view, a.attname as column_without_comment
+from pg_attribute a
+where a.attrelid in ('webhook.webhooks'::regclass, 'webhook.events'::regclass, 'webhook.messages'::regclass,
+                     'webhook.calls'::regclass, 'webhook.queue'::regclass, 'webhook.worker'::regclass)
+  and a.attnum > 0
+  and col_description(a.attrelid, a.attnum) is null;
+
+-- Nothing is for PUBLIC, and every function has its own search_path; that of capture is the
+-- session's because it is called for each row, and it looks nothing up by an unqualified name.
+select p.proname as without_search_path
+from pg_proc p
+where p.pronamespace = 'webhook'::regnamespace
+  and not coalesce(p.proconfig @> array['search_path=pg_catalog, pg_temp'], false);
+
+drop extension webhook_ext;
