@@ -182,8 +182,8 @@ impl Bench {
                     token: calls,
                     target: Arc::clone(&target),
                     payload: Arc::clone(&payload),
-                    message_id: Uuid::now_v7(),
-                    call_id: Uuid::now_v7(),
+                    message_id: Uuid::from_u128(1),
+                    call_id: Uuid::from_u128(2),
                     attempt: 1,
                 };
                 pool.submit(job).expect("the queue has room");
