@@ -1,14 +1,14 @@
 -- Webhooks and events are created, seen and dropped. The worker stays away, so that nothing moves.
 create extension webhook_ext;
+select webhook.stop_worker() is not null as stopped;
 do $$
 begin
-    while not exists (select from webhook.worker where pid is not null) loop
+    while exists (select from webhook.worker where pid is not null) loop
         perform pg_sleep(0.01);
         perform pg_stat_clear_snapshot();
     end loop;
 end
 $$;
-select webhook.stop_worker() as stopped;
 
 create table customers (id integer primary key, first_name text, "Last Name" text, balance numeric);
 

@@ -1,14 +1,14 @@
 -- Each mistake has its SQLSTATE, names argument and value, and says what to do.
 create extension webhook_ext;
+select webhook.stop_worker() is not null as stopped;
 do $$
 begin
-    while not exists (select from webhook.worker where pid is not null) loop
+    while exists (select from webhook.worker where pid is not null) loop
         perform pg_sleep(0.01);
         perform pg_stat_clear_snapshot();
     end loop;
 end
 $$;
-select webhook.stop_worker() as stopped;
 create table customers (id integer primary key, first_name text, balance numeric);
 select id as webhook from webhook.create_webhook('Taken', array['https://example.com/']) \gset
 

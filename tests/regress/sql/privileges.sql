@@ -1,14 +1,14 @@
 -- Who may do what: public, reader, admin, table owner, superuser.
 create extension webhook_ext;
+select webhook.stop_worker() is not null as stopped;
 do $$
 begin
-    while not exists (select from webhook.worker where pid is not null) loop
+    while exists (select from webhook.worker where pid is not null) loop
         perform pg_sleep(0.01);
         perform pg_stat_clear_snapshot();
     end loop;
 end
 $$;
-select webhook.stop_worker() as stopped;
 
 create role anybody;
 create role a_reader in role webhook_reader;

@@ -1,15 +1,15 @@
 -- The views add up what is captured and what the worker has written. The worker stays away;
 -- its rows are written here by hand, so that each state is seen for itself.
 create extension webhook_ext;
+select webhook.stop_worker() is not null as stopped;
 do $$
 begin
-    while not exists (select from webhook.worker where pid is not null) loop
+    while exists (select from webhook.worker where pid is not null) loop
         perform pg_sleep(0.01);
         perform pg_stat_clear_snapshot();
     end loop;
 end
 $$;
-select webhook.stop_worker() as stopped;
 truncate webhook.ledger;
 update webhook.fold set folded_seq = 0, tail_from = '3:3:', tail_to = '3:3:', tail_id = 0, tail_tick = 0;
 select database = current_database() as here, pid, state, started_at, version is not null as version, last_error from webhook.worker;
