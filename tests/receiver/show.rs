@@ -32,17 +32,16 @@ impl Show {
     pub fn print(&self, received: &Received) {
         let header = |name| received.header(name).unwrap_or_else(|| "-".into());
         let text = format!(
-            "--> {} {}  webhook-id: {}  webhook-attempt: {}\n    \
-             webhook-timestamp: {}  webhook-signature: {}\n    \
-             {}\n    signature verified: {}\n",
+            "--> {} {}  webhook-id: {}  webhook-timestamp: {}  webhook-attempt: {}\n    \
+             webhook-signature: {}  signature verified: {}\n    {}\n",
             received.method,
             received.target,
             header("webhook-id"),
-            header("webhook-attempt"),
             header("webhook-timestamp"),
+            header("webhook-attempt"),
             header("webhook-signature"),
-            String::from_utf8_lossy(&received.body),
             if self.verifies(received) { "yes" } else { "no" },
+            String::from_utf8_lossy(&received.body),
         );
         // One write, so that requests of different connections do not mix; a closed terminal is no fault.
         let mut out = io::stdout().lock();
