@@ -8,7 +8,7 @@
 //! interrupted is no failure, and is sent again by whoever comes after us.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{fence, AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -56,6 +56,10 @@ struct Seat {
 struct Floor {
     /// The last one is woken first.
     idle: Vec<(Arc<Seat>, Thread)>,
+    /// A thread was woken and has not arrived yet. It looks after the jobs
+    /// that came meanwhile, and wakes the next one if there are more: so a
+    /// burst costs its submitter one wake-up.
+    is_waking: bool,
     seats: Vec<Arc<Seat>>,
     rules: Arc<Rules>,
 }
@@ -65,8 +69,10 @@ struct Shared {
     outcomes: Sender<Outcome>,
     floor: Mutex<Floor>,
     thread_ended: Condvar,
-    /// `Floor::seats.len()`, to be read without the lock.
+    /// `Floor::seats.len()` and `Floor::idle.len()`, to be read without the
+    /// lock.
     threads: AtomicUsize,
+    idle: AtomicUsize,
     limit: AtomicUsize,
     /// Jobs that are submitted and have no outcome yet.
     in_flight: AtomicUsize,
@@ -105,11 +111,13 @@ impl Pool {
             outcomes: sender,
             floor: Mutex::new(Floor {
                 idle: Vec::new(),
+                is_waking: false,
                 seats: Vec::new(),
                 rules: make_rules(config, names, DEFAULT_LIMIT),
             }),
             thread_ended: Condvar::new(),
             threads: AtomicUsize::new(0),
+            idle: AtomicUsize::new(0),
             limit: AtomicUsize::new(DEFAULT_LIMIT),
             in_flight: AtomicUsize::new(0),
             generation: AtomicU64::new(0),
@@ -251,22 +259,6 @@ fn kept_connections(limit: usize) -> usize {
     (KEPT_CONNECTIONS / limit.max(1)).clamp(1, KEPT_CONNECTIONS_PER_THREAD)
 }
 
-/// Lets every idle thread look around.
-fn stir(floor: &mut Floor) {
-    for (seat, thread) in floor.idle.drain(..) {
-        seat.is_idle.store(false, SeqCst);
-        thread.unpark();
-    }
-}
-
-/// Leaves the list of the idle; false when somebody took us off it before.
-fn stand_up(floor: &mut Floor, seat: &Arc<Seat>) -> bool {
-    let before = floor.idle.len();
-    floor.idle.retain(|(other, _)| !Arc::ptr_eq(other, seat));
-    seat.is_idle.store(false, SeqCst);
-    floor.idle.len() < before
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -279,26 +271,60 @@ impl Shared {
     fn replace_rules(&self, floor: &mut Floor, rules: Arc<Rules>) {
         floor.rules = rules;
         self.generation.fetch_add(1, SeqCst);
-        stir(floor);
+        self.stir(floor);
     }
 
-    fn wake_one(&self) {
-        let mut floor = self.floor();
-        let woken = floor.idle.pop().map(|(seat, thread)| {
+    /// Lets every idle thread look around.
+    fn stir(&self, floor: &mut Floor) {
+        for (seat, thread) in floor.idle.drain(..) {
             seat.is_idle.store(false, SeqCst);
-            thread
-        });
-        drop(floor);
-        if let Some(thread) = woken {
             thread.unpark();
         }
+        self.idle.store(0, SeqCst);
+    }
+
+    /// Leaves the list of the idle; false when somebody took us off it before.
+    fn stand_up(&self, floor: &mut Floor, seat: &Arc<Seat>) -> bool {
+        let before = floor.idle.len();
+        floor.idle.retain(|(other, _)| !Arc::ptr_eq(other, seat));
+        self.idle.store(floor.idle.len(), SeqCst);
+        seat.is_idle.store(false, SeqCst);
+        floor.idle.len() < before
+    }
+
+    /// After a job was queued, or found queued. Who rests announces it first
+    /// and looks for jobs then; here it is the other way round, so one of the
+    /// two sees the other.
+    fn wake_one(&self) {
+        fence(SeqCst);
+        if self.idle.load(SeqCst) == 0 {
+            return;
+        }
+        let mut floor = self.floor();
+        if floor.is_waking {
+            return;
+        }
+        let Some((seat, thread)) = floor.idle.pop() else {
+            return;
+        };
+        floor.is_waking = true;
+        self.idle.store(floor.idle.len(), SeqCst);
+        seat.is_idle.store(false, SeqCst);
+        drop(floor);
+        thread.unpark();
+    }
+
+    /// A thread that was woken is back. It, or one that it wakes, takes what is
+    /// queued. Said once too often it costs a wake-up, once too few all of them.
+    fn arrive(&self) {
+        self.floor().is_waking = false;
     }
 
     fn close(&self) {
         self.is_closing.store(true, SeqCst);
         let seats = {
             let mut floor = self.floor();
-            stir(&mut floor);
+            self.stir(&mut floor);
             floor.seats.clone()
         };
         for seat in seats {
@@ -335,13 +361,21 @@ impl Shared {
                 lock(&seat.client).take();
             }
             match self.jobs.try_recv() {
-                Ok(job) => equipped = self.serve(seat, equipped, &job),
+                Ok(job) => {
+                    if !self.jobs.is_empty() {
+                        self.wake_one();
+                    }
+                    equipped = self.serve(seat, equipped, &job);
+                }
                 Err(_) if self.rest(seat) => {}
                 Err(_) => break,
             }
         }
         drop(equipped);
         self.leave(seat);
+        if !self.jobs.is_empty() {
+            self.wake_one();
+        }
     }
 
     fn serve(&self, seat: &Seat, equipped: Option<(u64, Desk)>, job: &Job) -> Option<(u64, Desk)> {
@@ -395,31 +429,39 @@ impl Shared {
     /// Waits to be woken. False when nobody did for so long that the thread
     /// ends: then the seat is given up.
     fn rest(&self, seat: &Arc<Seat>) -> bool {
-        seat.is_idle.store(true, SeqCst);
-        let me = (Arc::clone(seat), thread::current());
-        self.floor().idle.push(me);
+        self.lie_down(seat);
         // A job or a closing that came before we were in the list rang for
         // somebody else.
         if !self.jobs.is_empty() || self.is_closing.load(SeqCst) {
-            stand_up(&mut self.floor(), seat);
-            return true;
+            self.stand_up(&mut self.floor(), seat);
         }
         let since = Instant::now();
         while seat.is_idle.load(SeqCst) {
             let left = self.end_after_idle.saturating_sub(since.elapsed());
-            if left.is_zero() {
-                return !self.end_idle(seat);
+            if left.is_zero() && self.end_idle(seat) {
+                return false;
             }
             thread::park_timeout(left);
         }
+        self.arrive();
         true
+    }
+
+    fn lie_down(&self, seat: &Arc<Seat>) {
+        let me = (Arc::clone(seat), thread::current());
+        let mut floor = self.floor();
+        seat.is_idle.store(true, SeqCst);
+        floor.idle.push(me);
+        self.idle.store(floor.idle.len(), SeqCst);
+        drop(floor);
+        fence(SeqCst);
     }
 
     /// In one step: whoever submits a job either wakes this thread or does not
     /// count it any more. False when it was woken in the last moment.
     fn end_idle(&self, seat: &Arc<Seat>) -> bool {
         let mut floor = self.floor();
-        let was_idle = stand_up(&mut floor, seat);
+        let was_idle = self.stand_up(&mut floor, seat);
         if was_idle {
             self.give_up_seat(&mut floor, seat);
         }
