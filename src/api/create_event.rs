@@ -48,7 +48,11 @@ struct Wanted<'a> {
 }
 
 #[pg_extern(sql = false)]
-#[expect(clippy::too_many_arguments, reason = "the signature is the contract")]
+#[expect(
+    clippy::too_many_arguments,
+    clippy::type_complexity,
+    reason = "the signature is the contract"
+)]
 fn create_event(
     webhook: Option<&str>,
     object_name: Option<pg_sys::Oid>,

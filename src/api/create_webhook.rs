@@ -37,7 +37,11 @@ type CreatedWebhook = (
 );
 
 #[pg_extern(sql = false)]
-#[expect(clippy::too_many_arguments, reason = "the signature is the contract")]
+#[expect(
+    clippy::too_many_arguments,
+    clippy::type_complexity,
+    reason = "the signature is the contract"
+)]
 fn create_webhook(
     name: Option<&str>,
     outgoing_urls: Option<Vec<Option<String>>>,

@@ -32,13 +32,15 @@ pub fn start_worker_at_commit() {
 #[pg_guard]
 unsafe extern "C-unwind" fn on_xact(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::*;
-    match event {
-        XACT_EVENT_COMMIT => {
-            if WANTED.replace(false) {
-                process::register_worker();
-            }
+    let wanted = match event {
+        XACT_EVENT_COMMIT => WANTED.replace(false),
+        XACT_EVENT_ABORT | XACT_EVENT_PREPARE => {
+            WANTED.set(false);
+            false
         }
-        XACT_EVENT_ABORT | XACT_EVENT_PREPARE => WANTED.set(false),
-        _ => {}
+        _ => false,
+    };
+    if wanted {
+        process::register_worker();
     }
 }

@@ -92,10 +92,12 @@ where event_key = $1";
 /// The statement that drops the trigger of an event, if the trigger is there. Only one
 /// that calls our function: another trigger may have taken the name.
 const DROP_TRIGGER: &str = "
-select pg_catalog.format('drop trigger %I on %s', t.tgname, t.tgrelid::pg_catalog.regclass),
-       t.tgrelid::pg_catalog.regclass::pg_catalog.text
+select pg_catalog.format('drop trigger %I on %I.%I', t.tgname, n.nspname, c.relname),
+       case when n.nspname = 'public' then c.relname::pg_catalog.text else n.nspname || '.' || c.relname end
 from webhook.event_def e
 join pg_catalog.pg_trigger t on t.tgrelid = e.object_name
+join pg_catalog.pg_class c on c.oid = t.tgrelid
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where e.event_key = $1
   and t.tgname = 'webhook_' || e.id
   and t.tgfoid = 'webhook.capture()'::pg_catalog.regprocedure";
