@@ -99,6 +99,17 @@ as $$
         order by f.place) end
 $$;
 
+-- Whether all recorded columns are still there.
+create function webhook.columns_present(object regclass, recorded_for oid, names text[], numbers smallint[])
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select names is null
+        or cardinality(webhook.present_columns(object, recorded_for, names, numbers)) = cardinality(names)
+$$;
+
 -- One row: whether the worker was stopped by hand, and into which tables writers append.
 create table webhook.control (
     only_row       boolean primary key default true check (only_row),

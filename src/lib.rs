@@ -25,7 +25,11 @@ pub extern "C-unwind" fn _PG_init() {
 }
 
 extension_sql_file!("../sql/tables.sql", name = "tables");
-extension_sql_file!("../sql/capture.sql", name = "capture", requires = ["tables"]);
+extension_sql_file!(
+    "../sql/capture.sql",
+    name = "capture",
+    requires = ["tables"]
+);
 extension_sql_file!(
     "../sql/functions.sql",
     name = "functions",
@@ -34,5 +38,9 @@ extension_sql_file!(
 extension_sql_file!("../sql/views.sql", name = "views", requires = ["functions"]);
 extension_sql_file!("../sql/changes.sql", name = "changes", requires = ["views"]);
 extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["changes"]);
-extension_sql_file!("../sql/comments.sql", name = "comments", requires = ["grants"]);
+extension_sql_file!(
+    "../sql/comments.sql",
+    name = "comments",
+    requires = ["grants"]
+);
 extension_sql_file!("../sql/start.sql", name = "start", requires = ["comments"]);

@@ -100,8 +100,7 @@ impl Buffer {
 
     /// Subtransactions that were open before anybody listened.
     pub fn assume_depth(&mut self, open_subtransactions: usize) {
-        self.marks
-            .resize(open_subtransactions, Mark::default());
+        self.marks.resize(open_subtransactions, Mark::default());
     }
 
     /// The first row that may be written now.

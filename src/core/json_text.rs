@@ -148,6 +148,7 @@ fn digit_pair(value: u64) -> &'static [u8] {
 
 /// Whether `text` is a number as JSON spells it (RFC 8259): no leading zero, no
 /// plus sign, no bare point, nothing around it.
+#[cfg(test)]
 pub fn is_json_number(text: &[u8]) -> bool {
     let unsigned = text.strip_prefix(b"-").unwrap_or(text);
     let (integer, rest) = split_digits(unsigned);
@@ -171,6 +172,7 @@ pub fn is_json_number(text: &[u8]) -> bool {
     }
 }
 
+#[cfg(test)]
 fn is_exponent(text: &[u8]) -> bool {
     let unsigned = match text.split_first() {
         Some((b'+' | b'-', rest)) => rest,
@@ -179,6 +181,7 @@ fn is_exponent(text: &[u8]) -> bool {
     !unsigned.is_empty() && unsigned.iter().all(u8::is_ascii_digit)
 }
 
+#[cfg(test)]
 fn split_digits(text: &[u8]) -> (&[u8], &[u8]) {
     let len = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     text.split_at(len)

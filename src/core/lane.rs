@@ -161,14 +161,6 @@ impl<M> Lane<M> {
         self.finished_at >= moment
     }
 
-    /// Nothing in memory and nothing on the wire.
-    pub fn is_quiet(&self) -> bool {
-        self.queue.is_empty()
-            && self.requeued.is_empty()
-            && self.due_retries.is_empty()
-            && self.flying.is_empty()
-    }
-
     /// A message from the tail. Only a lane at the tail takes one.
     pub fn offer(&mut self, entry: Entry<M>) {
         debug_assert!(self.is_at_tail(), "the tail feeds lanes at the tail");

@@ -34,11 +34,6 @@ impl Window {
     pub fn ending(at: Arc<Snapshot>, tick: i64) -> Arc<Self> {
         Self::new(Arc::clone(&at), at, tick)
     }
-
-    /// Whether a committed transaction's messages lie in this window.
-    pub fn contains(&self, xid: u64) -> bool {
-        self.to.sees(xid) && !self.from.sees(xid)
-    }
 }
 
 /// Everything before the window, and everything in it with an id up to `id`, is behind.
@@ -65,10 +60,5 @@ impl Position {
 
     pub fn window_is_done(&self) -> bool {
         self.id == END_OF_WINDOW
-    }
-
-    /// Whether a committed message has been passed.
-    pub fn is_past(&self, at: Coordinate) -> bool {
-        self.window.from.sees(at.xid) || (self.window.to.sees(at.xid) && at.id <= self.id)
     }
 }

@@ -18,13 +18,6 @@ pub struct Snapshot {
     pub running: Vec<u64>,
 }
 
-impl Snapshot {
-    /// Whether a transaction had ended when the snapshot was taken.
-    pub fn sees(&self, xid: u64) -> bool {
-        xid < self.xmin || (xid < self.xmax && self.running.binary_search(&xid).is_err())
-    }
-}
-
 /// PostgreSQL's text form `xmin:xmax:xid,xid,…`.
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -71,15 +64,5 @@ mod tests {
         }
         assert!("10".parse::<Snapshot>().is_err());
         assert!("10:20:x".parse::<Snapshot>().is_err());
-    }
-
-    #[test]
-    fn sees_what_had_ended() {
-        let snapshot: Snapshot = "10:20:10,14".parse().unwrap();
-        assert!(snapshot.sees(9));
-        assert!(!snapshot.sees(10));
-        assert!(snapshot.sees(11));
-        assert!(!snapshot.sees(14));
-        assert!(!snapshot.sees(20));
     }
 }

@@ -156,9 +156,7 @@ impl Batch {
         // SAFETY: the tuple is formed by the table's own descriptor from as many
         // values as it has columns, and the slot takes it over.
         unsafe {
-            let tuple = self
-                .scratch
-                .form((*self.table).rd_att, self.xid, row);
+            let tuple = self.scratch.form((*self.table).rd_att, self.xid, row);
             if self.filled == self.slots.len() {
                 self.slots.push(pg_sys::MakeSingleTupleTableSlot(
                     (*self.table).rd_att,
@@ -215,7 +213,13 @@ impl Scratch {
         xid: u64,
         row: &OutboxRow<'_>,
     ) -> pg_sys::HeapTuple {
-        let texts = [row.source, row.actor, row.changed, row.record, row.old_record];
+        let texts = [
+            row.source,
+            row.actor,
+            row.changed,
+            row.record,
+            row.old_record,
+        ];
         let mut values = [pg_sys::Datum::from(0usize); COLUMNS];
         let mut nulls = [false; COLUMNS];
         values[0] = xid.into();

@@ -9,10 +9,13 @@ use std::cell::Cell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+/// Says whether a relation's invalidation matters.
+pub type Concerns = fn(pg_sys::Oid) -> bool;
+
 thread_local! {
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
     static GENERATION: Cell<u64> = const { Cell::new(1) };
-    static CONCERNS: Cell<Option<fn(pg_sys::Oid) -> bool>> = const { Cell::new(None) };
+    static CONCERNS: Cell<Option<Concerns>> = const { Cell::new(None) };
 }
 
 /// Counts up whenever a relation that `concerns` says yes to was invalidated.
@@ -23,7 +26,7 @@ pub fn generation() -> u64 {
 
 /// Starts to listen. `concerns` must not fail, allocate or look anything up;
 /// `InvalidOid` (everything is stale) always counts.
-pub fn listen_once(concerns: fn(pg_sys::Oid) -> bool) {
+pub fn listen_once(concerns: Concerns) {
     CONCERNS.set(Some(concerns));
     if REGISTERED.replace(true) {
         return;
@@ -36,8 +39,8 @@ pub fn listen_once(concerns: fn(pg_sys::Oid) -> bool) {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn on_invalidation(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
-    let concerned = relation == pg_sys::InvalidOid
-        || CONCERNS.get().is_some_and(|concerns| concerns(relation));
+    let concerned =
+        relation == pg_sys::InvalidOid || CONCERNS.get().is_some_and(|concerns| concerns(relation));
     if concerned {
         GENERATION.set(GENERATION.get() + 1);
     }

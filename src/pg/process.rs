@@ -34,8 +34,8 @@ pub fn register_worker() -> bool {
         write_name(&mut worker.bgw_type, &WORKER_TYPE.to_string_lossy());
         write_name(&mut worker.bgw_library_name, "webhook_ext");
         write_name(&mut worker.bgw_function_name, "webhook_worker_main");
-        worker.bgw_flags = (pg_sys::BGWORKER_SHMEM_ACCESS
-            | pg_sys::BGWORKER_BACKEND_DATABASE_CONNECTION) as c_int;
+        worker.bgw_flags =
+            (pg_sys::BGWORKER_SHMEM_ACCESS | pg_sys::BGWORKER_BACKEND_DATABASE_CONNECTION) as c_int;
         worker.bgw_start_time = pg_sys::BgWorkerStartTime::BgWorkerStart_RecoveryFinished;
         worker.bgw_restart_time = RESTART_SECONDS;
         worker.bgw_main_arg = pg_sys::Datum::from(database);
@@ -68,10 +68,7 @@ pub fn connect(database: pg_sys::Oid) {
     // SAFETY: called once, first thing in the worker's main function.
     unsafe {
         pg_sys::on_proc_exit(Some(forget_if_never_connected), pg_sys::Datum::from(0usize));
-        pg_sys::pqsignal(
-            pg_sys::SIGHUP as c_int,
-            Some(SignalHandlerForConfigReload),
-        );
+        pg_sys::pqsignal(pg_sys::SIGHUP as c_int, Some(SignalHandlerForConfigReload));
         pg_sys::pqsignal(
             pg_sys::SIGTERM as c_int,
             Some(SignalHandlerForShutdownRequest),

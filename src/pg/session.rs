@@ -56,8 +56,11 @@ pub fn actor() -> Option<Rc<str>> {
             if *oid != role.to_u32() {
                 *oid = role.to_u32();
                 let text = pg_sys::GetUserNameFromId(role, true);
-                *name = (!text.is_null())
-                    .then(|| Rc::from(super::encoding::from_server(CStr::from_ptr(text).to_bytes())));
+                *name = (!text.is_null()).then(|| {
+                    Rc::from(super::encoding::from_server(
+                        CStr::from_ptr(text).to_bytes(),
+                    ))
+                });
             }
             name.clone()
         })

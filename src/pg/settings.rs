@@ -7,7 +7,6 @@
 
 use std::ffi::{c_char, c_void, CStr, CString};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use pgrx::{pg_guard, pg_sys, GucContext, GucFlags, GucRegistry, GucSetting};
 use sha2::{Digest, Sha256};
@@ -56,13 +55,9 @@ pub struct Delivery {
     /// Master switch of sending.
     pub on: bool,
     pub account_id: String,
-    pub integration_url: String,
     pub connections: usize,
     pub max_message_bytes: usize,
     pub max_response_bytes: usize,
-    pub log_retention: Duration,
-    /// `None`: no limit.
-    pub log_max_bytes: Option<u64>,
     pub retry_schedule: Schedule,
     pub allowed_networks: AddressPolicy,
     pub require_https: bool,
@@ -75,12 +70,9 @@ pub fn delivery() -> Delivery {
     Delivery {
         on: DELIVERY.get(),
         account_id: account_id(),
-        integration_url: text(&INTEGRATION_URL),
         connections: CONNECTIONS.get() as usize,
         max_message_bytes: MAX_MESSAGE_SIZE.get() as usize,
         max_response_bytes: MAX_RESPONSE_SIZE.get() as usize,
-        log_retention: Duration::from_secs(LOG_RETENTION.get() as u64),
-        log_max_bytes: (LOG_MAX_SIZE.get() > 0).then(|| (LOG_MAX_SIZE.get() as u64) << 20),
         retry_schedule: Schedule::parse(&text(&RETRY_SCHEDULE))
             .expect("checked when the setting was set"),
         allowed_networks: AddressPolicy::parse(&text(&ALLOWED_NETWORKS))
@@ -95,11 +87,6 @@ pub fn delivery() -> Delivery {
 /// `webhook.capture`: whether changes make messages at all.
 pub fn capture() -> bool {
     CAPTURE.get()
-}
-
-/// `webhook.database_workers`: with preloading, a worker for each database.
-pub fn database_workers() -> bool {
-    DATABASE_WORKERS.get()
 }
 
 /// `webhook.source` without a copy: it is asked for each change.

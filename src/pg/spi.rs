@@ -17,17 +17,12 @@ use super::encoding;
 
 /// A parameter. Arrays are passed whole, so that one statement settles a batch.
 pub enum Arg<'a> {
-    Bool(bool),
-    I16(i16),
     I32(i32),
     I64(i64),
-    F64(f64),
     Xid(u64),
     /// Microseconds since 2000-01-01 UTC, PostgreSQL's own scale.
     Timestamp(Option<i64>),
     Text(Option<&'a str>),
-    Jsonb(&'a str),
-    Snapshot(&'a str),
     BoolArray(&'a [bool]),
     I32Array(&'a [i32]),
     I32OptionArray(&'a [Option<i32>]),
@@ -37,21 +32,17 @@ pub enum Arg<'a> {
     TimestampArray(&'a [Option<i64>]),
     UuidArray(&'a [Uuid]),
     TextArray(&'a [Option<&'a str>]),
-    Uuid(Uuid),
     Oid(pg_sys::Oid),
 }
 
 impl Arg<'_> {
     fn type_oid(&self) -> pg_sys::Oid {
         match self {
-            Arg::Bool(_) => pg_sys::BOOLOID,
-            Arg::I16(_) => pg_sys::INT2OID,
             Arg::I32(_) => pg_sys::INT4OID,
             Arg::I64(_) => pg_sys::INT8OID,
-            Arg::F64(_) => pg_sys::FLOAT8OID,
             Arg::Xid(_) => pg_sys::XID8OID,
             Arg::Timestamp(_) => pg_sys::TIMESTAMPTZOID,
-            Arg::Text(_) | Arg::Jsonb(_) | Arg::Snapshot(_) => pg_sys::TEXTOID,
+            Arg::Text(_) => pg_sys::TEXTOID,
             Arg::BoolArray(_) => pg_sys::BOOLARRAYOID,
             Arg::I32Array(_) | Arg::I32OptionArray(_) => pg_sys::INT4ARRAYOID,
             Arg::I64Array(_) => pg_sys::INT8ARRAYOID,
@@ -60,7 +51,6 @@ impl Arg<'_> {
             Arg::TimestampArray(_) => pg_sys::TIMESTAMPTZARRAYOID,
             Arg::UuidArray(_) => pg_sys::UUIDARRAYOID,
             Arg::TextArray(_) => pg_sys::TEXTARRAYOID,
-            Arg::Uuid(_) => pg_sys::UUIDOID,
             Arg::Oid(_) => pg_sys::OIDOID,
         }
     }
@@ -68,16 +58,11 @@ impl Arg<'_> {
     fn datum(&self) -> Option<pg_sys::Datum> {
         let int8 = Element::by_value(pg_sys::INT8OID, 8, b'd');
         Some(match self {
-            Arg::Bool(v) => (*v).into(),
-            Arg::I16(v) => (*v).into(),
             Arg::I32(v) => (*v).into(),
             Arg::I64(v) => (*v).into(),
-            Arg::F64(v) => (v.to_bits()).into(),
             Arg::Xid(v) => (*v).into(),
             Arg::Timestamp(v) => (*v)?.into(),
             Arg::Text(v) => text_datum((*v)?),
-            Arg::Jsonb(v) | Arg::Snapshot(v) => text_datum(v),
-            Arg::Uuid(v) => uuid_datum(v),
             Arg::Oid(v) => (*v).into(),
             Arg::BoolArray(v) => Element::by_value(pg_sys::BOOLOID, 1, b'c')
                 .array(v.iter().map(|b| Some((*b).into()))),
@@ -277,10 +262,6 @@ impl Row<'_> {
         self.datum(column).map(|d| d.value() as u8 != 0)
     }
 
-    pub fn i16(&self, column: usize) -> Option<i16> {
-        self.datum(column).map(|d| d.value() as i16)
-    }
-
     pub fn i32(&self, column: usize) -> Option<i32> {
         self.datum(column).map(|d| d.value() as i32)
     }
@@ -320,7 +301,12 @@ impl Row<'_> {
         })
     }
 
-    fn array<T>(&self, column: usize, read: impl Fn(pg_sys::Datum) -> T, element: (pg_sys::Oid, i32, bool, u8)) -> Option<Vec<T>> {
+    fn array<T>(
+        &self,
+        column: usize,
+        read: impl Fn(pg_sys::Datum) -> T,
+        element: (pg_sys::Oid, i32, bool, u8),
+    ) -> Option<Vec<T>> {
         let datum = self.datum(column)?;
         let (oid, len, by_value, align) = element;
         let mut values = ptr::null_mut();
@@ -346,14 +332,6 @@ impl Row<'_> {
                     .collect(),
             )
         }
-    }
-
-    pub fn i16_array(&self, column: usize) -> Option<Vec<i16>> {
-        self.array(column, |d| d.value() as i16, (pg_sys::INT2OID, 2, true, b's'))
-    }
-
-    pub fn i32_array(&self, column: usize) -> Option<Vec<i32>> {
-        self.array(column, |d| d.value() as i32, (pg_sys::INT4OID, 4, true, b'i'))
     }
 
     pub fn text_array(&self, column: usize) -> Option<Vec<String>> {

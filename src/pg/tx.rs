@@ -15,7 +15,6 @@ use super::spi;
 #[derive(Debug)]
 pub struct Failure {
     pub message: String,
-    pub sqlstate: String,
 }
 
 impl Failure {
@@ -26,7 +25,6 @@ impl Failure {
         };
         Self {
             message: report.message().to_owned(),
-            sqlstate: format!("{:?}", report.sql_error_code()),
         }
     }
 }

@@ -36,10 +36,12 @@ fn slot(index: u32) -> *mut pg_sys::PGPROC {
 
 fn is_ours(found: Found) -> bool {
     let proc = slot(found.slot);
-    // SAFETY: racy reads of two words; at worst a stranger's latch is set, which
-    // every process must expect.
+    // SAFETY: racy reads of three words; at worst a stranger's latch is set, which
+    // every process must expect. A slot keeps the id of a process that has ended, but
+    // such a process has given its latch back.
     unsafe {
         (&raw const (*proc).pid).read_volatile() == found.pid
+            && (&raw const (*proc).procLatch.owner_pid).read_volatile() == found.pid
             && (&raw const (*proc).databaseId).read_volatile() == pg_sys::MyDatabaseId
     }
 }
@@ -106,7 +108,9 @@ pub fn start_worker() -> Result<bool> {
         Kind::NotInPrerequisiteState,
         "cannot start the webhook worker: no background worker slot is free",
     )
-    .with_hint("raise max_worker_processes (each database with webhooks needs one) and restart the server"))
+    .with_hint(
+        "raise max_worker_processes (each database with webhooks needs one) and restart the server",
+    ))
 }
 
 /// [`start_worker`] at most once a second per backend, for callers on a hot path.

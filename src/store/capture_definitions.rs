@@ -30,7 +30,9 @@ const EVENT_BY_ID: &str = "
 select e.event_key,
        e.webhook_key,
        e.event_type,
-       e.enabled and w.enabled and e.dropped_at is null and w.dropped_at is null,
+       e.enabled and w.enabled and e.dropped_at is null and w.dropped_at is null
+           and webhook.columns_present(e.object_name, e.object_oid, e.object_fields, e.object_attnums)
+           and webhook.columns_present(e.object_name, e.object_oid, e.payload_fields, e.payload_attnums),
        e.object_name::pg_catalog.oid = $2
            or exists (select from pg_catalog.pg_partition_ancestors($2::pg_catalog.regclass) a
                       where a.relid = e.object_name),

@@ -188,13 +188,6 @@ const FORGET_FOLDED: &str = "
 delete from webhook.ledger
 where seq <= $1";
 
-const FORGET_LANES: &str = "
-delete from webhook.lane n
-where not exists (
-    select from webhook.url_def u
-    join webhook.webhook_def w using (webhook_key)
-    where u.url_key = n.url_key and u.dropped_at is null and w.dropped_at is null)";
-
 const FORGET_TICKS: &str = "
 delete from webhook.tick
 where tick_id < $1";
@@ -226,7 +219,6 @@ pub struct LedgerStore {
     lanes: Query,
     append: Query,
     fold: [Query; 5],
-    forget_lanes: Query,
     forget_ticks: Query,
     store_tick: Query,
     next_tick: Query,
@@ -246,7 +238,6 @@ impl LedgerStore {
                 Query::new(FOLD_TAIL),
                 Query::new(FORGET_FOLDED),
             ],
-            forget_lanes: Query::new(FORGET_LANES),
             forget_ticks: Query::new(FORGET_TICKS),
             store_tick: Query::new(STORE_TICK),
             next_tick: Query::new(NEXT_TICK),
@@ -298,13 +289,13 @@ impl LedgerStore {
         ]);
     }
 
-    /// Adds the rows up to `seq` to the base tables and forgets them; also forgets the
-    /// lanes of dropped URLs and the ticks that no lane needs any more.
+    /// Adds the rows up to `seq` to the base tables and forgets them; also forgets
+    /// the ticks that no lane needs any more. The lanes of dropped URLs stay: webhook.messages
+    /// tells by them what was withdrawn.
     pub fn fold(&self, seq: i64, oldest_tick_needed: i64) {
         for step in &self.fold {
             step.write(&[Arg::I64(seq)]);
         }
-        self.forget_lanes.write(&[]);
         self.forget_ticks.write(&[Arg::I64(oldest_tick_needed)]);
     }
 
@@ -319,7 +310,11 @@ impl LedgerStore {
 
     /// The first tick after `tick` that names the webhook, and the snapshot of the tick
     /// before it: what the webhook has lies between the two.
-    pub fn next_tick(&self, tick: i64, webhook_key: i32) -> Option<(i64, Snapshot, Option<Snapshot>)> {
+    pub fn next_tick(
+        &self,
+        tick: i64,
+        webhook_key: i32,
+    ) -> Option<(i64, Snapshot, Option<Snapshot>)> {
         let mut found = None;
         self.next_tick
             .read(&[Arg::I64(tick), Arg::I32(webhook_key)], |row| {

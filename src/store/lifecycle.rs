@@ -1,6 +1,6 @@
 //! May the worker work in this database?
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 
 use pgrx::pg_sys;
@@ -16,10 +16,12 @@ pub enum Standing {
     Stopped,
     /// There is no extension here, or one that does not fit this library.
     Gone,
+    /// The extension was dropped and created anew: what the worker knows is of the old one.
+    Replaced,
 }
 
 const EXTENSION: &str = "
-select e.extversion
+select e.extversion, e.oid
 from pg_catalog.pg_extension e
 where e.extname = 'webhook_ext'";
 
@@ -52,6 +54,8 @@ pub struct Lifecycle {
     extension: Query,
     control: Query,
     tables: Query,
+    /// The extension that was found first.
+    known: Cell<Option<pg_sys::Oid>>,
 }
 
 impl Lifecycle {
@@ -60,13 +64,17 @@ impl Lifecycle {
             extension: Query::new(EXTENSION),
             control: Query::new(CONTROL),
             tables: Query::new(TABLES),
+            known: Cell::new(None),
         }
     }
 
     /// In a transaction.
     pub fn standing(&self) -> Standing {
-        let mut version = None;
-        self.extension.read(&[], |row| version = row.text(0));
+        let (mut version, mut oid) = (None, None);
+        self.extension.read(&[], |row| {
+            version = row.text(0);
+            oid = row.oid(1);
+        });
         let Some(version) = version else {
             return Standing::Gone;
         };
@@ -77,6 +85,13 @@ impl Lifecycle {
                 env!("CARGO_PKG_VERSION")
             );
             return Standing::Gone;
+        }
+        if self
+            .known
+            .replace(oid)
+            .is_some_and(|known| oid != Some(known))
+        {
+            return Standing::Replaced;
         }
         let mut tables = HashSet::new();
         self.tables.read(&[], |row| tables.extend(row.oid(0)));

@@ -40,10 +40,28 @@ pub struct StoredMessage {
 macro_rules! columns {
     ($alias:literal, $inline:literal) => {
         concat!(
-            $alias, ".xid, ", $alias, ".id, ", $alias, ".message_id, ", $alias, ".event_key, ",
-            $alias, ".webhook_key, ", $alias, ".captured_at, ",
-            "pg_catalog.octet_length(", $alias, ".record), ",
-            "case when pg_catalog.octet_length(", $alias, ".record) <= ", $inline, " then ", $alias, ".record end"
+            $alias,
+            ".xid, ",
+            $alias,
+            ".id, ",
+            $alias,
+            ".message_id, ",
+            $alias,
+            ".event_key, ",
+            $alias,
+            ".webhook_key, ",
+            $alias,
+            ".captured_at, ",
+            "pg_catalog.octet_length(",
+            $alias,
+            ".record), ",
+            "case when pg_catalog.octet_length(",
+            $alias,
+            ".record) <= ",
+            $inline,
+            " then ",
+            $alias,
+            ".record end"
         )
     };
 }
@@ -53,12 +71,17 @@ macro_rules! columns {
 macro_rules! window_rows {
     ($what:expr, $tail:expr) => {
         concat!(
-            "select ", $what, " from webhook.outbox o ",
+            "select ",
+            $what,
+            " from webhook.outbox o ",
             "where o.xid >= $1 and o.xid < $3 and not (o.xid = any ($4)) and o.id > $5 ",
             "and ($6 = 0 or o.webhook_key = $6) ",
-            "union all select ", $what, " from webhook.outbox o ",
+            "union all select ",
+            $what,
+            " from webhook.outbox o ",
             "where o.xid = any ($2) and o.xid < $3 and not (o.xid = any ($4)) and o.id > $5 ",
-            "and ($6 = 0 or o.webhook_key = $6) ", $tail
+            "and ($6 = 0 or o.webhook_key = $6) ",
+            $tail
         )
     };
 }
@@ -195,9 +218,15 @@ impl OutboxReader {
     /// The whole window if it fits a page; else it is listed and read by flush.
     fn small_window(&self, reader: &mut WindowReader, inline: i32) -> Vec<StoredMessage> {
         let mut page = Vec::new();
-        self.in_window(&self.window_page, reader, inline, PAGE_ROWS as i64 + 1, |row| {
-            page.extend(stored_message(row));
-        });
+        self.in_window(
+            &self.window_page,
+            reader,
+            inline,
+            PAGE_ROWS as i64 + 1,
+            |row| {
+                page.extend(stored_message(row));
+            },
+        );
         if page.len() <= PAGE_ROWS {
             reader.done = true;
             return page;
@@ -271,11 +300,7 @@ impl OutboxReader {
         let inline = if whole { i32::MAX } else { INLINE_BYTES };
         let mut found = Vec::new();
         self.by_coordinate.read(
-            &[
-                Arg::XidArray(&xids),
-                Arg::I64Array(&ids),
-                Arg::I32(inline),
-            ],
+            &[Arg::XidArray(&xids), Arg::I64Array(&ids), Arg::I32(inline)],
             |row| found.extend(stored_message(row)),
         );
         found
@@ -300,4 +325,3 @@ fn choose(plan: &mut VecDeque<Flush>) -> (Vec<u64>, Vec<i64>) {
     }
     (xids, numbers)
 }
-

@@ -203,10 +203,7 @@ impl Engine {
             .filter(|lane| lane.hold.is_none() && lane.retries_loaded() < RETRIES_PER_LANE)
             .map(|lane| lane.url_key)
             .collect();
-        let due = self
-            .stores
-            .settlement
-            .due(now, &url_keys, RETRIES_A_LOOK);
+        let due = self.stores.settlement.due(now, &url_keys, RETRIES_A_LOOK);
         let coordinates: Vec<Coordinate> = due.iter().map(|retry| retry.at).collect();
         let mut found: HashMap<Coordinate, StoredMessage> = HashMap::new();
         if !due.is_empty() {

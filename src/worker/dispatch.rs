@@ -65,7 +65,10 @@ impl Engine {
     /// Starts the next call of a lane; `false` if it can start none now.
     fn start_one(&mut self, url_key: i32) -> bool {
         let now = self.ticker.now();
-        let free = self.settings.connections.saturating_sub(self.pool.in_flight());
+        let free = self
+            .settings
+            .connections
+            .saturating_sub(self.pool.in_flight());
         let Some(lane) = self.lanes.get_mut(&url_key) else {
             return false;
         };

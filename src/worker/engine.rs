@@ -5,6 +5,7 @@
 //! and `backlog` read, `dispatch` sends, `settle` writes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::core::position::Coordinate;
 use crate::core::throttle::Throttle;
 use crate::delivery::client::ClientConfig;
 use crate::delivery::pool::Pool;
+use crate::delivery::tls::check_ca_pem;
 use crate::pg::settings::Delivery;
 use crate::store::ledger::{LedgerStore, Restored};
 use crate::store::outbox::{OutboxReader, WindowReader};
@@ -160,7 +162,13 @@ impl Engine {
         let holds: Vec<(i32, Option<Hold>, usize)> = self
             .lanes
             .keys()
-            .map(|url_key| (*url_key, self.hold_of(*url_key), self.in_flight_of(*url_key)))
+            .map(|url_key| {
+                (
+                    *url_key,
+                    self.hold_of(*url_key),
+                    self.in_flight_of(*url_key),
+                )
+            })
             .collect();
         for (url_key, hold, max_in_flight) in holds {
             self.fit_lane(url_key, hold, max_in_flight);
@@ -241,13 +249,16 @@ impl Engine {
         self.lanes.retain(|url_key, lane| {
             let stays = urls.contains_key(url_key) || lane.in_flight() > 0;
             if !stays {
-                lane.waiting().for_each(|entry| queued.remove(&entry.message));
+                lane.waiting()
+                    .for_each(|entry| queued.remove(&entry.message));
             }
             stays
         });
         let lanes = &self.lanes;
-        self.readers.retain(|url_key, _| lanes.contains_key(url_key));
-        self.interrupted.retain(|url_key, _| urls.contains_key(url_key));
+        self.readers
+            .retain(|url_key, _| lanes.contains_key(url_key));
+        self.interrupted
+            .retain(|url_key, _| urls.contains_key(url_key));
     }
 
     fn show_broken(&self) {
@@ -266,13 +277,7 @@ impl Engine {
             require_https: settings.require_https,
             max_message_size: settings.max_message_bytes,
             max_response_size: settings.max_response_bytes,
-            ca_pem: settings.ca_file.as_ref().and_then(|path| {
-                std::fs::read(path)
-                    .map_err(|error| {
-                        pgrx::warning!("could not read webhook.ca_file {}: {error}", path.display());
-                    })
-                    .ok()
-            }),
+            ca_pem: settings.ca_file.as_deref().and_then(read_roots),
             refused_socket: crate::pg::process::server_port(),
             ..ClientConfig::default()
         }
@@ -292,9 +297,9 @@ impl Engine {
     /// How long the loop may sleep for the engine's sake.
     pub fn sleep_limit(&self, now_pg: i64, longest: Duration) -> Duration {
         let now = self.ticker.now();
-        let retry = self.next_retry_at.map(|at| {
-            Duration::from_micros(u64::try_from(at.saturating_sub(now_pg)).unwrap_or(0))
-        });
+        let retry = self
+            .next_retry_at
+            .map(|at| Duration::from_micros(u64::try_from(at.saturating_sub(now_pg)).unwrap_or(0)));
         let throttled = self
             .next_throttled
             .map(|at| Duration::from_nanos(at.saturating_sub(now)));
@@ -311,4 +316,16 @@ impl Engine {
             .flatten()
             .fold(longest, Duration::min)
     }
+}
+
+/// The file of `webhook.ca_file`. One that cannot be used is a warning: public
+/// receivers go on, the others fail with a TLS error in the log.
+fn read_roots(path: &Path) -> Option<Vec<u8>> {
+    let pem = std::fs::read(path).map_err(|error| error.to_string());
+    let checked = pem.and_then(|pem| check_ca_pem(&pem).map(|_| pem));
+    checked
+        .map_err(|error| {
+            pgrx::warning!("webhook.ca_file {} is not used: {error}", path.display());
+        })
+        .ok()
 }

@@ -35,6 +35,8 @@ const LOOK_AROUND: Duration = Duration::from_secs(1);
 const FIRST_LOOK: Duration = Duration::from_millis(2);
 /// CREATE EXTENSION starts us just before it commits: we wait so long for it.
 const WAIT_FOR_EXTENSION: Duration = Duration::from_secs(10);
+/// A worker that is to leave does so within its next look around and a shutdown.
+const WAIT_FOR_PREDECESSOR: Duration = Duration::from_secs(4);
 const WAIT_STEP: Duration = Duration::from_millis(10);
 /// Fast shutdown has to be over in five seconds, whatever receivers do.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(2);
@@ -66,9 +68,7 @@ const SESSION: &[(&std::ffi::CStr, &std::ffi::CStr)] = &[
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn webhook_worker_main(database: pg_sys::Datum) {
     process::connect(pg_sys::Oid::from(database.value() as u32));
-    if !process::become_the_only_worker() {
-        process::exit_for_good();
-    }
+    wait_for_predecessor();
     for (name, value) in SESSION {
         process::set_session(name, value);
     }
@@ -76,11 +76,23 @@ pub extern "C-unwind" fn webhook_worker_main(database: pg_sys::Datum) {
     let lifecycle = Lifecycle::new();
     match wait_for_extension(&lifecycle) {
         Standing::Ready => {}
-        Standing::Stopped | Standing::Gone => process::exit_for_good(),
+        Standing::Stopped | Standing::Gone | Standing::Replaced => process::exit_for_good(),
     }
     match run(&lifecycle) {
         End::ForGood => process::exit_for_good(),
         End::ToBeRestarted => process::exit_to_be_restarted(),
+    }
+}
+
+/// Two sessions may start a worker at once; and after DROP and CREATE EXTENSION the old
+/// one may need a moment to leave. Whoever waits in vain is not needed.
+fn wait_for_predecessor() {
+    let started = Instant::now();
+    while !process::become_the_only_worker() {
+        if started.elapsed() > WAIT_FOR_PREDECESSOR || process::shutdown_requested() {
+            process::exit_for_good();
+        }
+        process::sleep(WAIT_STEP);
     }
 }
 
@@ -214,6 +226,10 @@ impl Loop {
             Standing::Gone => {
                 self.engine.pool.shutdown(SHUTDOWN_DEADLINE);
                 Some(End::ForGood)
+            }
+            Standing::Replaced => {
+                self.engine.pool.shutdown(SHUTDOWN_DEADLINE);
+                Some(End::ToBeRestarted)
             }
         }
     }

@@ -166,7 +166,9 @@ fn shared_parts(row: &WebhookRow, secrets: &[&SecretRow]) -> Result<SharedParts>
         signers.push((Signer::new(&secret), expires));
     }
     if signers.is_empty() {
-        return Err(crate::core::error::Error::invalid("the webhook has no secret"));
+        return Err(crate::core::error::Error::invalid(
+            "the webhook has no secret",
+        ));
     }
     Ok(SharedParts {
         headers,

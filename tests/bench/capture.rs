@@ -62,7 +62,9 @@ fn seconds(cluster: &Cluster, before: &str, statement: &str) -> f64 {
         .batch_execute(before)
         .expect("the preparation works");
     let start = Instant::now();
-    session.batch_execute(statement).expect("the statement works");
+    session
+        .batch_execute(statement)
+        .expect("the statement works");
     start.elapsed().as_secs_f64()
 }
 
@@ -145,19 +147,24 @@ pub fn oltp(cluster: &Cluster, receiver: &Receiver, report: &mut Report) {
         )
     };
     let update = |table: &str| {
-        format!(
-            "\\set id random(1, 10000)\nupdate {table} set place = place + 1 where id = -:id;"
-        )
+        format!("\\set id random(1, 10000)\nupdate {table} set place = place + 1 where id = -:id;")
     };
     for (delivery, target) in [("off", Some(Target::AtLeast(0.92))), ("on", None)] {
         cluster.configure("webhook.delivery", delivery);
         cluster.reload();
         for clients in [1, 8] {
-            for (what, script) in [("insert", &insert as &dyn Fn(&str) -> String), ("update", &update)] {
+            for (what, script) in [
+                ("insert", &insert as &dyn Fn(&str) -> String),
+                ("update", &update),
+            ] {
                 let (mut ours, mut bare) = (Vec::new(), Vec::new());
                 for _ in 0..PGBENCH_ROUNDS {
                     bare.push(transactions_per_second(cluster, &script("bare"), clients));
-                    ours.push(transactions_per_second(cluster, &script("captured"), clients));
+                    ours.push(transactions_per_second(
+                        cluster,
+                        &script("captured"),
+                        clients,
+                    ));
                 }
                 let (ours, bare) = (median(ours), median(bare));
                 report.add(Line {

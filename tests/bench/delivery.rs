@@ -33,7 +33,9 @@ pub fn latency(cluster: &Cluster, receiver: &Receiver, report: &mut Report) {
         .expect("the statement is valid");
     let mut committed = HashMap::new();
     for id in 0..SAMPLES {
-        session.execute(&insert, &[&id]).expect("the row is inserted");
+        session
+            .execute(&insert, &[&id])
+            .expect("the row is inserted");
         committed.insert(id, now_us());
         receiver.wait_for(PATIENCE, "/ok", id as u64 + 1);
     }
