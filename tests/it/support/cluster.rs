@@ -17,6 +17,7 @@ use std::{env, fs, process, thread};
 use postgres::types::FromSqlOwned;
 use postgres::{Client, NoTls};
 
+use super::sweeper;
 use super::wait::{failure, try_until};
 
 /// The account that runs servers when the tests run as root.
@@ -344,12 +345,17 @@ impl Drop for Cluster {
         if self.postmaster_pid().is_some() {
             let _ = self.pg_ctl("stop").args(["--mode", "immediate"]).output();
         }
-        if thread::panicking() && env::var_os("WEBHOOK_KEEP").is_some_and(|keep| keep == "1") {
+        if thread::panicking() && is_kept_on_failure() {
             eprintln!("kept for inspection: {}", self.directory.display());
         } else {
             let _ = fs::remove_dir_all(&self.directory);
         }
     }
+}
+
+/// Whether the cluster of a failed test stays for inspection.
+fn is_kept_on_failure() -> bool {
+    env::var_os("WEBHOOK_KEEP").is_some_and(|keep| keep == "1")
 }
 
 /// A new directory that the server's account owns. Its path stays short: a
@@ -358,6 +364,10 @@ fn new_directory(name: &str) -> PathBuf {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let short: String = name.chars().take(24).collect();
+    // A cluster that is kept on purpose is not swept away either.
+    if !is_kept_on_failure() {
+        sweeper::watch(&env::temp_dir());
+    }
     let directory = env::temp_dir().join(format!("wh-{}-{number}-{short}", process::id()));
     fs::create_dir(&directory).unwrap();
     if is_root() {
