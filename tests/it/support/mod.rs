@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod compare;
 pub mod receiver;
 pub mod signature;
+mod sweeper;
 pub mod wait;
 
 use std::time::Duration;

@@ -9,23 +9,23 @@ use std::process::{self, Child, Command, Stdio};
 use std::sync::OnceLock;
 
 /// Arguments: where clusters are made, and the id of the process that makes
-/// them. SIGQUIT is PostgreSQL's immediate shutdown.
+/// them. SIGQUIT is PostgreSQL's immediate shutdown. A server may be starting
+/// and a program writing just then, so it looks again until nothing is left.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 cat >/dev/null
-for directory in "$1"/wh-"$2"-*; do
-    for file in "$directory"/*/postmaster.pid; do
+looks=0
+while [ $looks -lt 100 ]; do
+    set -- "$1" "$2" "$1"/wh-"$2"-*
+    [ -e "$3" ] || exit 0
+    for file in "$1"/wh-"$2"-*/*/postmaster.pid; do
         [ -f "$file" ] || continue
         pid=$(head -n 1 "$file")
-        [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = postgres ] || continue
-        kill -QUIT "$pid"
-        looks=0
-        while kill -0 "$pid" 2>/dev/null && [ $looks -lt 100 ]; do
-            sleep 0.1
-            looks=$((looks + 1))
-        done
+        [ "$(cat "/proc/$pid/comm" 2>/dev/null)" != postgres ] || kill -QUIT "$pid"
     done
-    rm -rf "$directory"
+    sleep 0.1
+    rm -rf "$1"/wh-"$2"-*
+    looks=$((looks + 1))
 done
 "#;
 
