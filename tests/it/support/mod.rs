@@ -4,7 +4,7 @@
 //! that says what was expected, what was found and what the server logged.
 
 // A test file uses what it needs; not every helper has a caller in every build.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub mod cluster;
 pub mod compare;
