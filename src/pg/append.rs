@@ -11,6 +11,9 @@ use super::encoding;
 /// So many tuples are handed to the heap at once: enough to fill several pages with
 /// one WAL record each, few enough to keep the memory of a flush small.
 const BATCH: usize = 256;
+/// A longer tuple is stored out of line or compressed by the heap (TOAST_TUPLE_THRESHOLD:
+/// four tuples fill a page).
+const TOASTED_FROM_BYTES: u32 = pg_sys::BLCKSZ / 4 - 16;
 /// outbox_N: xid, id, message_id, event_key, webhook_key, captured_at, source, actor,
 /// changed, record, old_record.
 const COLUMNS: usize = 11;
@@ -157,6 +160,10 @@ impl Batch {
         // values as it has columns, and the slot takes it over.
         unsafe {
             let tuple = self.scratch.form((*self.table).rd_att, self.xid, row);
+            if (*tuple).t_len > TOASTED_FROM_BYTES {
+                self.write_alone(tuple);
+                return;
+            }
             if self.filled == self.slots.len() {
                 self.slots.push(pg_sys::MakeSingleTupleTableSlot(
                     (*self.table).rd_att,
@@ -168,6 +175,16 @@ impl Batch {
             if self.filled == BATCH {
                 self.write();
             }
+        }
+    }
+
+    /// A multi-insert does not tell a tuple that it toasts where it was stored, and the
+    /// index would point nowhere; the insert of a single tuple does.
+    unsafe fn write_alone(&mut self, tuple: pg_sys::HeapTuple) {
+        // SAFETY: the tuple fits the table, was allocated here and is used no more.
+        unsafe {
+            pg_sys::CatalogTupleInsertWithInfo(self.table, tuple, self.indexes);
+            pg_sys::heap_freetuple(tuple);
         }
     }
 
