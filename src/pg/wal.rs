@@ -18,10 +18,33 @@ pub fn make_durable(xids: impl Iterator<Item = u64>) {
     flush_to(latest);
 }
 
-/// Makes everything written so far durable; returns nothing to wait for afterwards.
+/// Makes everything written so far durable.
 pub fn make_everything_durable() {
+    flush_to(end_of_log());
+}
+
+/// Where the last record ends. PostgreSQL says where the next one will begin: at the
+/// start of a page that is behind the page's header, which nobody has written yet, and
+/// a flush up to there would fail.
+fn end_of_log() -> pg_sys::XLogRecPtr {
     // SAFETY: not called during recovery: the worker starts after it.
-    flush_to(unsafe { pg_sys::GetXLogInsertRecPtr() });
+    let (next, segment_bytes) = unsafe {
+        (
+            pg_sys::GetXLogInsertRecPtr(),
+            pg_sys::wal_segment_size as u64,
+        )
+    };
+    let in_page = next % u64::from(pg_sys::XLOG_BLCKSZ);
+    let header_bytes = if next % segment_bytes == in_page {
+        size_of::<pg_sys::XLogLongPageHeaderData>()
+    } else {
+        size_of::<pg_sys::XLogPageHeaderData>()
+    };
+    if in_page == header_bytes as u64 {
+        next - in_page
+    } else {
+        next
+    }
 }
 
 fn flush_to(position: pg_sys::XLogRecPtr) {
