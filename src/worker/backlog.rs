@@ -176,8 +176,12 @@ impl Engine {
 
     /// Messages that were busy when the last worker ended go first. In a transaction.
     pub fn requeue_interrupted(&mut self) {
-        for (url_key, coordinates) in std::mem::take(&mut self.interrupted) {
-            let found = self.stores.outbox.at(&coordinates, false);
+        let url_keys: Vec<i32> = self.interrupted.keys().copied().collect();
+        for url_key in url_keys {
+            // They leave the list once they are read: reading may fail.
+            let coordinates = &self.interrupted[&url_key];
+            let found = self.stores.outbox.at(coordinates, false);
+            self.interrupted.remove(&url_key);
             for stored in in_order(found) {
                 let Some(entry) = self.entry(stored, None, 0, false) else {
                     continue;

@@ -294,7 +294,11 @@ impl Engine {
             .values()
             .filter(|lane| lane.dirty)
             .map(|lane| {
-                let mut state = LaneState::new(lane.url_key, &lane.durable());
+                let mut durable = lane.durable();
+                // What the last worker left busy is so until it has been read.
+                let interrupted = self.interrupted.get(&lane.url_key);
+                durable.busy.extend(interrupted.into_iter().flatten());
+                let mut state = LaneState::new(lane.url_key, &durable);
                 if let Some(until) = lane.silent_until(now) {
                     "backing_off".clone_into(&mut state.state);
                     let wait = i64::try_from((until - now) / 1000).unwrap_or(0);
