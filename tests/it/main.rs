@@ -6,6 +6,16 @@
 
 mod support;
 
+mod capture;
+mod capture_filters;
+mod definitions;
 mod delivery_basics;
+mod faults_backend;
+mod faults_database;
+mod faults_server;
+mod faults_transactions;
+mod faults_volume;
+mod faults_worker;
 mod harness;
+mod partitions;
 mod payload_types;

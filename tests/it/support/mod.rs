@@ -8,10 +8,15 @@
 
 pub mod cluster;
 pub mod compare;
+pub mod contents;
+pub mod definitions;
 pub mod receiver;
 pub mod signature;
 mod sweeper;
 pub mod wait;
+pub mod watched;
+pub mod witness;
+pub mod worker;
 
 use std::time::Duration;
 

@@ -1,0 +1,157 @@
+//! A great deal at once (fault 33): exact counts, bounded memory.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use super::support::watched::{
+    assert_items_delivered, insert_statement, wait_idle, watch_items, watch_items_in,
+};
+use super::support::worker::{private_kb, worker_of};
+use super::support::{compare, ready_cluster, Cluster, PATIENCE};
+
+/// Debug builds on a busy machine deliver some thousands a second.
+const DRAIN_LIMIT: Duration = Duration::from_secs(180);
+
+const WORKER_LIMIT_KB: u64 = 150 * 1024;
+
+/// The buffer holds 4 MB; PostgreSQL's own list of rows whose trigger is due needs some
+/// bytes a row.
+const BACKEND_GROWTH_KB: u64 = 64 * 1024;
+
+/// Debug builds take minutes to send a million.
+const COPIED_ROWS: i64 = 200_000;
+
+/// Runs `work` and returns the most private memory a process had meanwhile.
+fn peak_kb(pid: i32, work: impl FnOnce()) -> u64 {
+    let (peak, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                peak.fetch_max(private_kb(pid).unwrap_or(0), Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+        // Also when `work` panics the watcher must end.
+        let _done = SetOnDrop(&done);
+        work();
+    });
+    peak.into_inner()
+}
+
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn assert_worker_stayed_small(peak_kb: u64) {
+    assert!(peak_kb > 0, "the worker was not seen");
+    assert!(peak_kb < WORKER_LIMIT_KB, "the worker grew to {peak_kb} kB");
+}
+
+/// Runs `statement` in a new session and checks how much memory that took.
+fn assert_backend_stays_small(cluster: &Cluster, statement: &str) {
+    let mut session = cluster.connect("postgres");
+    let pid: i32 = session
+        .query_one("select pg_backend_pid()", &[])
+        .unwrap()
+        .get(0);
+    let before = private_kb(pid).expect("the session has a process");
+    let peak = peak_kb(pid, || session.batch_execute(statement).unwrap());
+    let growth = peak.saturating_sub(before);
+    assert!(
+        growth < BACKEND_GROWTH_KB,
+        "the session grew by {growth} kB"
+    );
+}
+
+#[test]
+fn an_update_of_a_hundred_thousand_rows_is_sent_exactly() {
+    let (cluster, receiver) = ready_cluster("update");
+    cluster.sql(&format!(
+        "create table items (id bigint primary key, note text);
+         {};
+         select webhook.create_webhook(name => 'w', outgoing_urls => array['{}']);
+         select webhook.create_event(
+             webhook => 'w', object_name => 'items', event_type => 'table.recordUpdate')",
+        insert_statement(1..=100_000),
+        receiver.url("/ok/a")
+    ));
+    let worker = worker_of(&cluster, "postgres");
+    let peak = peak_kb(worker, || {
+        assert_backend_stays_small(&cluster, "update items set note = note || ' changed'");
+        wait_idle(&cluster, DRAIN_LIMIT);
+    });
+    let received = receiver.received_at("/ok/a");
+    compare::assert_delivered(&compare::changes("recordUpdate", 1..=100_000), &received);
+    assert_eq!(received.len(), 100_000);
+    assert_worker_stayed_small(peak);
+    let counted: i64 = cluster.value("select messages from webhook.webhooks");
+    assert_eq!(counted, 100_000);
+}
+
+#[test]
+fn a_copy_of_two_hundred_thousand_rows_is_sent_exactly() {
+    let (cluster, receiver) = ready_cluster("copy");
+    // Counted and not kept: the ids are checked where there are fewer.
+    let unlogged = ", log_level => 'none'";
+    watch_items_in(&cluster, "postgres", &receiver, "/count/a", unlogged);
+    let worker = worker_of(&cluster, "postgres");
+    let mut session = cluster.connect("postgres");
+    let pid: i32 = session
+        .query_one("select pg_backend_pid()", &[])
+        .unwrap()
+        .get(0);
+    let before = private_kb(pid).expect("the session has a process");
+    let peak = peak_kb(worker, || {
+        let backend_peak = peak_kb(pid, || {
+            let mut copy = session.copy_in("copy items from stdin").unwrap();
+            for id in 1..=COPIED_ROWS {
+                writeln!(copy, "{id}\titem {id}").unwrap();
+            }
+            assert_eq!(copy.finish().unwrap(), COPIED_ROWS as u64);
+        });
+        let growth = backend_peak.saturating_sub(before);
+        assert!(
+            growth < BACKEND_GROWTH_KB,
+            "the session grew by {growth} kB"
+        );
+        receiver.wait_for(DRAIN_LIMIT, "/count/a", COPIED_ROWS as u64);
+        wait_idle(&cluster, DRAIN_LIMIT);
+    });
+    assert_eq!(receiver.count("/count/a").requests, COPIED_ROWS as u64);
+    assert_worker_stayed_small(peak);
+    let counted: i64 = cluster.value("select calls from webhook.webhooks");
+    assert_eq!(counted, COPIED_ROWS);
+}
+
+#[test]
+fn sixty_four_writers_at_once_are_sent_exactly() {
+    let (cluster, receiver) = ready_cluster("writers");
+    watch_items(&cluster, &receiver, "/ok/a");
+    let worker = worker_of(&cluster, "postgres");
+    let peak = peak_kb(worker, || {
+        thread::scope(|scope| {
+            for writer in 0..64 {
+                let cluster = &cluster;
+                scope.spawn(move || {
+                    let mut session = cluster.connect("postgres");
+                    for n in 0..50_i64 {
+                        let first = (writer * 50 + n) * 2;
+                        session
+                            .batch_execute(&insert_statement(first..=first + 1))
+                            .unwrap();
+                    }
+                });
+            }
+        });
+        wait_idle(&cluster, PATIENCE);
+    });
+    let received = assert_items_delivered(&cluster, &receiver, "/ok/a", PATIENCE);
+    assert_eq!(received.len(), 6400);
+    assert_worker_stayed_small(peak);
+}

@@ -1,0 +1,209 @@
+//! The worker is killed, stopped or panics (faults 2, 3 and 7).
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::support::watched::{
+    assert_items_delivered, insert_items, wait_idle, watch_items, watch_items_in,
+};
+use super::support::worker::{cluster_restarts, wait_until_gone, wait_until_up, worker_of};
+use super::support::{ready_cluster, Cluster, Received, PATIENCE};
+
+/// Receivers that hang must not end a call before the test wants it.
+const FOR_EVER: &str = ", timeout_ms => 600000";
+
+/// How long a worker that is asked to end may take.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// Long enough for the looks of an unwoken worker to be more than a second apart.
+const WATCHED_FOR: Duration = Duration::from_secs(4);
+
+fn calls_of_each_message(received: &[Received]) -> BTreeMap<&str, usize> {
+    let mut calls = BTreeMap::new();
+    for request in received {
+        *calls.entry(request.message_id()).or_default() += 1;
+    }
+    calls
+}
+
+#[test]
+fn what_was_sent_but_not_settled_by_a_killed_worker_is_sent_again_under_the_same_id() {
+    let (cluster, receiver) = ready_cluster("unsettled");
+    watch_items(&cluster, &receiver, "/ok/a");
+    insert_items(&cluster, 1..=1);
+    wait_idle(&cluster, PATIENCE);
+
+    // Settlements wait for this lock, so that the worker dies between an answer and its record.
+    let mut locker = cluster.connect("postgres");
+    locker
+        .batch_execute("begin; lock table webhook.ledger in exclusive mode")
+        .unwrap();
+    insert_items(&cluster, 2..=20);
+    receiver.wait_for(PATIENCE, "/ok/a", 20);
+    let settled: i64 = cluster.value("select count(*) from webhook.calls");
+    assert_eq!(settled, 1, "the lock did not hold the settlement back");
+    cluster.signal(worker_of(&cluster, "postgres"), "KILL");
+    cluster.wait_until(
+        PATIENCE,
+        "the postmaster to notice",
+        || match cluster_restarts(&cluster) {
+            1 => Ok(()),
+            seen => Err(format!("{seen} restarts")),
+        },
+    );
+    wait_until_up(&cluster);
+
+    let received = assert_items_delivered(&cluster, &receiver, "/ok/a", PATIENCE);
+    let repeated = calls_of_each_message(&received)
+        .into_values()
+        .filter(|calls| *calls > 1)
+        .count();
+    assert_eq!(repeated, 19, "{received:#?}");
+    insert_items(&cluster, 21..=30);
+    assert_items_delivered(&cluster, &receiver, "/ok/a", PATIENCE);
+}
+
+#[test]
+fn a_worker_that_is_terminated_in_mid_call_goes_at_once_and_its_successor_calls_again() {
+    let (cluster, receiver) = ready_cluster("terminated");
+    watch_items_in(&cluster, "postgres", &receiver, "/hang/a", FOR_EVER);
+    insert_items(&cluster, 1..=10);
+    receiver.wait_for(PATIENCE, "/hang/a", 10);
+    receiver.behave("/hang/a", "/ok");
+    let before = worker_of(&cluster, "postgres");
+    let started = Instant::now();
+    cluster.signal(before, "TERM");
+    wait_until_gone(&cluster, END_LIMIT, before);
+    assert!(started.elapsed() <= END_LIMIT, "{:?}", started.elapsed());
+    insert_items(&cluster, 11..=20);
+
+    let received = assert_items_delivered(&cluster, &receiver, "/hang/a", PATIENCE);
+    let calls = calls_of_each_message(&received);
+    let repeated = calls.values().filter(|calls| **calls == 2).count();
+    assert_eq!((calls.len(), repeated), (20, 10), "{received:#?}");
+    assert_ne!(worker_of(&cluster, "postgres"), before);
+    assert_eq!(cluster_restarts(&cluster), 0, "{}", cluster.log());
+    // A call that we broke off ourselves is nobody's failure.
+    assert_eq!(errors(&cluster), 0);
+}
+
+#[test]
+fn a_worker_that_is_terminated_before_it_has_read_anything_loses_nothing() {
+    let (cluster, receiver) = ready_cluster("hasty");
+    watch_items_in(&cluster, "postgres", &receiver, "/hang/a", FOR_EVER);
+    insert_items(&cluster, 1..=10);
+    receiver.wait_for(PATIENCE, "/hang/a", 10);
+    receiver.behave("/hang/a", "/ok");
+    // The next worker cannot read what it is to do.
+    let mut locker = cluster.connect("postgres");
+    locker
+        .batch_execute("begin; lock table webhook.webhook_def in access exclusive mode")
+        .unwrap();
+    let first = worker_of(&cluster, "postgres");
+    cluster.signal(first, "TERM");
+    wait_until_gone(&cluster, END_LIMIT, first);
+    let waits = "select count(*)::text from pg_stat_activity
+                 where backend_type = 'webhook_ext' and wait_event_type = 'Lock'";
+    cluster.wait_for_text(PATIENCE, waits, "1");
+    let second = worker_of(&cluster, "postgres");
+    cluster.signal(second, "TERM");
+    wait_until_gone(&cluster, END_LIMIT, second);
+    locker.batch_execute("rollback").unwrap();
+
+    let received = assert_items_delivered(&cluster, &receiver, "/hang/a", PATIENCE);
+    assert_eq!(received.len(), 20, "{received:#?}");
+    assert_eq!(cluster_restarts(&cluster), 0, "{}", cluster.log());
+}
+
+#[test]
+fn a_panic_in_the_loop_costs_a_restart_of_the_worker_and_nothing_else() {
+    let (cluster, receiver) = ready_cluster("looppanic");
+    watch_items(&cluster, &receiver, "/ok/a");
+    insert_items(&cluster, 1..=10);
+    wait_idle(&cluster, PATIENCE);
+    let before = worker_of(&cluster, "postgres");
+    let mut bystander = cluster.connect("postgres");
+
+    cluster.psql("load 'webhook_ext';\nalter system set webhook.fault = 'loop'");
+    cluster.reload();
+    wait_until_gone(&cluster, PATIENCE, before);
+    assert!(
+        cluster.log().contains("fault injected: loop"),
+        "{}",
+        cluster.log()
+    );
+    insert_items(&cluster, 11..=20);
+    bystander
+        .batch_execute("insert into items values (21, 'same session')")
+        .unwrap();
+    assert_eq!(receiver.count("/ok/a").requests, 10);
+
+    cluster.psql("load 'webhook_ext';\nalter system reset webhook.fault");
+    cluster.reload();
+    assert_items_delivered(&cluster, &receiver, "/ok/a", PATIENCE);
+    assert_eq!(cluster_restarts(&cluster), 0, "{}", cluster.log());
+}
+
+#[test]
+fn a_panic_in_a_delivery_thread_is_a_failed_call_and_other_urls_go_on() {
+    let (cluster, receiver) = ready_cluster("threadpanic");
+    cluster.configure("webhook.retry_schedule", "100ms,1h");
+    cluster.reload();
+    watch_items(&cluster, &receiver, "/ok/webhook-fault-panic");
+    watch_items(&cluster, &receiver, "/ok/healthy");
+    insert_items(&cluster, 1..=1);
+    let worker = worker_of(&cluster, "postgres");
+    let panicked = "select count(*)::text from webhook.calls
+                    where outgoing_url ~ 'panic' and status = 'Failure' and http_code is null";
+    cluster.wait_for_text(PATIENCE, panicked, "2");
+    insert_items(&cluster, 2..=200);
+
+    receiver.wait_for(PATIENCE, "/ok/healthy", 200);
+    assert_items_delivered(&cluster, &receiver, "/ok/healthy", PATIENCE);
+    assert!(receiver.received_at("/ok/webhook-fault-panic").is_empty());
+    assert!(errors(&cluster) > 2, "the later messages did not panic");
+    let detail = cluster.psql("select distinct detail from webhook.calls where status = 'Failure'");
+    assert!(detail.contains("a fault test asked for it"), "{detail}");
+    assert_eq!(worker_of(&cluster, "postgres"), worker);
+    assert_eq!(cluster_restarts(&cluster), 0, "{}", cluster.log());
+}
+
+fn errors(cluster: &Cluster) -> i64 {
+    cluster.value("select sum(errors)::bigint from webhook.webhooks")
+}
+
+#[test]
+fn a_session_that_knew_the_last_worker_wakes_its_successor() {
+    let (cluster, receiver) = ready_cluster("samesession");
+    watch_items(&cluster, &receiver, "/ok/a");
+    cluster.sql("create database other");
+    cluster.sql_in("other", "create extension webhook_ext");
+    cluster.sql_in("other", "select webhook.stop_worker()");
+    let mut session = cluster.connect("postgres");
+    session
+        .batch_execute("insert into items values (0, null)")
+        .unwrap();
+    receiver.wait_for(PATIENCE, "/ok/a", 1);
+
+    let ended = worker_of(&cluster, "postgres");
+    cluster.signal(ended, "TERM");
+    wait_until_gone(&cluster, END_LIMIT, ended);
+    // Takes the place among the processes that has just become free.
+    cluster.sql_in("other", "select webhook.start_worker()");
+    worker_of(&cluster, "other");
+    assert_ne!(worker_of(&cluster, "postgres"), ended);
+
+    // A worker that nobody wakes looks less and less often: every look comes as late
+    // as the one before it plus all earlier ones.
+    let (mut id, mut slowest, started) = (0_i64, Duration::ZERO, Instant::now());
+    while started.elapsed() < WATCHED_FOR {
+        id += 1;
+        let committed = Instant::now();
+        session
+            .execute("insert into items values ($1, null)", &[&id])
+            .unwrap();
+        receiver.wait_for(PATIENCE, "/ok/a", id as u64 + 1);
+        slowest = slowest.max(committed.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+}

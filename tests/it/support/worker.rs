@@ -1,0 +1,95 @@
+//! The worker and other server processes as the operating system shows them.
+
+use std::fs;
+use std::time::Duration;
+
+use postgres::Client;
+
+use super::cluster::{is_alive, Cluster};
+use super::PATIENCE;
+
+/// What the worker's process title contains, from the moment it is forked.
+const TITLE: &str = "webhook_ext worker of database";
+
+/// What pg_stat_activity calls it.
+const BACKEND_TYPE: &str = "webhook_ext";
+
+/// Worker processes of this cluster, also those that have not connected yet.
+pub fn worker_processes(cluster: &Cluster) -> Vec<i32> {
+    let Some(postmaster) = cluster.postmaster_pid() else {
+        return Vec::new();
+    };
+    let entries = fs::read_dir("/proc").expect("/proc can be listed");
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid| parent_of(*pid) == Some(postmaster) && title_of(*pid).contains(TITLE))
+        .collect()
+}
+
+fn parent_of(pid: i32) -> Option<i32> {
+    status_field(pid, "PPid:")
+}
+
+fn title_of(pid: i32) -> String {
+    let title = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&title).into_owned()
+}
+
+/// Private memory of a process in kB: what it has allocated itself, without shared buffers and code.
+pub fn private_kb(pid: i32) -> Option<u64> {
+    status_field(pid, "RssAnon:")
+}
+
+/// The first word after `name` in /proc/<pid>/status.
+fn status_field<T: std::str::FromStr>(pid: i32, name: &str) -> Option<T> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with(name))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The worker that serves a database; waits until there is one, and fails if there are two.
+pub fn worker_of(cluster: &Cluster, database: &str) -> i32 {
+    let mut session = cluster.connect("postgres");
+    cluster.wait_until(
+        PATIENCE,
+        &format!("a worker in {database}"),
+        || match workers_in(&mut session, database)[..] {
+            [] => Err("none".to_owned()),
+            [pid] => Ok(pid),
+            ref several => panic!("{} workers in {database}: {several:?}", several.len()),
+        },
+    )
+}
+
+fn workers_in(session: &mut Client, database: &str) -> Vec<i32> {
+    let query = "select pid from pg_stat_activity where backend_type = $1 and datname = $2";
+    let rows = session.query(query, &[&BACKEND_TYPE, &database]);
+    let rows = rows.expect("pg_stat_activity can be read");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+pub fn wait_until_gone(cluster: &Cluster, limit: Duration, pid: i32) {
+    cluster.wait_until(limit, &format!("process {pid} to end"), || {
+        if is_alive(pid) {
+            Err(format!("it runs: {}", title_of(pid)))
+        } else {
+            Ok(())
+        }
+    });
+}
+
+/// Waits until the server takes sessions again after a crash.
+pub fn wait_until_up(cluster: &Cluster) {
+    cluster.wait_until(PATIENCE, "the server to take sessions", || {
+        let session = cluster.try_connect_as("postgres", "postgres");
+        let mut session = session.map_err(|error| format!("{error:?}"))?;
+        let looked = session.simple_query("select 1");
+        looked.map(drop).map_err(|error| format!("{error:?}"))
+    });
+}
+
+/// How often a crash of one process made the postmaster start all of them anew.
+pub fn cluster_restarts(cluster: &Cluster) -> usize {
+    let said = "all server processes terminated; reinitializing";
+    cluster.log().matches(said).count()
+}
