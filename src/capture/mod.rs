@@ -42,6 +42,7 @@ fn on_call(firing: Option<Firing<'_>>) {
     listen();
     #[cfg(feature = "fault_injection")]
     crate::pg::fault::panic_if("trigger");
+    invalidation::accept_once_a_statement();
     if let Some(rule) = rules::rule_of(&firing) {
         capture(&firing, &rule);
     }

@@ -1,8 +1,9 @@
 //! Cached definitions and when they are stale.
 //!
-//! Whoever changes a definition invalidates its table's relcache entry; every
-//! backend hears of it before it next touches that table. The callback may run
-//! at almost any point, so it only sets flags.
+//! Whoever changes a definition invalidates its table's relcache entry. PostgreSQL
+//! tells a backend when it locks a table anew, so not one that goes on writing in
+//! a transaction: it asks by itself, once a statement. The callback may run at
+//! almost any point, so it only sets flags.
 
 use std::cell::Cell;
 
@@ -16,6 +17,14 @@ thread_local! {
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
     static GENERATION: Cell<u64> = const { Cell::new(1) };
     static CONCERNS: Cell<Option<Concerns>> = const { Cell::new(None) };
+    /// When the statement began in which we last asked.
+    static ASKED_IN: Cell<i64> = const { Cell::new(i64::MIN) };
+}
+
+extern "C-unwind" {
+    // access/xact.h. Returns a variable and cannot fail, so it is called as it is, without
+    // pgrx's boundary around it: capture asks for each row.
+    fn GetCurrentStatementStartTimestamp() -> pg_sys::TimestampTz;
 }
 
 /// Counts up whenever a relation that `concerns` says yes to was invalidated.
@@ -55,6 +64,15 @@ pub fn mark_stale() {
 pub fn accept() {
     // SAFETY: reads the shared queue; may call the callback above.
     unsafe { pg_sys::AcceptInvalidationMessages() }
+}
+
+/// [`accept`], once for each statement of the client.
+pub fn accept_once_a_statement() {
+    // SAFETY: as said at its declaration.
+    let statement = unsafe { GetCurrentStatementStartTimestamp() };
+    if ASKED_IN.replace(statement) != statement {
+        accept();
+    }
 }
 
 /// Tells every backend that what it cached about a relation is stale, when this

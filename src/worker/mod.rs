@@ -156,6 +156,8 @@ fn run(lifecycle: &Lifecycle) -> End {
 struct Loop {
     engine: Engine,
     waiter: Waiter,
+    /// The generation under which the extension was found in order.
+    checked: u64,
     /// The generation of the definitions that are loaded.
     loaded: u64,
     look_interval: Duration,
@@ -163,6 +165,8 @@ struct Loop {
     next_look_around: Instant,
     tail_is_due: bool,
     shown_busy: Option<bool>,
+    /// Why the last reading failed. Worth a word only if the extension is still there.
+    trouble: Option<String>,
 }
 
 impl Loop {
@@ -170,12 +174,14 @@ impl Loop {
         Self {
             engine,
             waiter: Waiter::new(bell),
+            checked: 0,
             loaded: 0,
             look_interval: FIRST_LOOK,
             next_look: Instant::now(),
             next_look_around: Instant::now() + LOOK_AROUND,
             tail_is_due: true,
             shown_busy: None,
+            trouble: None,
         }
     }
 
@@ -213,11 +219,19 @@ impl Loop {
             }
             invalidation::accept();
         }
-        if self.loaded == invalidation::generation() {
+        let generation = invalidation::generation();
+        if self.checked == generation && self.trouble.is_none() {
             return None;
         }
         match standing(lifecycle).unwrap_or(Standing::Ready) {
-            Standing::Ready => None,
+            Standing::Ready => {
+                self.checked = generation;
+                if let Some(trouble) = self.trouble.take() {
+                    pgrx::warning!("webhook worker could not read: {trouble}");
+                    process::sleep(REST_AFTER_ERROR);
+                }
+                None
+            }
             Standing::Stopped => {
                 self.finish();
                 Some(End::ForGood)
@@ -236,10 +250,10 @@ impl Loop {
 
     /// Everything that wants to be read, in one short transaction.
     fn read(&mut self) {
-        let stale = self.loaded != invalidation::generation();
+        let (checked, loaded) = (self.checked, self.loaded);
         let now = clock::now();
         let engine = &mut self.engine;
-        let wanted = stale
+        let wanted = loaded != invalidation::generation()
             || self.tail_is_due
             || engine.wants_backlog()
             || engine.wants_retries(now)
@@ -248,9 +262,14 @@ impl Loop {
             return;
         }
         let tail_is_due = self.tail_is_due;
-        let generation = invalidation::generation();
-        let more = tx::transaction(|| {
-            if stale {
+        let read = tx::transaction(|| {
+            // With the snapshot in hand: what was changed before a message was committed
+            // is known before the message is read.
+            invalidation::accept();
+            if checked != invalidation::generation() {
+                return None;
+            }
+            if loaded != checked {
                 engine.load_definitions();
                 engine.requeue_interrupted();
             }
@@ -264,27 +283,25 @@ impl Loop {
             if engine.wants_retries(now) {
                 engine.read_due_retries();
             }
-            more
+            Some(more)
         });
-        match more {
-            Ok(more) => {
-                if stale {
-                    self.loaded = generation;
-                }
+        match read {
+            // First a look at whether the extension is still in order.
+            Ok(None) => {}
+            Ok(Some(more)) => {
+                self.loaded = checked;
                 self.tail_is_due = more;
                 let now = self.engine.ticker.now();
                 self.engine.settlement.notice_counts(now);
             }
-            Err(failure) => {
-                pgrx::warning!("webhook worker could not read: {}", failure.message);
-                process::sleep(REST_AFTER_ERROR);
-            }
+            Err(failure) => self.trouble = Some(failure.message),
         }
     }
 
     fn sleep(&mut self) {
         let more = self.tail_is_due
-            || self.loaded != invalidation::generation()
+            || self.checked != invalidation::generation()
+            || self.loaded != self.checked
             || self.engine.wants_backlog()
             || !self.engine.bodiless.is_empty();
         let limit = if more {
