@@ -3,7 +3,7 @@
 //! Nothing here knows how the extension works inside; a failure is a panic
 //! that says what was expected, what was found and what the server logged.
 
-// A test file uses what it needs; not every helper has a caller in every build.
+// A test file uses what it needs; not every part has a caller in every build.
 #![allow(dead_code, unused_imports)]
 
 pub mod cluster;
