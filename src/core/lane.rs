@@ -23,6 +23,11 @@ const FIRST_PAUSE_NANOS: u64 = 1_000_000_000;
 /// A receiver that is back is noticed after this at the latest.
 const LONGEST_PAUSE_NANOS: u64 = 60_000_000_000;
 
+/// A run of messages on one thread takes about this long at most …
+const RUN_NANOS: u64 = 5_000_000;
+/// … and has at most so many messages: they wait for one another.
+const RUN_AT_MOST: usize = 16;
+
 /// A message in a lane.
 #[derive(Clone, Debug)]
 pub struct Entry<M> {
@@ -93,6 +98,10 @@ pub struct Lane<M> {
     requeued: VecDeque<Entry<M>>,
     due_retries: VecDeque<Entry<M>>,
     flying: HashMap<u64, Entry<M>>,
+    /// Threads that are at it: each works through a run of messages, one at a time.
+    runs: usize,
+    /// How long calls take of late, smoothed.
+    call_nanos: u64,
     /// Retries in memory or on the wire, until they are settled: they must not be
     /// loaded a second time.
     retries: HashSet<Coordinate>,
@@ -119,6 +128,8 @@ impl<M> Lane<M> {
             requeued: VecDeque::new(),
             due_retries: VecDeque::new(),
             flying: HashMap::new(),
+            runs: 0,
+            call_nanos: 0,
             retries: HashSet::new(),
             unsettled: Vec::new(),
             settling: Vec::new(),
@@ -148,8 +159,9 @@ impl<M> Lane<M> {
             .chain(&self.queue)
     }
 
+    /// Calls on the wire, at most.
     pub fn in_flight(&self) -> usize {
-        self.flying.len()
+        self.runs
     }
 
     pub fn retries_loaded(&self) -> usize {
@@ -225,7 +237,55 @@ impl<M> Lane<M> {
         } else {
             self.max_in_flight
         };
-        self.hold.is_none() && now >= self.silent_until && self.flying.len() < limit
+        self.hold.is_none() && now >= self.silent_until && self.runs < limit
+    }
+
+    /// How many messages the next run may have. One, unless the receiver is quick and
+    /// well and more waits than its connections can take at once.
+    pub fn run_length(&self) -> usize {
+        let alone = self.failures > 0
+            || self.call_nanos == 0
+            || !self.requeued.is_empty()
+            || !self.due_retries.is_empty();
+        if alone {
+            return 1;
+        }
+        let in_time = usize::try_from(RUN_NANOS / self.call_nanos).unwrap_or(1);
+        let share = self.queue.len() / self.max_in_flight.max(1);
+        share.min(in_time).clamp(1, RUN_AT_MOST)
+    }
+
+    /// A thread has begun a run of messages that were started for it.
+    pub fn begin_run(&mut self) {
+        self.runs += 1;
+    }
+
+    /// The thread is free again.
+    pub fn end_run(&mut self) {
+        self.runs = self.runs.saturating_sub(1);
+    }
+
+    /// A message of a run that was stopped comes back; it goes first.
+    pub fn recall(&mut self, token: u64) -> Option<&Entry<M>> {
+        let entry = self.flying.remove(&token)?;
+        self.dirty = true;
+        let queue = if entry.is_retry {
+            &mut self.due_retries
+        } else {
+            &mut self.requeued
+        };
+        queue.push_back(entry);
+        queue.back()
+    }
+
+    /// How long a call took; runs are kept short by it.
+    pub fn note_duration(&mut self, nanos: u64) {
+        self.call_nanos = if self.call_nanos == 0 {
+            nanos.max(1)
+        } else {
+            // A slow call counts at once, quick ones must prove themselves.
+            ((self.call_nanos * 7 + nanos) / 8).max(nanos / 4).max(1)
+        };
     }
 
     pub fn has_next(&self) -> bool {
@@ -286,6 +346,11 @@ impl<M> Lane<M> {
     }
 
     fn count_failure(&mut self, now: u64) {
+        // Calls that were under way when the lane fell silent are no probes: one outage
+        // would otherwise count as often as there were calls.
+        if self.failures >= FAILURES_BEFORE_BACKING_OFF && now < self.silent_until {
+            return;
+        }
         self.failures = self.failures.saturating_add(1);
         if let Some(probes) = self.failures.checked_sub(FAILURES_BEFORE_BACKING_OFF) {
             let pause = FIRST_PAUSE_NANOS

@@ -80,6 +80,9 @@ pub enum Verdict {
     TooLarge,
     /// The payload could not be written; nothing was sent.
     Unrenderable,
+    /// An earlier job of its run was not delivered: no call was made, the job is
+    /// given back.
+    Recalled,
 }
 
 /// A call that has ended.
@@ -101,4 +104,6 @@ pub struct Outcome {
     /// With 429 and 503 only, at most an hour.
     pub retry_after: Option<Duration>,
     pub verdict: Verdict,
+    /// The last one of its run: the thread is free again.
+    pub ends_run: bool,
 }

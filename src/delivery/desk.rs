@@ -134,6 +134,21 @@ fn blank(job: &Job, stamp: &CallStamp, message_size: usize) -> Outcome {
         detail: None,
         retry_after: None,
         verdict: Verdict::Failed,
+        ends_run: true,
+    }
+}
+
+/// The outcome of a job that was not tried.
+pub fn recalled(job: &Job) -> Outcome {
+    let stamp = CallStamp {
+        message_id: job.message_id,
+        call_id: job.call_id,
+        attempt: job.attempt,
+        called_at: SystemTime::now(),
+    };
+    Outcome {
+        verdict: Verdict::Recalled,
+        ..blank(job, &stamp, 0)
     }
 }
 

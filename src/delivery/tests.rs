@@ -72,7 +72,7 @@ impl Desk {
             attempt: 3,
         };
         let copy = copy_of(&job);
-        self.pool.submit(job).expect("the queue has room");
+        self.pool.submit(vec![job]).expect("the queue has room");
         if self.pool.needs_thread() {
             self.pool.spawn_thread().unwrap();
         }

@@ -40,8 +40,9 @@ from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.oid = $1";
 
+/// In UTF-8, whatever the encoding of the database.
 const COLUMNS: &str = "
-select a.attname::pg_catalog.text, a.attnum
+select pg_catalog.convert_to(a.attname::pg_catalog.text, 'UTF8'), a.attnum
 from pg_catalog.pg_attribute a
 where a.attrelid = $1
   and a.attnum > 0
@@ -125,7 +126,7 @@ fn check_rights(facts: &Facts) -> Result<()> {
 /// The live columns, in their order.
 pub fn columns(table: &UserTable) -> Vec<Column> {
     query(COLUMNS, &[table.oid.into()], |row| Column {
-        name: row.value(1),
+        name: String::from_utf8_lossy(&row.value::<Vec<u8>>(1)).into_owned(),
         number: row.value(2),
     })
 }

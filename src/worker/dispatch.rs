@@ -9,7 +9,7 @@ use super::engine::{Engine, MessageEntry};
 use super::settle::Settled;
 use super::time;
 use crate::core::lane::Health;
-use crate::delivery::call::{Job, Outcome, Payload, Verdict};
+use crate::delivery::call::{Job, Outcome, Payload, Target, Verdict};
 use crate::pg::signals;
 
 /// The last free connections go only to lanes that have none: a receiver that hangs
@@ -89,6 +89,7 @@ impl Engine {
             return false;
         }
         let webhook_key = lane.webhook_key;
+        let mut length = lane.run_length();
         if let Some(throttle) = self.throttles.get_mut(&webhook_key) {
             if let Err(wait) = throttle.try_take(now) {
                 let at = now + wait;
@@ -96,42 +97,76 @@ impl Engine {
                 self.throttled.insert(webhook_key);
                 return false;
             }
+            // The throttle counts calls when they start: no run ahead of it.
+            length = 1;
         }
-        self.submit(url_key)
+        self.submit(url_key, length)
     }
 
-    fn submit(&mut self, url_key: i32) -> bool {
-        let token = self.new_token(url_key);
+    /// Hands the lane's next messages to a thread. `false` if there was none.
+    fn submit(&mut self, url_key: i32, length: usize) -> bool {
         let target = self
             .routes
             .urls
             .get(&url_key)
             .and_then(|url| url.target.clone());
-        let (Some(lane), Some(target)) = (self.lanes.get_mut(&url_key), target) else {
+        let Some(target) = target else {
             return false;
         };
-        let Some(entry) = lane.start(token) else {
+        let run: Vec<Job> = (0..length)
+            .map_while(|_| self.next_job(url_key, &target))
+            .collect();
+        if run.is_empty() {
             return false;
-        };
+        }
+        if let Some(lane) = self.lanes.get_mut(&url_key) {
+            lane.begin_run();
+        }
+        // The pool's queue is far longer than connections allow; were it full all the
+        // same, the messages go back.
+        if let Err(run) = self.pool.submit(run) {
+            let count = run.len();
+            for (place, job) in run.iter().enumerate() {
+                self.give_back(url_key, job.token, place + 1 == count);
+            }
+            return false;
+        }
+        true
+    }
+
+    fn next_job(&mut self, url_key: i32, target: &Arc<Target>) -> Option<Job> {
+        let token = self.new_token(url_key);
+        let lane = self.lanes.get_mut(&url_key)?;
+        lane.peek().filter(|entry| entry.message.record.is_some())?;
+        let entry = lane.start(token)?;
         let message = Arc::clone(&entry.message);
         let attempt = entry.attempts + 1;
         self.queued.remove(&message);
         self.bytes_in_flight += message.held_bytes();
-        let job = Job {
+        Some(Job {
             token,
-            target,
+            target: Arc::clone(target),
             message_id: message.message_id,
             payload: message as Arc<dyn Payload>,
             call_id: Uuid::now_v7(),
             attempt,
+        })
+    }
+
+    /// A message that was handed over and not tried goes first again.
+    fn give_back(&mut self, url_key: i32, token: u64, ends_run: bool) {
+        let Some(lane) = self.lanes.get_mut(&url_key) else {
+            return;
         };
-        // The pool's queue is far longer than connections allow; were it full all the
-        // same, the call counts as failed and is repeated.
-        if let Err(job) = self.pool.submit(job) {
-            self.finish(refused(&job));
-            return false;
+        if ends_run {
+            lane.end_run();
         }
-        true
+        if let Some(entry) = lane.recall(token) {
+            self.queued.add(&entry.message);
+            self.bytes_in_flight = self
+                .bytes_in_flight
+                .saturating_sub(entry.message.held_bytes());
+        }
     }
 
     fn new_token(&mut self, url_key: i32) -> u64 {
@@ -153,9 +188,17 @@ impl Engine {
     fn finish(&mut self, outcome: Outcome) {
         let now = self.ticker.now();
         let url_key = (outcome.token >> 32) as i32;
+        if outcome.verdict == Verdict::Recalled {
+            self.give_back(url_key, outcome.token, outcome.ends_run);
+            return;
+        }
         let Some(lane) = self.lanes.get_mut(&url_key) else {
             return;
         };
+        if outcome.ends_run {
+            lane.end_run();
+        }
+        lane.note_duration(u64::try_from(outcome.duration.as_nanos()).unwrap_or(u64::MAX));
         let Some(entry) = lane.finish(outcome.token, health(&outcome), now) else {
             return;
         };
@@ -178,7 +221,9 @@ impl Engine {
         let webhook = self.routes.webhooks.get(&event.webhook_key);
         let attempts = entry.attempts + 1;
         let next_at = match outcome.verdict {
-            Verdict::Delivered | Verdict::TooLarge | Verdict::Unrenderable => None,
+            Verdict::Delivered | Verdict::TooLarge | Verdict::Unrenderable | Verdict::Recalled => {
+                None
+            }
             Verdict::Failed | Verdict::Gone => webhook.and_then(|webhook| {
                 let now = time::pg_micros(outcome.called_at)
                     + i64::try_from(outcome.duration.as_micros()).unwrap_or(0);
@@ -230,20 +275,5 @@ fn error_text(outcome: &Outcome) -> Option<String> {
             .detail
             .clone()
             .or_else(|| outcome.http_code.map(|code| format!("HTTP {code}"))),
-    }
-}
-
-fn refused(job: &Job) -> Outcome {
-    Outcome {
-        token: job.token,
-        call_id: job.call_id,
-        called_at: std::time::SystemTime::now(),
-        duration: Duration::ZERO,
-        message_size: 0,
-        http_code: None,
-        response: String::new(),
-        detail: Some("no delivery thread took the call".to_owned()),
-        retry_after: None,
-        verdict: Verdict::Failed,
     }
 }

@@ -186,7 +186,7 @@ impl Bench {
                     call_id: Uuid::from_u128(2),
                     attempt: 1,
                 };
-                pool.submit(job).expect("the queue has room");
+                pool.submit(vec![job]).expect("the queue has room");
             }
             if pool.drain_outcomes(1000, &mut outcomes) == 0 {
                 thread::park_timeout(Duration::from_millis(100));

@@ -143,7 +143,7 @@ fn a_full_queue_gives_the_job_back() {
     let target = target("http://127.0.0.1:1/");
     let mut job = desk.submit(&target, Arc::new(Text(vec![])));
     let mut taken = 1;
-    while let Ok(()) = desk.pool.submit(copy_of(&job)) {
+    while let Ok(()) = desk.pool.submit(vec![copy_of(&job)]) {
         taken += 1;
         job = copy_of(&job);
         assert!(taken < 100_000, "the queue has no end");
@@ -222,7 +222,7 @@ fn a_shutdown_interrupts_calls_that_hang() {
         attempt: 1,
         target,
     };
-    assert_eq!(desk.pool.submit(job).unwrap_err().token, 0);
+    assert_eq!(desk.pool.submit(vec![job]).unwrap_err()[0].token, 0);
 }
 
 #[test]
