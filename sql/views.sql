@@ -331,12 +331,21 @@ left join (
     join webhook.outbox o on o.xid = b.xid and o.id = b.id
     group by b.url_key
 ) busy on busy.url_key = n.url_key
-left join (
-    select l.url_key, min(k.created_at) as oldest
-    from webhook.lagging l
-    join webhook.tick k on k.tick_id = l.tick_id
-    group by l.url_key
-) lagging on lagging.url_key = n.url_key;
+left join webhook.lagging l on l.url_key = n.url_key
+left join lateral (
+    -- The first one behind its position: an index scan that begins there.
+    select o.captured_at as oldest
+    from webhook.outbox o
+    where n.pending > 0
+      and o.webhook_key = n.webhook_key
+      and o.xid >= pg_snapshot_xmin(l.taken_before)
+      and not (
+          pg_visible_in_snapshot(o.xid, l.taken_before)
+          or (pg_visible_in_snapshot(o.xid, l.taken_within) and o.id <= l.taken_up_to)
+      )
+    order by o.xid, o.id
+    limit 1
+) lagging on true;
 
 create view webhook.worker as
 select here.database,
