@@ -15,9 +15,16 @@ fn server_is_utf8() -> bool {
     unsafe { pg_sys::GetDatabaseEncoding() == UTF8 }
 }
 
+/// PostgreSQL converts with a function that it looks up, so only in a transaction. What
+/// the worker reads outside of one is a setting: as it stands in the file.
+fn can_convert() -> bool {
+    // SAFETY: reads the state of this process.
+    unsafe { pg_sys::IsTransactionState() }
+}
+
 /// Bytes in the server's encoding as Rust text.
 pub fn from_server(bytes: &[u8]) -> String {
-    if server_is_utf8() {
+    if server_is_utf8() || bytes.is_ascii() || !can_convert() {
         return String::from_utf8_lossy(bytes).into_owned();
     }
     // SAFETY: pointer and length describe `bytes`; the result is either the same
@@ -36,7 +43,7 @@ pub fn from_server(bytes: &[u8]) -> String {
 /// UTF-8 text in the server's encoding.
 pub fn to_server<T: AsRef<[u8]> + ?Sized>(text: &T) -> Cow<'_, [u8]> {
     let text = text.as_ref();
-    if server_is_utf8() {
+    if server_is_utf8() || text.is_ascii() || !can_convert() {
         return Cow::Borrowed(text);
     }
     // SAFETY: as above, in the other direction.
