@@ -129,9 +129,9 @@ fn changes_that_triggers_and_foreign_keys_make_up_to_the_commit_are_captured() {
     cluster.sql("begin; insert into orders values (1, 1); commit");
     cluster.sql("update items set id = 2 where id = 1");
     cluster.sql("begin; insert into orders values (2, 2); rollback");
-    let violates = cluster
-        .connect("postgres")
-        .batch_execute("begin; insert into items values (50); insert into orders values (3, 999); commit");
+    let violates = cluster.connect("postgres").batch_execute(
+        "begin; insert into items values (50); insert into orders values (3, 999); commit",
+    );
     assert!(violates.is_err(), "a deferred foreign key fails at commit");
     cluster.sql("delete from items where id = 2");
     wait_idle(&cluster);

@@ -17,9 +17,11 @@ fn with_webhook(name: &str) -> (Cluster, Receiver) {
 fn labels(cluster: &Cluster, receiver: &Receiver) -> Vec<String> {
     wait_idle(cluster);
     let received = receiver.received_at("/ok");
-    let labels = received
-        .iter()
-        .map(|message| message.body()["data"][0]["label"].as_str().map(str::to_owned));
+    let labels = received.iter().map(|message| {
+        message.body()["data"][0]["label"]
+            .as_str()
+            .map(str::to_owned)
+    });
     labels.map(|label| label.expect("has a label")).collect()
 }
 
@@ -55,11 +57,23 @@ fn an_update_counts_only_if_the_stored_image_of_a_trigger_field_differs() {
         ("null stays null", ", \"NULL able\" = null", false),
         ("null to empty", ", \"NULL able\" = ''", true),
         ("empty to null", ", \"NULL able\" = null", true),
-        ("toasted anew with the same text", ", big = big || ''", false),
-        ("toasted anew with another text", ", big = 'X' || substr(big, 2)", true),
+        (
+            "toasted anew with the same text",
+            ", big = big || ''",
+            false,
+        ),
+        (
+            "toasted anew with another text",
+            ", big = 'X' || substr(big, 2)",
+            true,
+        ),
         ("toast left alone", ", watched = 'b'", false),
         ("set by a trigger", "", true),
-        ("several at once", ", watched = 'c', \"NULL able\" = 'd'", true),
+        (
+            "several at once",
+            ", watched = 'c', \"NULL able\" = 'd'",
+            true,
+        ),
         ("toasted to null", ", big = null", true),
     ];
     for (label, change, _) in steps {
@@ -230,8 +244,5 @@ fn what_is_switched_off_captures_nothing() {
         counts,
         "filtered|Inactive|0\nfiltered|Active|3\noff|Inactive|0\n"
     );
-    assert_eq!(
-        cluster.psql("select count(*) from webhook.messages"),
-        "3\n"
-    );
+    assert_eq!(cluster.psql("select count(*) from webhook.messages"), "3\n");
 }

@@ -37,9 +37,7 @@ fn received_ids(cluster: &Cluster, receiver: &Receiver) -> Vec<i64> {
 }
 
 fn set_enabled(cluster: &Cluster, enabled: bool) {
-    cluster.sql(&format!(
-        "update webhook.event_def set enabled = {enabled}"
-    ));
+    cluster.sql(&format!("update webhook.event_def set enabled = {enabled}"));
 }
 
 #[test]
@@ -110,7 +108,10 @@ fn the_transaction_that_creates_an_event_is_the_first_with_messages_and_a_rollba
     insert(&mut session, 1);
     run(&mut session, "rollback");
     insert(&mut session, 2);
-    run(&mut session, &format!("begin; savepoint s; {create}; rollback to s"));
+    run(
+        &mut session,
+        &format!("begin; savepoint s; {create}; rollback to s"),
+    );
     insert(&mut session, 3);
     run(&mut session, create);
     insert(&mut session, 4);
@@ -183,7 +184,9 @@ fn a_rename_of_table_or_column_is_followed() {
     let names = names
         .iter()
         .map(|message| message.body()["objectName"].as_str().map(str::to_owned));
-    let names: Vec<String> = names.map(|name| name.expect("a table has a name")).collect();
+    let names: Vec<String> = names
+        .map(|name| name.expect("a table has a name"))
+        .collect();
     assert_eq!(names[..2], ["items", "goods"]);
     assert_eq!(names[3], "shop.goods");
     assert_eq!(
@@ -212,10 +215,16 @@ fn a_dropped_column_or_table_switches_its_events_off_and_hinders_nobody() {
     cluster.sql("create table other (id integer)");
     create_event(&cluster, "crm", "other", "Insert", "");
     let mut session = cluster.connect("postgres");
-    run(&mut session, "insert into items values (1, 'a'); insert into other values (2)");
+    run(
+        &mut session,
+        "insert into items values (1, 'a'); insert into other values (2)",
+    );
     run(&mut session, "update items set name = 'b'");
     cluster.sql("alter table items drop column name");
-    run(&mut session, "update items set id = 3; insert into items values (4)");
+    run(
+        &mut session,
+        "update items set id = 3; insert into items values (4)",
+    );
     run(&mut session, "delete from items where id = 4");
     cluster.sql("drop table other");
     assert_eq!(received_ids(&cluster, &receiver), [1, 2, 1, 4]);

@@ -1,0 +1,360 @@
+//! What a webhook's own settings and a receiver's answer make of a call.
+
+use std::time::Duration;
+
+use super::support::definitions::{create_event, create_webhook, records_at, wait_idle};
+use super::support::{ready_cluster, signature, Cluster, Received, Receiver, PATIENCE};
+
+fn with_items(name: &str) -> (Cluster, Receiver) {
+    let (cluster, receiver) = ready_cluster(name);
+    cluster.sql("create table items (id integer, pad text)");
+    (cluster, receiver)
+}
+
+/// A webhook with these URLs that gets each INSERT into `items`, in order; returns its secret.
+fn watch(
+    cluster: &Cluster,
+    receiver: &Receiver,
+    name: &str,
+    paths: &[&str],
+    options: &str,
+) -> String {
+    let urls: Vec<String> = paths.iter().map(|path| receiver.url(path)).collect();
+    let secret = create_webhook(cluster, name, &urls, options);
+    create_event(
+        cluster,
+        name,
+        "items",
+        "Insert",
+        "payload_fields => array['id']",
+    );
+    secret
+}
+
+fn only(mut received: Vec<Received>) -> Received {
+    assert_eq!(received.len(), 1, "{received:#?}");
+    received.remove(0)
+}
+
+#[test]
+fn each_kind_of_answer_is_judged_and_logged_within_bounds() {
+    let (cluster, receiver) = with_items("answers");
+    let redirect = format!("/redirect?to={}", receiver.url("/ok/elsewhere"));
+    let paths = [
+        "/status/204",
+        "/status/404?body=not%20here",
+        &redirect,
+        "/large/100000",
+        "/binary",
+        "/status/299",
+        "/garbage",
+    ];
+    watch(&cluster, &receiver, "answers", &paths, "");
+    cluster.sql("insert into items values (1)");
+    wait_idle(&cluster);
+    assert_eq!(receiver.count("/ok/elsewhere").requests, 0, "not followed");
+    for path in paths {
+        only(receiver.received_at(path));
+    }
+    let logged = cluster.psql(&format!(
+        "select replace(split_part(outgoing_url, '?', 1), '{}', ''), status, http_code, detail,
+                length(http_response), left(http_response, 8)
+         from webhook.calls order by outgoing_url collate \"C\"",
+        receiver.url("")
+    ));
+    let expected = "/binary|Success|200||22|before\u{fffd}a\n\
+        /garbage|Failure|||\n\
+        /large/100000|Success|200||16384|abcdefgh\n\
+        /redirect|Failure|302|answered 302 Found; redirects are not followed||\n\
+        /status/204|Success|204|||\n\
+        /status/299|Success|299|||\n\
+        /status/404|Failure|404|answered 404 Not Found|8|not here\n";
+    let is_about = |line: &&str, path: &str| line.starts_with(path);
+    let (found, wanted): (Vec<&str>, Vec<&str>) =
+        (logged.lines().collect(), expected.lines().collect());
+    assert_eq!(found.len(), wanted.len(), "{logged}");
+    for (found, wanted) in found.iter().zip(wanted) {
+        if is_about(&wanted, "/garbage") {
+            assert!(found.starts_with("/garbage|Failure||"), "{found}");
+            assert!(found.contains("not valid HTTP"), "{found}");
+        } else {
+            assert_eq!(*found, wanted);
+        }
+    }
+}
+
+#[test]
+fn a_message_over_the_limit_fails_at_once_with_its_size_and_is_not_sent() {
+    let (cluster, receiver) = with_items("oversize");
+    cluster.configure("webhook.max_message_size", "2kB");
+    cluster.reload();
+    create_webhook(
+        &cluster,
+        "large",
+        &[receiver.url("/ok")],
+        "max_in_flight => 1",
+    );
+    create_event(&cluster, "large", "items", "Insert", "");
+    cluster.sql("insert into items values (1, 'small')");
+    cluster.sql("insert into items values (2, repeat('x', 5000))");
+    cluster.sql("insert into items values (3, 'small')");
+    wait_idle(&cluster);
+    assert_eq!(
+        records_at(&receiver, "/ok"),
+        [
+            r#"Insert {"id":1,"pad":"small"}"#,
+            r#"Insert {"id":3,"pad":"small"}"#
+        ]
+    );
+    let logged = cluster.psql(
+        "select status, attempt, http_code is null, message_size between 5000 and 6000, detail
+         from webhook.calls where status = 'Failure'",
+    );
+    assert!(logged.starts_with("Failure|1|t|t|"), "{logged}");
+    assert!(logged.contains("webhook.max_message_size"), "{logged}");
+    assert_eq!(logged.lines().count(), 1, "{logged}");
+    assert_eq!(
+        cluster.psql("select status from webhook.messages order by event_date"),
+        "delivered\nfailed\ndelivered\n"
+    );
+    assert_eq!(
+        cluster.psql("select pending, retrying, failed, state from webhook.queue"),
+        "0|0|1|active\n"
+    );
+}
+
+#[test]
+fn retry_after_holds_the_whole_url_and_no_other() {
+    let (cluster, receiver) = with_items("retry_after");
+    cluster.configure("webhook.retry_schedule", "100ms");
+    cluster.reload();
+    let paths = ["/ok/429", "/ok/503", "/ok/other"];
+    watch(&cluster, &receiver, "held", &paths, "max_in_flight => 1");
+    receiver.behave_for("/ok/429", "/status/429?retry-after=3", 1);
+    receiver.behave_for("/ok/503", "/status/503?retry-after=3", 1);
+    cluster.sql("insert into items values (1)");
+    for path in paths {
+        receiver.wait_for(PATIENCE, path, 1);
+    }
+    cluster.wait_for_text(
+        PATIENCE,
+        "select string_agg(state, ', ' order by outgoing_url) from webhook.queue",
+        "backing_off, backing_off, active",
+    );
+    cluster.sql("insert into items values (2), (3)");
+    receiver.wait_for(PATIENCE, "/ok/other", 3);
+    assert_eq!(receiver.count("/ok/429").requests, 1);
+    for path in ["/ok/429", "/ok/503"] {
+        receiver.wait_for(PATIENCE, path, 4);
+        let received = receiver.received_at(path);
+        let held_us = received[1].received_at_us - received[0].received_at_us;
+        assert!(held_us >= 3_000_000, "{path} was held for {held_us} us");
+        assert!(held_us < 4_500_000, "{path} was held for {held_us} us");
+    }
+}
+
+#[test]
+fn a_throttled_webhook_never_makes_more_calls_in_any_second_over_all_its_urls() {
+    const PER_SECOND: usize = 20;
+    let (cluster, receiver) = with_items("throttle");
+    watch(
+        &cluster,
+        &receiver,
+        "slow",
+        &["/ok/slow/a", "/ok/slow/b"],
+        &format!("call_throttling => {PER_SECOND}"),
+    );
+    watch(&cluster, &receiver, "free", &["/ok/free"], "");
+    cluster.sql("insert into items select n from generate_series(1, 40) n");
+    receiver.wait_for(PATIENCE, "/ok/free", 40);
+    assert!(receiver.count("/ok/slow").requests < 40);
+    cluster.wait_for_text(
+        PATIENCE,
+        "select string_agg(distinct state, ', ') from webhook.queue where webhook_name = 'slow'",
+        "throttled",
+    );
+    wait_idle(&cluster);
+    let received = receiver.received();
+    let mut at: Vec<u64> = received
+        .iter()
+        .filter(|call| call.path.starts_with("/ok/slow"))
+        .map(|call| call.received_at_us)
+        .collect();
+    at.sort_unstable();
+    assert_eq!(at.len(), 80);
+    for (first, beyond) in at.iter().zip(&at[PER_SECOND..]) {
+        let took_us = beyond - first;
+        assert!(
+            took_us >= 1_000_000,
+            "{} calls within {took_us} us",
+            PER_SECOND + 1
+        );
+    }
+    // 80 calls at 20 a second: the first 20 at once, the last 20 after three windows.
+    let all_us = at[79] - at[0];
+    assert!(all_us < 4_000_000, "80 calls took {all_us} us");
+}
+
+#[test]
+fn a_paused_webhook_sends_nothing_and_loses_nothing() {
+    let (cluster, receiver) = with_items("pause");
+    watch(
+        &cluster,
+        &receiver,
+        "paused",
+        &["/ok"],
+        "max_in_flight => 1",
+    );
+    watch(&cluster, &receiver, "other", &["/ok/other"], "");
+    cluster.sql("insert into items values (1)");
+    wait_idle(&cluster);
+    // Two commits with nothing between them: the second must not slip through.
+    let mut session = cluster.connect("postgres");
+    session
+        .batch_execute("select webhook.pause_webhook('paused')")
+        .unwrap();
+    session
+        .batch_execute("insert into items select n from generate_series(2, 3000) n")
+        .unwrap();
+    wait_idle(&cluster);
+    assert_eq!(receiver.count("/ok/other").requests, 3000);
+    assert_eq!(receiver.received_at("/ok").len(), 1);
+    assert_eq!(
+        cluster.psql(
+            "select w.status, q.state, q.pending, q.oldest_pending is not null
+             from webhook.queue q join webhook.webhooks w on w.id = q.webhook_id
+             where w.name = 'paused'"
+        ),
+        "Paused|paused|2999|t\n"
+    );
+    cluster.sql("insert into items values (3001); select webhook.resume_webhook('paused')");
+    cluster.sql("insert into items values (3002)");
+    wait_idle(&cluster);
+    let expected: Vec<String> = (1..=3002)
+        .map(|id| format!(r#"Insert {{"id":{id}}}"#))
+        .collect();
+    assert!(
+        records_at(&receiver, "/ok") == expected,
+        "each message once, and in order"
+    );
+}
+
+#[test]
+fn switching_delivery_off_holds_everything_until_it_is_on_again() {
+    let (cluster, receiver) = with_items("delivery_off");
+    watch(&cluster, &receiver, "held", &["/ok"], "max_in_flight => 1");
+    watch(&cluster, &receiver, "probe", &["/ok/probe"], "");
+    cluster.sql("insert into items values (1)");
+    wait_idle(&cluster);
+    cluster.configure("webhook.delivery", "off");
+    cluster.reload();
+    cluster.wait_for_text(PATIENCE, "show webhook.delivery", "off");
+    // The worker has reloaded once it shows that it holds what it reads.
+    cluster.sql("insert into items values (2)");
+    cluster.wait_for_text(
+        PATIENCE,
+        "select string_agg(distinct pending::text, ' ') from webhook.queue",
+        "1",
+    );
+    cluster.configure("webhook.delivery", "on");
+    cluster.reload();
+    cluster.sql("insert into items values (3)");
+    wait_idle(&cluster);
+    for path in ["/ok", "/ok/probe"] {
+        assert_eq!(receiver.received_at(path).len(), 3);
+    }
+}
+
+#[test]
+fn the_log_level_chooses_what_is_logged_and_counters_count_all_the_same() {
+    let (cluster, receiver) = with_items("log_level");
+    for level in ["all", "errors", "none"] {
+        watch(
+            &cluster,
+            &receiver,
+            level,
+            &[&format!("/ok/{level}"), &format!("/status/400/{level}")],
+            &format!("log_level => '{level}'"),
+        );
+    }
+    cluster.sql("insert into items values (1), (2)");
+    wait_idle(&cluster);
+    assert_eq!(
+        cluster.psql(
+            "select webhook_name, status, count(*) from webhook.calls group by 1, 2 order by 1, 2"
+        ),
+        "all|Failure|2\nall|Success|2\nerrors|Failure|2\n"
+    );
+    assert_eq!(
+        cluster.psql("select name, messages, calls, errors from webhook.webhooks order by name"),
+        "all|2|4|2\nerrors|2|4|2\nnone|2|4|2\n"
+    );
+}
+
+#[test]
+fn a_call_carries_the_webhooks_headers_and_ends_at_its_timeout() {
+    let (cluster, receiver) = with_items("timeout");
+    watch(
+        &cluster,
+        &receiver,
+        "headed",
+        &["/ok", "/slow/3000", "/hang", "/drip-body"],
+        r#"timeout_ms => 700, headers => '{"Authorization": "Bearer abc", "x-tenant": "42"}'"#,
+    );
+    cluster.sql("insert into items values (1)");
+    wait_idle(&cluster);
+    let call = only(receiver.received_at("/ok"));
+    assert_eq!(call.header("authorization"), "Bearer abc");
+    assert_eq!(call.header("x-tenant"), "42");
+    assert!(call.header("user-agent").starts_with("webhook_ext/"));
+    let logged = cluster.psql(
+        "select regexp_replace(outgoing_url, '.*:\\d+', ''), status, http_code,
+                duration_ms between 700 and 2000, detail
+         from webhook.calls where status = 'Failure' order by outgoing_url",
+    );
+    assert_eq!(
+        logged,
+        "/drip-body|Failure|200|t|timed out while reading the answer\n\
+         /hang|Failure||t|timed out while waiting for the answer\n\
+         /slow/3000|Failure||t|timed out while waiting for the answer\n"
+    );
+}
+
+#[test]
+fn during_the_overlap_both_secrets_verify_and_afterwards_only_the_new_one() {
+    let (cluster, receiver) = with_items("overlap");
+    let old = watch(&cluster, &receiver, "signed", &["/ok"], "");
+    let call_after = |id: i32| {
+        cluster.sql(&format!("insert into items values ({id})"));
+        wait_idle(&cluster);
+        receiver.received_at("/ok").pop().expect("a call came")
+    };
+    let signatures = |call: &Received| call.header("webhook-signature").split(' ').count();
+    let before = call_after(1);
+    assert_eq!(signatures(&before), 1);
+    assert_eq!(signature::verify(&before, &old), Ok(()));
+
+    let new: String =
+        cluster.value("select webhook.regenerate_secret('signed', overlap => '3 seconds')");
+    let during = call_after(2);
+    assert_eq!(signatures(&during), 2);
+    assert_eq!(signature::verify(&during, &old), Ok(()));
+    assert_eq!(signature::verify(&during, &new), Ok(()));
+    let token: String = cluster.value("select token from webhook.reveal_secret('signed') limit 1");
+    assert_eq!(during.body()["secret"], token);
+
+    cluster.wait_for_text(
+        Duration::from_secs(10),
+        "select count(*)::text from webhook.reveal_secret('signed')",
+        "1",
+    );
+    let after = call_after(3);
+    assert_eq!(signatures(&after), 1);
+    assert!(signature::verify(&after, &old).is_err());
+    assert_eq!(signature::verify(&after, &new), Ok(()));
+
+    let last: String = cluster.value("select webhook.regenerate_secret('signed', overlap => '0')");
+    let at_once = call_after(4);
+    assert_eq!(signatures(&at_once), 1);
+    assert_eq!(signature::verify(&at_once, &last), Ok(()));
+}

@@ -1,0 +1,168 @@
+//! A message goes to every URL of its webhook, and one bad URL is nobody else's trouble.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::support::compare::{assert_delivered, changes};
+use super::support::definitions::{create_event, create_webhook, wait_idle};
+use super::support::{ready_cluster, Cluster, Receiver, PATIENCE};
+
+/// A disturbed message waits for a pause between calls, a timeout or a retry, and none of
+/// these is shorter than a second.
+const UNDISTURBED: Duration = Duration::from_millis(900);
+
+fn create_items(cluster: &Cluster) {
+    cluster.sql("create table items (id integer primary key, pad text)");
+}
+
+fn add_webhook(cluster: &Cluster, receiver: &Receiver, name: &str, paths: &[&str], options: &str) {
+    let urls: Vec<String> = paths.iter().map(|path| receiver.url(path)).collect();
+    create_webhook(cluster, name, &urls, options);
+    create_event(cluster, name, "items", "Insert", "");
+}
+
+fn committed(ids: std::ops::RangeInclusive<i64>) -> BTreeSet<String> {
+    changes("recordInsert", ids)
+}
+
+fn now_us() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    u64::try_from(now.as_micros()).unwrap()
+}
+
+/// Commits rows one by one; asserts that each reaches every one of `paths` without delay.
+fn assert_undisturbed(
+    cluster: &Cluster,
+    receiver: &Receiver,
+    paths: &[&str],
+    ids: std::ops::RangeInclusive<i64>,
+) {
+    let mut session = cluster.connect("postgres");
+    let mut committed_at = Vec::new();
+    for id in ids.clone() {
+        session
+            .batch_execute(&format!("insert into items values ({id})"))
+            .unwrap();
+        committed_at.push((id, now_us()));
+    }
+    for path in paths {
+        receiver.wait_for(PATIENCE, path, committed_at.len() as u64);
+        let received = receiver.received_at(path);
+        assert_delivered(&committed(ids.clone()), &received);
+        assert_eq!(received.len(), committed_at.len(), "requests to {path}");
+        for message in received {
+            let id = message.body()["data"][0]["id"].as_i64().unwrap();
+            let (_, at) = committed_at
+                .iter()
+                .find(|(committed, _)| *committed == id)
+                .expect("compared above");
+            let late = Duration::from_micros(message.received_at_us.saturating_sub(*at));
+            assert!(
+                late < UNDISTURBED,
+                "row {id} came to {path} {late:?} after its commit"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_url_of_every_webhook_gets_every_message_once() {
+    let (cluster, receiver) = ready_cluster("multicast");
+    create_items(&cluster);
+    let paths: Vec<String> = (1..=20).map(|n| format!("/ok/{n}")).collect();
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    add_webhook(&cluster, &receiver, "many", &paths, "");
+    add_webhook(
+        &cluster,
+        &receiver,
+        "same",
+        &["/ok/1?again", "/ok/2?again"],
+        "",
+    );
+    cluster.sql("insert into items select n from generate_series(1, 50) n");
+    wait_idle(&cluster);
+    for path in paths.iter().chain(&["/ok/1?again", "/ok/2?again"]) {
+        let received = receiver.received_at(path);
+        assert_delivered(&committed(1..=50), &received);
+        assert_eq!(received.len(), 50, "requests to {path}");
+    }
+    assert_eq!(
+        cluster.psql("select name, messages, calls, errors from webhook.webhooks order by name"),
+        "many|50|1000|0\nsame|50|100|0\n"
+    );
+    assert_eq!(
+        cluster.psql("select count(*), count(distinct message_id) from webhook.calls"),
+        "1100|100\n"
+    );
+}
+
+#[test]
+fn a_url_that_fails_or_hangs_delays_no_other() {
+    let (cluster, receiver) = ready_cluster("bad_neighbours");
+    create_items(&cluster);
+    let paths = ["/status/503", "/ok/beside", "/hang", "/reset", "/drip"];
+    add_webhook(&cluster, &receiver, "mixed", &paths, "timeout_ms => 60000");
+    add_webhook(
+        &cluster,
+        &receiver,
+        "hungry",
+        &["/hang/hungry"],
+        "timeout_ms => 60000, max_in_flight => 1000",
+    );
+    add_webhook(&cluster, &receiver, "healthy", &["/ok/healthy"], "");
+    let rows: Vec<i64> = (1..=100).collect();
+    // More than there are connections, so that the bad ones have all that they may have.
+    assert_undisturbed(
+        &cluster,
+        &receiver,
+        &["/ok/beside", "/ok/healthy"],
+        1..=rows.len() as i64,
+    );
+    assert!(receiver.count("/hang").in_flight > 16, "URLs do hang");
+    assert!(receiver.count("/status/503").requests > 0);
+}
+
+#[test]
+fn a_url_that_is_back_gets_everything_that_others_got_long_ago() {
+    let (cluster, receiver) = ready_cluster("back_again");
+    create_items(&cluster);
+    cluster.configure("webhook.retry_schedule", "1s");
+    cluster.reload();
+    add_webhook(
+        &cluster,
+        &receiver,
+        "two",
+        &["/ok/steady", "/ok/shaky"],
+        "max_attempts => 1000",
+    );
+    receiver.behave("/ok/shaky", "/status/503");
+    // More than a lane keeps in memory.
+    cluster.sql("insert into items select n, repeat('x', 100) from generate_series(1, 5000) n");
+    cluster.wait_until(PATIENCE, "the steady URL to have got everything", || {
+        let seen = receiver.count("/ok/steady").requests;
+        if seen == 5000 {
+            Ok(())
+        } else {
+            Err(format!("{seen}"))
+        }
+    });
+    let burnt = receiver.count("/ok/shaky").requests;
+    assert!(burnt < 100, "an outage cost {burnt} calls");
+    receiver.behave_normally("/ok/shaky");
+    cluster.wait_for_text(
+        PATIENCE,
+        "select string_agg(pending || ' ' || retrying || ' ' || failed, ', ') from webhook.queue",
+        "0 0 0, 0 0 0",
+    );
+    let received = receiver.received_at("/ok/shaky");
+    assert_delivered(&committed(1..=5000), &received);
+    assert_delivered(&committed(1..=5000), &receiver.received_at("/ok/steady"));
+    assert_eq!(
+        cluster.psql("select messages, calls - errors, errors from webhook.webhooks"),
+        format!("5000|10000|{}\n", received.len() - 5000)
+    );
+    assert_eq!(
+        cluster.psql("select status, count(*) from webhook.messages group by status"),
+        "delivered|5000\n"
+    );
+}

@@ -1,0 +1,210 @@
+//! What becomes of a message whose call fails: when it is repeated, under which
+//! name, how it ends, and what views and counters say of it meanwhile.
+
+use std::time::Duration;
+
+use super::support::definitions::{create_event, create_webhook, records_at, wait_idle};
+use super::support::{Cluster, Received, Receiver, PATIENCE};
+
+/// From one end of a pause to the other on a busy machine, beside the pause itself.
+const SLACK: Duration = Duration::from_millis(700);
+
+/// A cluster with this `webhook.retry_schedule`, and a table `items`.
+fn cluster_with(name: &str, schedule: &str) -> (Cluster, Receiver) {
+    let cluster = Cluster::builder(name)
+        .set("webhook.allowed_networks", "127.0.0.0/8")
+        .set("webhook.retry_schedule", schedule)
+        .start();
+    cluster.sql("create extension webhook_ext; create table items (id integer)");
+    (cluster, Receiver::start())
+}
+
+fn watch(cluster: &Cluster, receiver: &Receiver, name: &str, paths: &[&str], options: &str) {
+    let urls: Vec<String> = paths.iter().map(|path| receiver.url(path)).collect();
+    create_webhook(cluster, name, &urls, options);
+    create_event(cluster, name, "items", "Insert", "");
+}
+
+const QUEUE: &str = "select string_agg(concat_ws(' ', state, pending, retrying, failed), ', '
+                                       order by outgoing_url)
+                     from webhook.queue";
+
+const STATUS: &str = "select string_agg(status, ', ' order by event_date) from webhook.messages";
+
+fn pauses(received: &[Received]) -> Vec<Duration> {
+    let between = received.windows(2).map(|pair| {
+        Duration::from_micros(
+            pair[1]
+                .received_at_us
+                .saturating_sub(pair[0].received_at_us),
+        )
+    });
+    between.collect()
+}
+
+#[test]
+fn a_failed_message_is_repeated_on_schedule_under_its_id_until_it_is_taken() {
+    let (cluster, receiver) = cluster_with("schedule", "1s, 2s");
+    let paths = ["/flaky/2/a", "/flaky/2/b", "/flaky/2/c", "/flaky/2/d"];
+    watch(&cluster, &receiver, "flaky", &paths, "");
+    cluster.sql("insert into items values (1)");
+    let (all_retry, none) = (
+        ["active 0 1 0"; 4].join(", "),
+        ["active 0 0 0"; 4].join(", "),
+    );
+    cluster.wait_for_text(PATIENCE, QUEUE, &all_retry);
+    cluster.wait_for_text(PATIENCE, STATUS, "pending");
+    assert!(
+        cluster.value::<bool>("select webhook.wait_idle('500 ms')"),
+        "a later retry is not waited for"
+    );
+    cluster.wait_for_text(PATIENCE, QUEUE, &none);
+    cluster.wait_for_text(PATIENCE, STATUS, "delivered");
+
+    let mut first_pauses = Vec::new();
+    for path in paths {
+        let received = receiver.received_at(path);
+        let attempts: Vec<u32> = received.iter().map(Received::attempt).collect();
+        assert_eq!(attempts, [1, 2, 3], "{path}");
+        assert!(received
+            .iter()
+            .all(|call| call.message_id() == received[0].message_id()));
+        assert!(received.iter().all(|call| call.raw == received[0].raw));
+        let call_ids: std::collections::BTreeSet<&str> = received
+            .iter()
+            .map(|call| call.header("webhook-call-id"))
+            .collect();
+        assert_eq!(call_ids.len(), 3);
+        let pauses = pauses(&received);
+        for (pause, scheduled_s) in pauses.iter().zip([1, 2]) {
+            let scheduled = Duration::from_secs(scheduled_s);
+            // Up to a fifth is added at random, nothing taken off.
+            let longest = scheduled + scheduled / 5 + SLACK;
+            assert!(
+                (scheduled..longest).contains(pause),
+                "{path} was called {pause:?} after a failure, scheduled were {scheduled:?}"
+            );
+        }
+        first_pauses.push(pauses[0]);
+    }
+    let spread = *first_pauses.iter().max().unwrap() - *first_pauses.iter().min().unwrap();
+    assert!(
+        spread > Duration::from_millis(2),
+        "no jitter: {first_pauses:?}"
+    );
+    assert_eq!(
+        cluster.psql("select messages, calls, errors from webhook.webhooks"),
+        "1|12|8\n"
+    );
+}
+
+#[test]
+fn a_message_whose_attempts_run_out_has_failed_and_is_called_no_more() {
+    let (cluster, receiver) = cluster_with("exhausted", "300ms");
+    let paths = ["/ok", "/status/500?body=broken"];
+    watch(&cluster, &receiver, "short", &paths, "max_attempts => 3");
+    cluster.sql("insert into items values (1)");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 0 0 0, active 0 0 1");
+    cluster.wait_for_text(PATIENCE, STATUS, "failed");
+    cluster.sql("insert into items values (2)");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 0 0 0, backing_off 0 0 2");
+    cluster.wait_for_text(PATIENCE, STATUS, "failed, failed");
+
+    let attempts: Vec<u32> = receiver
+        .received_at(paths[1])
+        .iter()
+        .map(Received::attempt)
+        .collect();
+    assert_eq!(attempts, [1, 2, 3, 1, 2, 3]);
+    assert_eq!(receiver.received_at("/ok").len(), 2);
+    assert_eq!(
+        cluster.psql("select messages, calls, errors from webhook.webhooks"),
+        "2|8|6\n"
+    );
+    assert_eq!(
+        cluster.psql("select messages, calls, errors from webhook.events"),
+        "2|8|6\n"
+    );
+    assert_eq!(
+        cluster.psql(
+            "select attempt, status, http_code, http_response, detail
+             from webhook.calls where outgoing_url ~ '500' order by called_at limit 3"
+        ),
+        (1..=3)
+            .map(|n| format!("{n}|Failure|500|broken|answered 500 Internal Server Error\n"))
+            .collect::<String>()
+    );
+    assert_eq!(
+        cluster
+            .psql("select last_error, next_attempt_at is null from webhook.queue where failed = 0"),
+        "|t\n"
+    );
+}
+
+#[test]
+fn a_message_that_would_be_too_old_at_its_next_call_has_failed() {
+    let (cluster, receiver) = cluster_with("max_age", "2s");
+    watch(
+        &cluster,
+        &receiver,
+        "old",
+        &["/status/500"],
+        "max_age => '1 second'",
+    );
+    cluster.sql("insert into items values (1)");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 0 0 1");
+    cluster.wait_for_text(PATIENCE, STATUS, "failed");
+    assert_eq!(receiver.count("/status/500").requests, 1);
+}
+
+#[test]
+fn a_url_that_is_gone_is_switched_off_until_it_is_resumed_and_loses_nothing() {
+    let (cluster, receiver) = cluster_with("gone", "1s");
+    watch(
+        &cluster,
+        &receiver,
+        "gone",
+        &["/ok/leaves", "/ok/stays"],
+        "max_in_flight => 1",
+    );
+    receiver.behave("/ok/leaves", "/status/410");
+    cluster.sql("insert into items values (1)");
+    cluster.wait_for_text(
+        PATIENCE,
+        "select string_agg(state, ', ' order by outgoing_url) from webhook.queue",
+        "disabled, active",
+    );
+    receiver.behave_normally("/ok/leaves");
+    cluster.sql("insert into items select n from generate_series(2, 10) n");
+    wait_idle(&cluster);
+    assert_eq!(receiver.received_at("/ok/stays").len(), 10);
+    assert_eq!(receiver.received_at("/ok/leaves").len(), 1);
+    assert_eq!(
+        cluster.psql("select pending, last_error from webhook.queue where state = 'disabled'"),
+        "9|the receiver answered 410 Gone\n"
+    );
+    assert_eq!(
+        cluster.psql("select status, count(*) from webhook.messages group by status"),
+        "pending|10\n"
+    );
+
+    cluster.sql("select webhook.resume_webhook('gone')");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 0 0 0, active 0 0 0");
+    let mut received = records_at(&receiver, "/ok/leaves");
+    // The first is a retry, and goes when it is due.
+    received.sort();
+    let mut expected: Vec<String> = (1..=10)
+        .map(|id| format!(r#"Insert {{"id":{id}}}"#))
+        .chain([r#"Insert {"id":1}"#.to_owned()])
+        .collect();
+    expected.sort();
+    assert_eq!(received, expected);
+    assert_eq!(
+        cluster.psql("select messages, calls, errors from webhook.webhooks"),
+        "10|21|1\n"
+    );
+    assert_eq!(
+        cluster.psql("select status, count(*) from webhook.messages group by status"),
+        "delivered|10\n"
+    );
+}
