@@ -40,14 +40,18 @@ fn assert_quick(cluster: &Cluster, database: &str, command: &str) {
 #[test]
 fn drop_extension_ends_the_worker_and_leaves_the_tables_writable() {
     let (cluster, receiver, worker) = sending_database("dropextension");
+    // This session knows the tables that go and where its worker was.
+    let mut session = cluster.connect("doomed");
+    let mut insert = |ids| session.batch_execute(&insert_statement(ids)).unwrap();
+    insert(2901..=2910);
     assert_quick(&cluster, "doomed", "drop extension webhook_ext cascade");
     wait_until_gone(&cluster, COMMAND_LIMIT, worker);
-    cluster.sql_in("doomed", &insert_statement(3001..=3010));
+    insert(3001..=3010);
 
     // It may come back, and then works as ever.
     cluster.sql_in("doomed", "create extension webhook_ext");
     watch_items_in(&cluster, "doomed", &receiver, "/ok/c", "");
-    cluster.sql_in("doomed", &insert_statement(3011..=3020));
+    insert(3011..=3020);
     receiver.wait_for(PATIENCE, "/ok/c", 10);
     assert_ne!(worker_of(&cluster, "doomed"), worker);
     assert_eq!(cluster_restarts(&cluster), 0, "{}", cluster.log());

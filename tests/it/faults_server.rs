@@ -1,9 +1,13 @@
 //! The whole server crashes, stops or starts again (faults 5, 6 and 10).
 
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
+use super::support::ending::SetOnDrop;
 use super::support::watched::{
     assert_items_delivered, committed_items, insert_items, wait_idle, watch_items, watch_items_in,
 };
@@ -62,6 +66,64 @@ fn a_fast_stop_does_not_wait_for_receivers_that_hang() {
 }
 
 #[test]
+fn a_fast_stop_does_not_wait_for_a_connection_that_is_not_accepted() {
+    let (cluster, receiver) = ready_cluster("connecting");
+    watch_items(&cluster, &receiver, "/ok/b");
+    let full = FullListener::new();
+    cluster.sql(&format!(
+        "select webhook.create_webhook(
+             name => 'full', outgoing_urls => array['http://127.0.0.1:{}/']{FOR_EVER});
+         select webhook.create_event(
+             webhook => 'full', object_name => 'items', event_type => 'table.recordInsert')",
+        full.port
+    ));
+    insert_items(&cluster, 1..=10);
+    receiver.wait_for(PATIENCE, "/ok/b", 10);
+    let in_flight = "select count(*) > 0 from webhook.queue where webhook_name = 'full'
+                     and pending = 10 and state = 'active'";
+    cluster.wait_for_text(PATIENCE, &format!("select ({in_flight})::text"), "true");
+    let started = Instant::now();
+    cluster.stop(StopMode::Fast);
+    let took = started.elapsed();
+    assert!(took <= STOP_LIMIT, "{took:?}\n{}", cluster.log());
+    assert!(
+        !cluster.log().contains("terminated by signal"),
+        "{}",
+        cluster.log()
+    );
+    assert!(cluster.log().contains("database system is shut down"));
+    cluster.start_again();
+    insert_items(&cluster, 11..=20);
+    receiver.wait_for(PATIENCE, "/ok/b", 20);
+}
+
+/// A port where connections are neither accepted nor refused.
+struct FullListener {
+    port: u16,
+    _listener: Socket,
+    _waiting: Vec<TcpStream>,
+}
+
+impl FullListener {
+    fn new() -> Self {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        listener.bind(&any.into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+            waiting.push(stream);
+        }
+        Self {
+            port: address.port(),
+            _listener: listener,
+            _waiting: waiting,
+        }
+    }
+}
+
+#[test]
 fn an_immediate_stop_loses_nothing() {
     let (cluster, receiver) = hanging_cluster("immediate");
     let started = Instant::now();
@@ -78,10 +140,14 @@ fn restarts_under_load_lose_nothing_and_invent_nothing() {
     let (cluster, receiver) = hanging_cluster("restarts");
     let (next, done) = (AtomicI64::new(100), AtomicBool::new(false));
     thread::scope(|scope| {
+        let _ending = SetOnDrop(&done);
         for _ in 0..4 {
             scope.spawn(|| write_until(&cluster, &next, &done));
         }
-        for mode in [StopMode::Fast, StopMode::Immediate, StopMode::Fast] {
+        for (number, mode) in [StopMode::Fast, StopMode::Immediate, StopMode::Fast]
+            .into_iter()
+            .enumerate()
+        {
             let target = next.load(Ordering::Relaxed) + 200;
             cluster.wait_until(PATIENCE, "the writers to go on", || {
                 match next.load(Ordering::Relaxed) {
@@ -93,9 +159,12 @@ fn restarts_under_load_lose_nothing_and_invent_nothing() {
             cluster.stop(mode);
             let took = started.elapsed();
             assert!(took <= STOP_LIMIT, "{mode:?} took {took:?}");
+            if number == 2 {
+                // Now, because the writers start the worker before we can say it.
+                receiver.behave("/hang/a", "/ok");
+            }
             cluster.start_again();
         }
-        done.store(true, Ordering::Relaxed);
     });
     assert_nothing_lost(&cluster, &receiver, 1_000_000);
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use super::support::ending::SetOnDrop;
 use super::support::watched::{
     assert_items_delivered, insert_statement, wait_idle, watch_items, watch_items_in,
 };
@@ -38,14 +39,6 @@ fn peak_kb(pid: i32, work: impl FnOnce()) -> u64 {
         work();
     });
     peak.into_inner()
-}
-
-struct SetOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for SetOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 fn assert_worker_stayed_small(peak_kb: u64) {

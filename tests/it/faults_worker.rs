@@ -116,11 +116,35 @@ fn a_worker_that_is_terminated_before_it_has_read_anything_loses_nothing() {
 }
 
 #[test]
+fn workers_that_are_killed_or_terminated_under_load_lose_nothing() {
+    let (cluster, receiver) = ready_cluster("underload");
+    watch_items(&cluster, &receiver, "/ok/a");
+    // Sixteen at a time take this one about four seconds: it reads its own backlog.
+    watch_items(&cluster, &receiver, "/slow/15/b");
+    for (round, signal) in ["KILL", "TERM", "KILL", "TERM", "TERM"].iter().enumerate() {
+        let (first, seen) = (1000 * round as i64, receiver.count("/slow").requests);
+        for part in 0..4 {
+            insert_items(&cluster, first + part * 200..=first + part * 200 + 199);
+        }
+        receiver.wait_for(PATIENCE, "/slow", seen + 150);
+        let worker = worker_of(&cluster, "postgres");
+        cluster.signal(worker, signal);
+        wait_until_gone(&cluster, END_LIMIT, worker);
+        wait_until_up(&cluster);
+    }
+    assert_eq!(cluster_restarts(&cluster), 2, "{}", cluster.log());
+    assert_items_delivered(&cluster, &receiver, "/ok/a", PATIENCE);
+    assert_items_delivered(&cluster, &receiver, "/slow/15/b", PATIENCE);
+}
+
+#[test]
 fn a_panic_in_the_loop_costs_a_restart_of_the_worker_and_nothing_else() {
     let (cluster, receiver) = ready_cluster("looppanic");
     watch_items(&cluster, &receiver, "/ok/a");
+    watch_items_in(&cluster, "postgres", &receiver, "/hang/b", FOR_EVER);
     insert_items(&cluster, 1..=10);
-    wait_idle(&cluster, PATIENCE);
+    receiver.wait_for(PATIENCE, "/ok/a", 10);
+    receiver.wait_for(PATIENCE, "/hang/b", 10);
     let before = worker_of(&cluster, "postgres");
     let mut bystander = cluster.connect("postgres");
 
@@ -138,9 +162,12 @@ fn a_panic_in_the_loop_costs_a_restart_of_the_worker_and_nothing_else() {
         .unwrap();
     assert_eq!(receiver.count("/ok/a").requests, 10);
 
+    receiver.behave("/hang/b", "/ok");
     cluster.psql("load 'webhook_ext';\nalter system reset webhook.fault");
     cluster.reload();
-    assert_items_delivered(&cluster, &receiver, "/ok/a", PATIENCE);
+    for path in ["/ok/a", "/hang/b"] {
+        assert_items_delivered(&cluster, &receiver, path, PATIENCE);
+    }
     assert_eq!(cluster_restarts(&cluster), 0, "{}", cluster.log());
 }
 

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod compare;
 pub mod contents;
 pub mod definitions;
+pub mod ending;
 pub mod receiver;
 pub mod signature;
 mod sweeper;
