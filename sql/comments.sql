@@ -88,6 +88,8 @@ comment on function webhook.capture() is
     'table the event is not for.';
 comment on function webhook.definitions_changed() is
     'Internal: tells worker and sessions that a definition has changed.';
+comment on function webhook.columns_present(regclass, oid, text[], smallint[]) is
+'Internal. Whether all columns that a definition recorded by name and number are still there; true if it recorded none.';
 comment on function webhook.present_columns(regclass, oid, text[], smallint[]) is
     'Internal: the present names of columns that were recorded by name and number.';
 

@@ -4,7 +4,7 @@
 create sequence webhook.definition_key_seq as integer;
 
 create table webhook.webhook_def (
-    webhook_key     integer primary key default nextval('webhook.definition_key_seq'),
+    webhook_key     integer primary key default pg_catalog.nextval('webhook.definition_key_seq'),
     id              text not null unique,
     name            text not null,
     description     text,
@@ -37,7 +37,7 @@ create table webhook.secret_def (
 create index secret_def_webhook on webhook.secret_def (webhook_key);
 
 create table webhook.url_def (
-    url_key     integer primary key default nextval('webhook.definition_key_seq'),
+    url_key     integer primary key default pg_catalog.nextval('webhook.definition_key_seq'),
     webhook_key integer not null references webhook.webhook_def on delete cascade,
     position    integer not null,
     url         text not null,
@@ -50,7 +50,7 @@ create unique index url_def_url on webhook.url_def (webhook_key, url) where drop
 -- The table as regclass and its columns by name and number: the number survives a rename,
 -- the name survives a dump and restore.
 create table webhook.event_def (
-    event_key           integer primary key default nextval('webhook.definition_key_seq'),
+    event_key           integer primary key default pg_catalog.nextval('webhook.definition_key_seq'),
     id                  text not null unique,
     webhook_key         integer not null references webhook.webhook_def on delete cascade,
     event_type          text not null,
@@ -168,13 +168,13 @@ create table webhook.retry (
     event_key   integer,
     event_date  timestamptz not null,
     attempts    integer not null,
-    state       text not null check (state in ('waiting', 'failed', 'canceled')),
+    state       text not null check (state operator(pg_catalog.=) any (array['waiting', 'failed', 'canceled'])),
     next_at     timestamptz,
     last_error  text,
     changed_at  timestamptz not null default pg_catalog.clock_timestamp(),
     primary key (url_key, id, xid)
 );
-create index retry_due on webhook.retry (next_at) where state = 'waiting';
+create index retry_due on webhook.retry (next_at) where state operator(pg_catalog.=) 'waiting';
 create index retry_message on webhook.retry (message_id);
 
 -- What the worker has settled since the last fold, one row a settlement, insert-only.
@@ -194,6 +194,10 @@ create table webhook.ledger (
     lanes      jsonb not null,
     written_at timestamptz not null default pg_catalog.clock_timestamp()
 );
+-- Compressing what lives for ten seconds would cost more than it saves.
+alter table webhook.ledger alter column counts set storage external;
+alter table webhook.ledger alter column backlog set storage external;
+alter table webhook.ledger alter column lanes set storage external;
 
 -- The ledger up to folded_seq, added up.
 create table webhook.fold (

@@ -292,7 +292,7 @@ impl<M> Lane<M> {
         !(self.requeued.is_empty() && self.due_retries.is_empty() && self.queue.is_empty())
     }
 
-    /// The message to send next; it must be [`Lane::started`] or put back.
+    /// The message to send next; [`Lane::start`] takes it.
     pub fn peek(&mut self) -> Option<&mut Entry<M>> {
         if let Some(entry) = self.requeued.front_mut() {
             return Some(entry);

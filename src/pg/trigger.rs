@@ -1,7 +1,7 @@
 //! A trigger call, as capture sees it.
 //!
 //! The entry point is raw: pgrx's own wrapper costs more than the whole capture of
-//! a row. [`trigger_function!`] makes one from a safe Rust function.
+//! a row. [`crate::trigger_function!`] makes one from a safe Rust function.
 
 use std::ffi::CStr;
 

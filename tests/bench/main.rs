@@ -5,7 +5,6 @@
 //! fails nothing: a missed target is a line that says so.
 
 #[path = "../it/support/mod.rs"]
-#[allow(dead_code)]
 mod support;
 
 mod capture;
