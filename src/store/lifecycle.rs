@@ -14,8 +14,10 @@ pub enum Standing {
     Ready,
     /// `webhook.stop_worker()` was called.
     Stopped,
-    /// There is no extension here, or one that does not fit this library.
+    /// There is no extension here.
     Gone,
+    /// The SQL and this library are of different versions: nothing is safe to touch.
+    Unfit,
     /// The extension was dropped and created anew: what the worker knows is of the old one.
     Replaced,
 }
@@ -61,6 +63,7 @@ pub struct Lifecycle {
     tables: Query,
     /// The extension that was found first.
     known: Cell<Option<pg_sys::Oid>>,
+    warned: Cell<bool>,
 }
 
 impl Lifecycle {
@@ -70,6 +73,18 @@ impl Lifecycle {
             control: Query::new(CONTROL),
             tables: Query::new(TABLES),
             known: Cell::new(None),
+            warned: Cell::new(false),
+        }
+    }
+
+    /// Once per process: the versions stay as they are for a while.
+    fn warn_of(&self, version: &str) {
+        if !self.warned.replace(true) {
+            pgrx::warning!(
+                "webhook_ext {version} is installed in this database, but the library is {}: \
+                 run ALTER EXTENSION webhook_ext UPDATE or install the library that fits",
+                env!("CARGO_PKG_VERSION")
+            );
         }
     }
 
@@ -84,12 +99,8 @@ impl Lifecycle {
             return Standing::Gone;
         };
         if version != env!("CARGO_PKG_VERSION") {
-            pgrx::warning!(
-                "webhook_ext {version} is installed in this database, but the library is {}: \
-                 run ALTER EXTENSION webhook_ext UPDATE or install the library that fits",
-                env!("CARGO_PKG_VERSION")
-            );
-            return Standing::Gone;
+            self.warn_of(&version);
+            return Standing::Unfit;
         }
         if self
             .known

@@ -43,6 +43,9 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(2);
 /// After an error the loop rests, so that a lasting one does not fill the log.
 const REST_AFTER_ERROR: Duration = Duration::from_secs(1);
 
+/// While memory is short, readers look again after this.
+const WAIT_FOR_ROOM: Duration = Duration::from_millis(1);
+
 /// What every statement of the worker runs under: nothing waits for the disk (the
 /// outbox keeps the promise), no plan looks at statistics that change under it, no
 /// lock is waited for long, and in a deadlock it is the worker that gives way.
@@ -77,6 +80,7 @@ pub extern "C-unwind" fn webhook_worker_main(database: pg_sys::Datum) {
     match wait_for_extension(&lifecycle) {
         Standing::Ready => {}
         Standing::Stopped | Standing::Gone | Standing::Replaced => process::exit_for_good(),
+        Standing::Unfit => idle_until_it_fits(&lifecycle),
     }
     match run(&lifecycle) {
         End::ForGood => process::exit_for_good(),
@@ -122,6 +126,25 @@ fn wait_for_extension(lifecycle: &Lifecycle) -> Standing {
             return standing;
         }
         process::sleep(WAIT_STEP);
+    }
+}
+
+/// Versions differ: the worker stays, so that captures do not start others, and does
+/// nothing but look again now and then. A process has its library for life, so that a
+/// new one needs a new process.
+fn idle_until_it_fits(lifecycle: &Lifecycle) {
+    let mut next_look = Instant::now() + SAFETY_LOOK;
+    loop {
+        process::sleep(LOOK_AROUND);
+        if process::shutdown_requested() || process::database_is_wanted() {
+            process::exit_to_be_restarted();
+        }
+        if Instant::now() >= next_look {
+            next_look = Instant::now() + SAFETY_LOOK;
+            if standing(lifecycle) != Some(Standing::Unfit) {
+                process::exit_to_be_restarted();
+            }
+        }
     }
 }
 
@@ -241,7 +264,7 @@ impl Loop {
                 self.engine.pool.shutdown(SHUTDOWN_DEADLINE);
                 Some(End::ForGood)
             }
-            Standing::Replaced => {
+            Standing::Replaced | Standing::Unfit => {
                 self.engine.pool.shutdown(SHUTDOWN_DEADLINE);
                 Some(End::ToBeRestarted)
             }
@@ -304,7 +327,10 @@ impl Loop {
             || self.loaded != self.checked
             || self.engine.wants_backlog()
             || !self.engine.bodiless.is_empty();
-        let limit = if more {
+        let limit = if self.engine.queued.is_exhausted() {
+            // The tail waits for lanes that move: their outcomes ring.
+            WAIT_FOR_ROOM
+        } else if more {
             Duration::ZERO
         } else {
             let until_look = self.next_look.saturating_duration_since(Instant::now());
