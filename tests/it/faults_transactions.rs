@@ -219,7 +219,7 @@ fn commits_in_the_reverse_order_of_their_ids_are_not_skipped() {
     let mut sessions: Vec<Client> = (0..40).map(|_| cluster.connect("postgres")).collect();
     for (number, session) in sessions.iter_mut().enumerate() {
         let id = 10 * number as i64;
-        let large = if number % 8 == 0 { 6 } else { 0 };
+        let large = if number.is_multiple_of(8) { 6 } else { 0 };
         run_all(
             session,
             &format!(
@@ -240,8 +240,8 @@ fn commits_in_the_reverse_order_of_their_ids_are_not_skipped() {
             continue;
         }
         run_all(&mut session, "commit");
-        expected += if number % 8 == 0 { 7 } else { 1 };
-        if number % 3 == 0 {
+        expected += if number.is_multiple_of(8) { 7 } else { 1 };
+        if number.is_multiple_of(3) {
             receiver.wait_for(PATIENCE, "/ok/a", expected);
         }
     }
