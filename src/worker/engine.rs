@@ -290,6 +290,13 @@ impl Engine {
         self.settings = settings;
     }
 
+    /// No lane may send and nothing is on the wire: what is new can wait to be counted.
+    pub fn nobody_waits(&self) -> bool {
+        self.pool.in_flight() == 0
+            && !self.lanes.is_empty()
+            && self.lanes.values().all(|lane| lane.hold.is_some())
+    }
+
     pub fn any_lagging(&self) -> bool {
         self.lanes.values().any(|lane| !lane.is_at_tail())
     }
