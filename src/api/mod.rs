@@ -14,3 +14,4 @@ mod operate;
 mod random;
 mod secrets;
 mod unsupported;
+mod update_webhook;

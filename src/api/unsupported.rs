@@ -18,11 +18,6 @@ fn not_yet(function: &str) -> ! {
 }
 
 #[pg_extern(sql = false)]
-fn update_webhook() {
-    not_yet("update_webhook")
-}
-
-#[pg_extern(sql = false)]
 fn update_event() {
     not_yet("update_event")
 }

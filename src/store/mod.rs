@@ -6,6 +6,7 @@
 pub mod capture_definitions;
 pub mod definition_changes;
 pub mod event_definitions;
+pub mod event_trigger;
 pub mod idleness;
 pub mod ledger;
 pub mod lifecycle;
@@ -15,5 +16,6 @@ pub mod routing;
 pub mod rows;
 pub mod settlement;
 pub mod user_table;
+pub mod webhook_changes;
 pub mod webhook_definitions;
 pub mod worker_switch;
