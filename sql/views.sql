@@ -133,16 +133,18 @@ select e.*,
            case when n.nspname = 'public' then c.relname else n.nspname || '.' || c.relname end,
            e.object_label
        ) as object_text,
+       coalesce(fields.object_names, e.object_fields) as object_fields_now,
+       coalesce(fields.payload_names, e.payload_fields) as payload_fields_now,
        case
            when c.oid is null then 'its table was dropped'
-           when missing.names is not null then 'column was dropped: ' || missing.names
+           when fields.missing is not null then 'column was dropped: ' || fields.missing
            when t.oid is null then 'its trigger was dropped'
            when t.tgenabled = 'D' then 'its trigger is disabled'
            when not e.enabled then 'it is not enabled'
            when not w.enabled then 'its webhook is not enabled'
            else coalesce(e.detail, w.detail)
        end as reason,
-       c.oid is not null and missing.names is null and t.oid is not null and t.tgenabled <> 'D'
+       c.oid is not null and fields.missing is null and t.oid is not null and t.tgenabled <> 'D'
            and w.enabled and e.enabled as active
 from webhook.event_def e
 join webhook.webhook_def w on w.webhook_key = e.webhook_key
@@ -150,21 +152,22 @@ left join pg_class c on c.oid = e.object_name
 left join pg_namespace n on n.oid = c.relnamespace
 left join pg_trigger t on t.tgrelid = e.object_name and t.tgname = 'webhook_' || e.id
 left join lateral (
-    select string_agg(f.name, ', ' order by f.name) as names
+    select string_agg(distinct f.name, ', ' order by f.name) filter (where a.attname is null) as missing,
+           array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'object') as object_names,
+           array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'payload') as payload_names
     from (
-        select name, number from unnest(e.object_fields, e.object_attnums) as o (name, number)
-        union
-        select name, number from unnest(e.payload_fields, e.payload_attnums) as p (name, number)
-    ) f
-    where not exists (
-        select
-        from pg_attribute a
-        where a.attrelid = e.object_name
-          and a.attnum > 0
-          and not a.attisdropped
-          and case when e.object_oid = e.object_name::oid then a.attnum = f.number else a.attname = f.name end
-    )
-) missing on true;
+        select 'object', o.name, o.number, o.place
+        from unnest(e.object_fields, e.object_attnums) with ordinality as o (name, number, place)
+        union all
+        select 'payload', p.name, p.number, p.place
+        from unnest(e.payload_fields, e.payload_attnums) with ordinality as p (name, number, place)
+    ) f (kind, name, number, place)
+    left join pg_attribute a
+      on a.attrelid = e.object_name
+     and a.attnum > 0
+     and not a.attisdropped
+     and case when e.object_oid = e.object_name::oid then a.attnum = f.number else a.attname = f.name end
+) fields on true;
 
 -- For users
 
@@ -209,9 +212,9 @@ select e.id,
        e.webhook_name,
        e.event_type,
        e.object_text as object_name,
-       e.object_fields,
+       e.object_fields_now as object_fields,
        e.event_sources,
-       e.payload_fields,
+       e.payload_fields_now as payload_fields,
        e.payload_template,
        e.condition,
        case when e.active then 'Active' else 'Inactive' end as status,

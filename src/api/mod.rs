@@ -14,4 +14,5 @@ mod operate;
 mod random;
 mod secrets;
 mod unsupported;
+mod update_event;
 mod update_webhook;

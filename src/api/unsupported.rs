@@ -18,11 +18,6 @@ fn not_yet(function: &str) -> ! {
 }
 
 #[pg_extern(sql = false)]
-fn update_event() {
-    not_yet("update_event")
-}
-
-#[pg_extern(sql = false)]
 fn preview_payload() {
     not_yet("preview_payload")
 }

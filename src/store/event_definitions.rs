@@ -123,14 +123,17 @@ fn refuse_duplicate(webhook_key: i32, table: &UserTable, event: &NewEvent) -> Re
     });
     match same {
         None => Ok(()),
-        Some(id) => Err(Error::new(
-            Kind::DuplicateObject,
-            format!("event \"{id}\" of this webhook is the same"),
-        )
-        .with_hint(
-            "each change would be sent twice: drop that event first, or make this one differ",
-        )),
+        Some(id) => Err(is_the_same(&id)),
     }
+}
+
+/// The error of an event that another one makes needless.
+pub fn is_the_same(id: &str) -> Error {
+    Error::new(
+        Kind::DuplicateObject,
+        format!("event \"{id}\" of this webhook is the same"),
+    )
+    .with_hint("each change would be sent twice: drop that event first, or make this one differ")
 }
 
 fn insert_row(webhook_key: i32, table: &UserTable, event: NewEvent) -> TimestampWithTimeZone {

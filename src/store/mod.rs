@@ -5,6 +5,7 @@
 
 pub mod capture_definitions;
 pub mod definition_changes;
+pub mod event_changes;
 pub mod event_definitions;
 pub mod event_trigger;
 pub mod idleness;
