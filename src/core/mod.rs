@@ -22,6 +22,7 @@ pub mod retry;
 pub mod secret;
 pub mod signing;
 pub mod snapshot;
+pub mod template;
 pub mod throttle;
 pub mod time_text;
 pub mod webhook;
