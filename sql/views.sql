@@ -161,6 +161,9 @@ left join lateral (
         union all
         select 'payload', p.name, p.number, p.place
         from unnest(e.payload_fields, e.payload_attnums) with ordinality as p (name, number, place)
+        union all
+        select 'template', m.name, m.number, m.place
+        from unnest(e.template_fields, e.template_attnums) with ordinality as m (name, number, place)
     ) f (kind, name, number, place)
     left join pg_attribute a
       on a.attrelid = e.object_name
@@ -196,11 +199,18 @@ select w.id,
 from webhook.webhook_def w
 left join (
     select e.webhook_key,
-           count(*) filter (where e.dropped_at is null) as events,
+           count(*) filter (where e.live) as events,
            sum(k.messages)::bigint as messages,
            sum(k.calls)::bigint as calls,
            sum(k.errors)::bigint as errors
-    from webhook.event_def e
+    from (
+        select d.webhook_key, d.event_key, d.dropped_at is null
+        from webhook.event_def d
+        union all
+        -- Test messages belong to no event.
+        select t.webhook_key, -t.webhook_key, false
+        from webhook.webhook_def t
+    ) e (webhook_key, event_key, live)
     left join webhook.event_count k on k.event_key = e.event_key
     group by e.webhook_key
 ) c on c.webhook_key = w.webhook_key
@@ -237,7 +247,7 @@ create view webhook.messages as
 select o.message_id,
        e.id as event_id,
        w.id as webhook_id,
-       e.event_type,
+       case when o.event_key < 0 then 'webhook.test' else e.event_type end as event_type,
        e.object_text as object_name,
        o.captured_at as event_date,
        o.source,
@@ -245,9 +255,6 @@ select o.message_id,
            when exists (
                select from webhook.retry r where r.message_id = o.message_id and r.state = 'failed'
            ) then 'failed'
-           when exists (
-               select from webhook.retry r where r.message_id = o.message_id and r.state = 'canceled'
-           ) then 'canceled'
            when not (
                pg_visible_in_snapshot(o.xid, t.tail_from)
                or (pg_visible_in_snapshot(o.xid, t.tail_to) and o.id <= t.tail_id)
@@ -268,6 +275,9 @@ select o.message_id,
                  )
            )
            then case when w.dropped_at is null then 'pending' else 'canceled' end
+           when exists (
+               select from webhook.retry r where r.message_id = o.message_id and r.state = 'canceled'
+           ) then 'canceled'
            else 'delivered'
        end as status
 from webhook.outbox o
@@ -282,7 +292,7 @@ select c.call_id,
        w.id as webhook_id,
        w.name as webhook_name,
        e.id as event_id,
-       e.event_type,
+       case when c.event_key < 0 then 'webhook.test' else e.event_type end as event_type,
        e.object_text as object_name,
        c.event_date,
        u.url as outgoing_url,

@@ -13,6 +13,7 @@ mod installed;
 mod operate;
 mod random;
 mod secrets;
+mod test_webhook;
 mod unsupported;
 mod update_event;
 mod update_webhook;

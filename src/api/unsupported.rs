@@ -33,11 +33,6 @@ fn explain_event() {
 }
 
 #[pg_extern(sql = false)]
-fn test_webhook() {
-    not_yet("test_webhook")
-}
-
-#[pg_extern(sql = false)]
 fn redeliver() {
     not_yet("redeliver")
 }

@@ -16,6 +16,7 @@ pub mod outbox_tables;
 pub mod routing;
 pub mod rows;
 pub mod settlement;
+pub mod test_message;
 pub mod user_table;
 pub mod webhook_changes;
 pub mod webhook_definitions;
