@@ -6,8 +6,9 @@ use pgrx::prelude::*;
 
 use super::random;
 use crate::core::definition::{EventType, ListStyle, NullStyle};
-use crate::core::error::{Error, Kind, Result};
+use crate::core::error::Result;
 use crate::core::event::{self, Fields};
+use crate::core::template;
 use crate::core::webhook::required;
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
@@ -123,14 +124,17 @@ pub fn create(
 impl Wanted<'_> {
     fn checked(self, table: &UserTable) -> Result<NewEvent> {
         let event_type = EventType::parse(required("event_type", self.event_type)?)?;
-        refuse_template(self.payload_template)?;
         let columns = user_table::columns(table);
+        let payload_fields = event::fields("payload_fields", self.payload_fields, &columns)?;
+        let payload_template = template::checked(self.payload_template, &columns)?;
+        template::refuse_both(payload_template.is_some(), payload_fields.is_some())?;
         Ok(NewEvent {
             id: random::unused_id(event_definitions::id_is_taken)?,
             event_type,
             object_fields: event::object_fields(self.object_fields, event_type, &columns)?,
             event_sources: event::event_sources(self.event_sources)?,
-            payload_fields: event::fields("payload_fields", self.payload_fields, &columns)?,
+            payload_fields,
+            payload_template,
             condition: event::condition(self.condition).map(str::to_owned),
             enabled: self.enabled.unwrap_or(true),
             null_style: NullStyle::parse(self.null_style.unwrap_or(NullStyle::Typed.as_str()))?
@@ -139,17 +143,6 @@ impl Wanted<'_> {
                 .as_str(),
             created_by: current_role(),
         })
-    }
-}
-
-pub fn refuse_template(template: Option<&str>) -> Result<()> {
-    match template.filter(|text| !text.is_empty()) {
-        None => Ok(()),
-        Some(_) => Err(Error::new(
-            Kind::FeatureNotSupported,
-            "payload_template is not supported yet",
-        )
-        .with_hint("leave it out; payload_fields chooses what the default payload carries")),
     }
 }
 
@@ -168,7 +161,7 @@ fn answer(
         names(event.object_fields),
         event.event_sources,
         names(event.payload_fields),
-        None,
+        event.payload_template.map(|template| template.text),
         event.condition,
         event.enabled,
         created_at,

@@ -3,17 +3,18 @@
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
-use super::create_event::{refuse_template, CreatedEvent, Names, Wanted, CONDITION_PATH};
+use super::create_event::{CreatedEvent, Names, Wanted, CONDITION_PATH};
 use crate::core::definition::{EventType, ListStyle, NullStyle};
 use crate::core::error::{Error, Kind, Result};
 use crate::core::event::{self, Column};
+use crate::core::template;
 use crate::core::webhook::required;
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
 use crate::store::event_changes::{self, EventChanges, Present};
+use crate::store::event_definitions;
 use crate::store::event_trigger::{self, EventTrigger};
 use crate::store::user_table::{self, UserTable};
-use crate::store::event_definitions;
 
 #[pg_extern(sql = false)]
 #[expect(
@@ -118,9 +119,20 @@ fn checked(
     present: &Present,
     table: Option<&UserTable>,
 ) -> Result<EventChanges> {
-    refuse_template(wanted.payload_template)?;
     let columns: Vec<Column> = table.map(user_table::columns).unwrap_or_default();
     let event_type = EventType::parse(&present.event_type)?;
+    let payload_fields = wanted
+        .payload_fields
+        .map(|names| event::fields("payload_fields", Some(names), &columns))
+        .transpose()?;
+    let payload_template = wanted
+        .payload_template
+        .map(|text| template::checked(Some(text), &columns))
+        .transpose()?;
+    template::refuse_both(
+        stays(payload_template.as_ref(), present.has_template),
+        stays(payload_fields.as_ref(), present.has_payload_fields),
+    )?;
     Ok(EventChanges {
         object_fields: wanted
             .object_fields
@@ -130,10 +142,8 @@ fn checked(
             .event_sources
             .map(|names| event::event_sources(Some(names)))
             .transpose()?,
-        payload_fields: wanted
-            .payload_fields
-            .map(|names| event::fields("payload_fields", Some(names), &columns))
-            .transpose()?,
+        payload_fields,
+        payload_template,
         condition: wanted
             .condition
             .map(|text| event::condition(Some(text)).map(str::to_owned)),
@@ -149,13 +159,13 @@ fn checked(
     })
 }
 
+/// Whether the event has a value after the change.
+fn stays<T>(change: Option<&Option<T>>, has_now: bool) -> bool {
+    change.map_or(has_now, Option::is_some)
+}
+
 /// A condition is part of the trigger; a trigger that was dropped comes back.
-fn fit_trigger(
-    table: &UserTable,
-    present: &Present,
-    changes: &EventChanges,
-    condition_path: &str,
-) {
+fn fit_trigger(table: &UserTable, present: &Present, changes: &EventChanges, condition_path: &str) {
     if changes.condition.is_none() && present.has_trigger {
         return;
     }

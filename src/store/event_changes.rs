@@ -9,6 +9,7 @@ use pgrx::pg_sys;
 use super::rows::{execute, first};
 use crate::core::error::Result;
 use crate::core::event::Fields;
+use crate::core::template::CheckedTemplate;
 use crate::pg::owner::as_owner;
 
 /// What an update has to know of the event.
@@ -20,6 +21,8 @@ pub struct Present {
     pub condition: Option<String>,
     pub enabled: bool,
     pub has_trigger: bool,
+    pub has_payload_fields: bool,
+    pub has_template: bool,
 }
 
 /// Checked values; `None` leaves what is there, `Some(None)` takes it away.
@@ -27,6 +30,7 @@ pub struct EventChanges {
     pub object_fields: Option<Option<Fields>>,
     pub event_sources: Option<Option<Vec<String>>>,
     pub payload_fields: Option<Option<Fields>>,
+    pub payload_template: Option<Option<CheckedTemplate>>,
     pub condition: Option<Option<String>>,
     pub enabled: Option<bool>,
     pub null_style: Option<&'static str>,
@@ -57,7 +61,8 @@ select e.id, e.event_type, c.oid, e.condition, e.enabled,
            where t.tgrelid = c.oid
              and t.tgname = 'webhook_' || e.id
              and t.tgfoid = 'webhook.capture()'::pg_catalog.regprocedure
-       )
+       ),
+       e.payload_fields is not null, e.payload_template is not null
 from webhook.event_def e
 left join pg_catalog.pg_class c on c.oid = e.object_name
 where e.event_key = $1";
@@ -75,17 +80,21 @@ where e.event_key = $1
   and o.object_fields is not distinct from case when $2 then $3 else e.object_fields end
   and o.event_sources is not distinct from case when $4 then $5 else e.event_sources end
   and o.payload_fields is not distinct from case when $6 then $7 else e.payload_fields end
-  and o.payload_template is not distinct from e.payload_template
+  and o.payload_template is not distinct from case when $10 then $11 else e.payload_template end
   and o.condition is not distinct from case when $8 then $9 else e.condition end";
 
 macro_rules! numbers_now {
     ($names:literal) => {
         concat!(
-            "case when ", $names, " is not null then array(",
+            "case when ",
+            $names,
+            " is not null then array(",
             " select coalesce((select a.attnum from pg_catalog.pg_attribute a",
             "                  where a.attrelid = e.object_name and a.attname = f.name",
             "                    and a.attnum > 0 and not a.attisdropped), 0)",
-            " from pg_catalog.unnest(", $names, ") with ordinality as f (name, place)",
+            " from pg_catalog.unnest(",
+            $names,
+            ") with ordinality as f (name, place)",
             " order by f.place) end"
         )
     };
@@ -98,6 +107,8 @@ const RENUMBER: &str = concat!(
     numbers_now!("e.object_fields"),
     ", payload_attnums = ",
     numbers_now!("e.payload_fields"),
+    ", template_attnums = ",
+    numbers_now!("e.template_fields"),
     " where e.event_key = $1 and e.object_oid is distinct from e.object_name::pg_catalog.oid",
     " and e.object_name::pg_catalog.oid in (select c.oid from pg_catalog.pg_class c)"
 );
@@ -110,6 +121,9 @@ set object_fields = case when $2 then $3 else object_fields end,
     payload_fields = case when $7 then $8 else payload_fields end,
     payload_attnums = case when $7 then $9 else payload_attnums end,
     condition = case when $10 then $11 else condition end,
+    payload_template = case when $16 then $17 else payload_template end,
+    template_fields = case when $16 then $18 else template_fields end,
+    template_attnums = case when $16 then $19 else template_attnums end,
     enabled = coalesce($12, enabled),
     null_style = coalesce($13, null_style),
     list_style = coalesce($14, list_style),
@@ -133,6 +147,8 @@ pub fn present(event_key: i32) -> Present {
             condition: row.get(4),
             enabled: row.value(5),
             has_trigger: row.value(6),
+            has_payload_fields: row.value(7),
+            has_template: row.value(8),
         })
     })
     .expect("a locked row does not go away")
@@ -145,6 +161,7 @@ pub fn refuse_duplicate(event_key: i32, changes: &EventChanges) -> Result<()> {
         let fields = fields.as_ref().and_then(Option::as_ref);
         fields.map(|fields| fields.names.clone())
     };
+    let template = changes.payload_template.as_ref().and_then(Option::as_ref);
     let same: Option<String> = as_owner(|| {
         first(
             SAME_EVENT,
@@ -158,6 +175,8 @@ pub fn refuse_duplicate(event_key: i32, changes: &EventChanges) -> Result<()> {
                 names(&changes.payload_fields).into(),
                 changes.condition.is_some().into(),
                 changes.condition.clone().flatten().into(),
+                changes.payload_template.is_some().into(),
+                template.map(|template| template.text.clone()).into(),
             ],
             |row| row.value(1),
         )
@@ -195,6 +214,10 @@ fn write(event_key: i32, changes: EventChanges, by: &str) {
     let (payload_is_given, payload) = (changes.payload_fields.is_some(), changes.payload_fields);
     let (object_fields, object_attnums) = split(object);
     let (payload_fields, payload_attnums) = split(payload);
+    let template_is_given = changes.payload_template.is_some();
+    let template = changes.payload_template.flatten();
+    let (template, fields) = template.map(|t| (t.text, t.fields)).unzip();
+    let (template_fields, template_attnums) = split(Some(fields));
     execute(
         UPDATE,
         &[
@@ -213,6 +236,10 @@ fn write(event_key: i32, changes: EventChanges, by: &str) {
             changes.null_style.into(),
             changes.list_style.into(),
             by.into(),
+            template_is_given.into(),
+            template.into(),
+            template_fields.into(),
+            template_attnums.into(),
         ],
     );
 }

@@ -12,6 +12,7 @@ use super::user_table::UserTable;
 use crate::core::definition::EventType;
 use crate::core::error::{Error, Kind, Result};
 use crate::core::event::Fields;
+use crate::core::template::CheckedTemplate;
 use crate::core::webhook::shown;
 use crate::pg::owner::as_owner;
 
@@ -23,6 +24,7 @@ pub struct NewEvent {
     pub object_fields: Option<Fields>,
     pub event_sources: Option<Vec<String>>,
     pub payload_fields: Option<Fields>,
+    pub payload_template: Option<CheckedTemplate>,
     pub condition: Option<String>,
     pub enabled: bool,
     pub null_style: &'static str,
@@ -43,14 +45,15 @@ where e.webhook_key = $1
   and e.object_fields is not distinct from $4
   and e.event_sources is not distinct from $5
   and e.payload_fields is not distinct from $6
-  and e.payload_template is null
-  and e.condition is not distinct from $7";
+  and e.payload_template is not distinct from $7
+  and e.condition is not distinct from $8";
 
 const INSERT: &str = "
 insert into webhook.event_def (id, webhook_key, event_type, object_name, object_label, object_oid,
                                object_fields, object_attnums, event_sources, payload_fields, payload_attnums,
+                               payload_template, template_fields, template_attnums,
                                condition, enabled, null_style, list_style, created_by)
-values ($1, $2, $3, $4, $5, $4, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+values ($1, $2, $3, $4, $5, $4, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
 returning created_at";
 
 /// Locks the webhook first, as every change of a definition does.
@@ -116,6 +119,11 @@ fn refuse_duplicate(webhook_key: i32, table: &UserTable, event: &NewEvent) -> Re
                 names(&event.object_fields).into(),
                 event.event_sources.clone().into(),
                 names(&event.payload_fields).into(),
+                event
+                    .payload_template
+                    .as_ref()
+                    .map(|t| t.text.clone())
+                    .into(),
                 event.condition.clone().into(),
             ],
             |row| row.value(1),
@@ -139,6 +147,8 @@ pub fn is_the_same(id: &str) -> Error {
 fn insert_row(webhook_key: i32, table: &UserTable, event: NewEvent) -> TimestampWithTimeZone {
     let (object_fields, object_attnums) = split(event.object_fields);
     let (payload_fields, payload_attnums) = split(event.payload_fields);
+    let (template, template_fields) = event.payload_template.map(|t| (t.text, t.fields)).unzip();
+    let (template_fields, template_attnums) = split(template_fields);
     first(
         INSERT,
         &[
@@ -152,6 +162,9 @@ fn insert_row(webhook_key: i32, table: &UserTable, event: NewEvent) -> Timestamp
             event.event_sources.into(),
             payload_fields.into(),
             payload_attnums.into(),
+            template.into(),
+            template_fields.into(),
+            template_attnums.into(),
             event.condition.into(),
             event.enabled.into(),
             event.null_style.into(),

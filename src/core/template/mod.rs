@@ -66,28 +66,32 @@ pub struct CheckedTemplate {
 /// Checks the argument `payload_template`; an empty text is none.
 ///
 /// # Errors
-/// `22023` if it is not JSON, holds an unknown parameter or meets `payload_fields`,
-/// `42704` if it names a column the table does not have.
-pub fn checked(
-    text: Option<&str>,
-    payload_fields: Option<&Fields>,
-    columns: &[Column],
-) -> Result<Option<CheckedTemplate>> {
+/// `22023` if it is not JSON or holds an unknown parameter, `42704` if it names a
+/// column the table does not have.
+pub fn checked(text: Option<&str>, columns: &[Column]) -> Result<Option<CheckedTemplate>> {
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
     let template = Template::parse(text)?;
-    if payload_fields.is_some() {
-        return Err(
-            Error::invalid("payload_template cannot be used with payload_fields").with_hint(
-                "the template names the fields it sends: leave payload_fields out, or give an empty array",
-            ),
-        );
-    }
     Ok(Some(CheckedTemplate {
         text: text.to_owned(),
         fields: numbered(ARGUMENT, template.all_fields(), columns)?,
     }))
+}
+
+/// An event has a template or chooses the fields of the default payload.
+///
+/// # Errors
+/// `22023` if it has both.
+pub fn refuse_both(has_template: bool, has_payload_fields: bool) -> Result<()> {
+    if !(has_template && has_payload_fields) {
+        return Ok(());
+    }
+    Err(
+        Error::invalid("payload_template cannot be used with payload_fields").with_hint(
+            "the template names the fields it sends: leave payload_fields out, or give an empty array",
+        ),
+    )
 }
 
 impl Template {

@@ -273,7 +273,7 @@ fn a_template_is_checked_against_the_columns_of_its_table() {
         number,
     };
     let columns = [column("id", 1), column("first_name", 3), column("Name", 4)];
-    let check = |text| checked(Some(text), None, &columns);
+    let check = |text| checked(Some(text), &columns);
     let found = check(r#"["[@old:Name]","[@field:id]","[@field:Name] [@old:id]"]"#);
     let fields = found.unwrap().unwrap().fields;
     assert_eq!(fields.names, ["id", "Name"]);
@@ -286,9 +286,13 @@ fn a_template_is_checked_against_the_columns_of_its_table() {
         check("\"[@field:name]\"").unwrap_err().hint.as_deref(),
         Some("did you mean \"Name\"?")
     );
-    assert_eq!(checked(Some(""), None, &columns), Ok(None));
-    let both = checked(Some("1"), Some(&Fields::default()), &columns);
-    assert_eq!(both.unwrap_err().kind, Kind::InvalidParameter);
+    assert_eq!(checked(Some(""), &columns), Ok(None));
+    assert_eq!(refuse_both(true, false), Ok(()));
+    assert_eq!(refuse_both(false, true), Ok(()));
+    assert_eq!(
+        refuse_both(true, true).unwrap_err().kind,
+        Kind::InvalidParameter
+    );
 }
 
 #[test]
