@@ -12,6 +12,7 @@ mod drop;
 mod installed;
 mod operate;
 mod random;
+mod rest;
 mod secrets;
 mod test_webhook;
 mod unsupported;

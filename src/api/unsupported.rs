@@ -51,8 +51,3 @@ fn cancel() {
 fn cancel_pending() {
     not_yet("cancel_pending")
 }
-
-#[pg_extern(sql = false)]
-fn rest() {
-    not_yet("rest")
-}

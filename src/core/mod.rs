@@ -18,6 +18,7 @@ pub mod nearest;
 pub mod number_text;
 pub mod payload;
 pub mod position;
+pub mod rest;
 pub mod retry;
 pub mod secret;
 pub mod signing;

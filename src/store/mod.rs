@@ -13,6 +13,7 @@ pub mod ledger;
 pub mod lifecycle;
 pub mod outbox;
 pub mod outbox_tables;
+pub mod rest_answers;
 pub mod routing;
 pub mod rows;
 pub mod settlement;
