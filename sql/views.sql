@@ -133,6 +133,7 @@ select e.*,
            case when n.nspname = 'public' then c.relname else n.nspname || '.' || c.relname end,
            e.object_label
        ) as object_text,
+       fields.missing as missing_columns,
        coalesce(fields.object_names, e.object_fields) as object_fields_now,
        coalesce(fields.payload_names, e.payload_fields) as payload_fields_now,
        case

@@ -9,6 +9,7 @@ mod create_event;
 mod create_webhook;
 mod definitions_changed;
 mod drop;
+mod explain_event;
 mod installed;
 mod operate;
 mod random;

@@ -28,11 +28,6 @@ fn template_parameters() {
 }
 
 #[pg_extern(sql = false)]
-fn explain_event() {
-    not_yet("explain_event")
-}
-
-#[pg_extern(sql = false)]
 fn redeliver() {
     not_yet("redeliver")
 }

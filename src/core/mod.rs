@@ -9,6 +9,7 @@ pub mod definition;
 pub mod endpoint;
 pub mod error;
 pub mod event;
+pub mod explain;
 pub mod headers;
 pub mod hstore_text;
 pub mod ids;

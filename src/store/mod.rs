@@ -8,6 +8,7 @@ pub mod definition_changes;
 pub mod event_changes;
 pub mod event_definitions;
 pub mod event_trigger;
+pub mod explanation;
 pub mod idleness;
 pub mod ledger;
 pub mod lifecycle;
