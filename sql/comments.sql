@@ -36,8 +36,10 @@ comment on function webhook.create_event(text, regclass, text, text[], text[], t
     'one trigger on the table, webhook_<id>. event_type: table.recordInsert, table.recordUpdate or '
     'table.recordDelete. object_fields: recordUpdate only, a message only if one of these changed; null = '
     'any. event_sources: only changes made by these sources (webhook.source, else application_name); null '
-    '= all. payload_fields: columns in data; null = all, also later ones. payload_template: not supported '
-    'yet (0A000). condition: SQL boolean over new and old, created with the rights of the caller. '
+    '= all. payload_fields: columns in data; null = all, also later ones. payload_template: JSON in '
+    'place of the default payload, with [@...] parameters (webhook.template_parameters lists them) in its '
+    'strings: a string that is one parameter becomes the value with its type, a parameter in a longer one '
+    'becomes text; not together with payload_fields. condition: SQL boolean over new and old, created with the rights of the caller. '
     'null_style: typed (null or empty string by type) or null. list_style: array or keyed. '
     'condition_path: the search_path that names in condition are looked up with; leave it out. The caller '
     'needs TRIGGER and SELECT on the table. Errors: 22023 bad argument, 42704 unknown webhook, table or '
@@ -50,9 +52,15 @@ comment on function webhook.drop_event(text) is
     'Drops an event, given by id, and its trigger. What it captured is still delivered. Errors: 42704 '
     'unknown event, 55P03 the table is in use for longer than lock_timeout (at most 5 s).';
 comment on function webhook.preview_payload(text, jsonb) is
-    'The body that a message of an event would have. Not supported yet: raises 0A000.';
+    'The body that a message of an event would have, byte for byte; the ids of message and call are zeros. '
+    'record: values of columns, by name, of the row after the change; what it leaves out is taken from some '
+    'row of the table, or null if there is none, as is the row before the change. The caller needs TRIGGER '
+    'and SELECT on the table. Errors: 42704 unknown event or column, 22023 a value that does not fit its '
+    'column, 42501 privilege missing.';
 comment on function webhook.template_parameters(regclass) is
-    'The parameters that a payload template for a table may use. Not supported yet: raises 0A000.';
+    'The parameters that payload templates for this table may hold, and what each means. The caller needs '
+    'TRIGGER and SELECT on the table. Errors: 42704 unknown table, 42501 privilege missing, 42809 not an '
+    'ordinary or partitioned table.';
 comment on function webhook.explain_event(text) is
     'Why a message of an event comes or does not come, check by check. Not supported yet: raises 0A000.';
 comment on function webhook.test_webhook(text) is

@@ -18,16 +18,6 @@ fn not_yet(function: &str) -> ! {
 }
 
 #[pg_extern(sql = false)]
-fn preview_payload() {
-    not_yet("preview_payload")
-}
-
-#[pg_extern(sql = false)]
-fn template_parameters() {
-    not_yet("template_parameters")
-}
-
-#[pg_extern(sql = false)]
 fn redeliver() {
     not_yet("redeliver")
 }

@@ -11,12 +11,12 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
-use crate::core::template::Template;
 use crate::pg::invalidation;
 use crate::pg::row_json::changed::FieldWatch;
 use crate::pg::row_json::{Field, RowWriter};
 use crate::pg::trigger::{Firing, Operation};
 use crate::store::capture_definitions::{self, CaptureDefinition};
+use crate::store::row_parts::RowParts;
 
 /// How one trigger captures.
 pub struct Rule {
@@ -111,94 +111,23 @@ fn matches_operation(definition: &CaptureDefinition, operation: Operation) -> bo
 }
 
 fn rule_from(definition: CaptureDefinition, firing: &Firing<'_>) -> Rule {
-    let numbers =
-        |names: &[String]| -> Vec<i16> { names.iter().filter_map(|n| firing.column(n)).collect() };
-    let watched = definition.watched_fields.as_deref().map(numbers);
-    let writer = |fields: Option<&[Field<'_>]>| {
+    let watched: Option<Vec<i16>> = definition
+        .watched_fields
+        .as_ref()
+        .map(|names| names.iter().filter_map(|n| firing.column(n)).collect());
+    let parts = RowParts::of(&definition, |name| firing.column(name));
+    let writer = |fields: Option<&[Field]>| {
         RefCell::new(firing.row_writer(fields, definition.null_style, definition.list_style))
     };
-    let needs = Needs::of(&definition);
-    let sent = match (&needs.fields, &definition.payload_fields) {
-        (Some(names), _) => writer(Some(&named_fields(names, &definition, firing))),
-        (None, Some(names)) => writer(Some(&own_fields(&numbers(names)))),
-        (None, None) => writer(None),
-    };
-    let needs_old = !needs.old_fields.is_empty() && firing.operation() != Operation::Insert;
-    let lists_changes = needs.changes && firing.operation() == Operation::Update;
+    let needs_old = !parts.old.is_empty() && firing.operation() != Operation::Insert;
+    let lists_changes = parts.lists_changes && firing.operation() == Operation::Update;
     Rule {
         event_key: definition.event_key,
         webhook_key: definition.webhook_key,
         watch: RefCell::new(firing.field_watch(watched.as_deref())),
-        writer: sent,
-        old_writer: needs_old
-            .then(|| writer(Some(&named_fields(&needs.old_fields, &definition, firing)))),
+        writer: writer(parts.sent.as_deref()),
+        old_writer: needs_old.then(|| writer(Some(&parts.old))),
         listed: lists_changes.then(|| RefCell::new(firing.field_watch(None))),
         sources: definition.sources,
     }
-}
-
-/// What a template asks of the row.
-#[derive(Default)]
-struct Needs {
-    /// `None`: there is no template.
-    fields: Option<Vec<String>>,
-    old_fields: Vec<String>,
-    changes: bool,
-}
-
-impl Needs {
-    /// A template that cannot be read (edited by hand) holds its webhook until it is
-    /// mended: until then all that it may need is kept.
-    fn of(definition: &CaptureDefinition) -> Self {
-        let Some(text) = &definition.payload_template else {
-            return Self::default();
-        };
-        let all = || {
-            definition
-                .template_fields
-                .iter()
-                .map(|(name, _)| name.clone())
-        };
-        match Template::parse(text) {
-            Ok(template) => Self {
-                fields: Some(template.fields().to_vec()),
-                old_fields: template.old_fields().to_vec(),
-                changes: template.lists_changes(),
-            },
-            Err(_) => Self {
-                fields: Some(all().collect()),
-                old_fields: all().collect(),
-                changes: true,
-            },
-        }
-    }
-}
-
-/// Columns that the record calls what the template calls them, whatever they are called now.
-fn named_fields<'a>(
-    names: &'a [String],
-    definition: &CaptureDefinition,
-    firing: &Firing<'_>,
-) -> Vec<Field<'a>> {
-    let present = |name: &String| {
-        let known = definition.template_fields.iter().find(|(n, _)| n == name);
-        known.map(|(_, present)| present.as_str())
-    };
-    names
-        .iter()
-        .filter_map(|name| {
-            Some(Field {
-                number: firing.column(present(name)?)?,
-                name: Some(name),
-            })
-        })
-        .collect()
-}
-
-fn own_fields(numbers: &[i16]) -> Vec<Field<'static>> {
-    let field = |number: &i16| Field {
-        number: *number,
-        name: None,
-    };
-    numbers.iter().map(field).collect()
 }

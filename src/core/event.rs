@@ -94,7 +94,7 @@ pub fn fields(
 ///
 /// # Errors
 /// `42704` for a name that no column has.
-pub(super) fn numbered(argument: &str, names: Vec<String>, columns: &[Column]) -> Result<Fields> {
+pub fn numbered(argument: &str, names: Vec<String>, columns: &[Column]) -> Result<Fields> {
     let numbers = names
         .iter()
         .map(|name| column_number(argument, name, columns))

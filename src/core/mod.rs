@@ -5,6 +5,7 @@
 //! bytes are arguments, so every rule can be tested with a simulated world.
 
 pub mod address;
+pub mod body;
 pub mod definition;
 pub mod endpoint;
 pub mod error;

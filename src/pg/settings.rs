@@ -72,7 +72,7 @@ pub fn delivery() -> Delivery {
     Delivery {
         on: DELIVERY.get(),
         account_id: account_id(),
-        integration_url: text(&INTEGRATION_URL),
+        integration_url: integration_url(),
         connections: CONNECTIONS.get() as usize,
         max_message_bytes: MAX_MESSAGE_SIZE.get() as usize,
         max_response_bytes: MAX_RESPONSE_SIZE.get() as usize,
@@ -118,6 +118,11 @@ pub fn account_id() -> String {
     } else {
         own
     }
+}
+
+/// `webhook.integration_url`.
+pub fn integration_url() -> String {
+    text(&INTEGRATION_URL)
 }
 
 fn text(setting: &GucSetting<Option<CString>>) -> String {

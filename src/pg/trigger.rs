@@ -8,7 +8,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 use super::row_json::changed::FieldWatch;
-use super::row_json::{attribute, Field, RowWriter};
+use super::row_json::{column_name, column_number, Field, RowWriter};
 use crate::core::definition::{ListStyle, NullStyle};
 
 /// What happened to the row.
@@ -85,22 +85,14 @@ impl<'a> Firing<'a> {
 
     /// The number of a live column of the relation by its name.
     pub fn column(&self, name: &str) -> Option<i16> {
-        // SAFETY: the descriptor has natts attributes.
-        unsafe {
-            let descriptor = self.descriptor();
-            (0..(*descriptor).natts as usize).find_map(|i| {
-                let attribute = attribute(descriptor, i);
-                let live = !attribute.attisdropped;
-                let own = CStr::from_ptr(attribute.attname.data.as_ptr()).to_bytes();
-                (live && super::encoding::from_server(own) == name).then_some(attribute.attnum)
-            })
-        }
+        // SAFETY: the descriptor is that of the open relation.
+        unsafe { column_number(self.descriptor(), name) }
     }
 
     /// Compiles a writer for rows of this relation.
     pub fn row_writer(
         &self,
-        fields: Option<&[Field<'_>]>,
+        fields: Option<&[Field]>,
         nulls: NullStyle,
         lists: ListStyle,
     ) -> RowWriter {
@@ -155,12 +147,7 @@ impl<'a> Firing<'a> {
                 self.current_row(),
                 &mut numbers,
             );
-            let name = |number: &i16| {
-                let column = attribute(self.descriptor(), *number as usize - 1);
-                super::encoding::from_server(
-                    CStr::from_ptr(column.attname.data.as_ptr()).to_bytes(),
-                )
-            };
+            let name = |number: &i16| column_name(self.descriptor(), *number);
             Some(numbers.iter().map(name).collect())
         }
     }

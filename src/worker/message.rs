@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::core::payload::DefaultPayload;
-use crate::core::template::{MessageParts, TemplatePayload};
+use crate::core::body::Body;
+use crate::core::template::MessageParts;
 use crate::delivery::call::{CallStamp, Payload};
 use crate::store::outbox::StoredMessage;
 
@@ -13,15 +13,9 @@ use crate::store::outbox::StoredMessage;
 pub struct EventRoute {
     pub event_key: i32,
     pub webhook_key: i32,
-    pub body: Body,
-}
-
-/// How the body of an event's messages is made.
-pub enum Body {
-    Default(DefaultPayload),
-    Template(TemplatePayload),
-    /// The template cannot be read; its webhook is held until that is mended.
-    Broken(String),
+    /// How the body is made, or why the template cannot be read; then the webhook is
+    /// held until that is mended.
+    pub body: Result<Body, String>,
 }
 
 /// Rendered by the thread that sends it, so that the main thread only reads.
@@ -81,13 +75,7 @@ impl Message {
 impl Payload for Message {
     fn render(&self, stamp: &CallStamp, out: &mut Vec<u8>) -> Result<(), String> {
         let record = self.record.as_deref().ok_or("the record was not loaded")?;
-        match &self.event.body {
-            Body::Default(payload) => {
-                payload.render(stamp.message_id, self.captured_at, record.as_bytes(), out);
-                Ok(())
-            }
-            Body::Template(payload) => payload.render(&self.parts(stamp, record), out),
-            Body::Broken(why) => Err(why.clone()),
-        }
+        let body = self.event.body.as_ref().map_err(String::clone)?;
+        body.render(&self.parts(stamp, record), out)
     }
 }

@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::message::{Body, EventRoute};
+use super::message::EventRoute;
 use super::time;
+use crate::core::body::Body;
 use crate::core::endpoint::Endpoint;
 use crate::core::error::Result;
 use crate::core::event::{test_event_key, TEST_EVENT_TYPE};
@@ -16,7 +17,7 @@ use crate::core::headers;
 use crate::core::payload::{DefaultPayload, PayloadConstants};
 use crate::core::secret::Secret;
 use crate::core::signing::Signer;
-use crate::core::template::{Template, TemplateConstants, TemplatePayload};
+use crate::core::template::TemplateConstants;
 use crate::delivery::call::Target;
 use crate::store::routing::{Definitions, EventRow, SecretRow, UrlRow, WebhookRow};
 
@@ -103,10 +104,14 @@ impl Routes {
         constants: PayloadConstants<'_>,
         integration_url: &str,
     ) {
-        let body = event_body(event, constants, integration_url);
-        if let (Body::Broken(why), Some(webhook)) =
-            (&body, self.webhooks.get_mut(&event.webhook_key))
-        {
+        let constants = TemplateConstants {
+            payload: constants,
+            object_fields: &event.object_fields,
+            integration_url,
+        };
+        let body = Body::compile(event.payload_template.as_deref(), &constants)
+            .map_err(|error| format!("event \"{}\": {}", event.id, error.message));
+        if let (Err(why), Some(webhook)) = (&body, self.webhooks.get_mut(&event.webhook_key)) {
             webhook.broken.get_or_insert_with(|| why.clone());
         }
         let route = EventRoute {
@@ -226,30 +231,13 @@ fn test_route(webhook_key: i32, webhook_id: &str, account_id: &str, token: &str)
     EventRoute {
         event_key: test_event_key(webhook_key),
         webhook_key,
-        body: Body::Default(DefaultPayload::compile(&PayloadConstants {
+        body: Ok(Body::Default(DefaultPayload::compile(&PayloadConstants {
             event_id: "",
             webhook_id,
             account_id,
             token,
             event_type: TEST_EVENT_TYPE,
             object_name: "",
-        })),
-    }
-}
-
-fn event_body(event: &EventRow, constants: PayloadConstants<'_>, integration_url: &str) -> Body {
-    let Some(text) = &event.payload_template else {
-        return Body::Default(DefaultPayload::compile(&constants));
-    };
-    match Template::parse(text) {
-        Ok(template) => Body::Template(TemplatePayload::compile(
-            &template,
-            &TemplateConstants {
-                payload: constants,
-                object_fields: &event.object_fields,
-                integration_url,
-            },
-        )),
-        Err(error) => Body::Broken(format!("event \"{}\": {}", event.id, error.message)),
+        }))),
     }
 }

@@ -13,7 +13,7 @@ mod read;
 mod record;
 mod render;
 
-pub use parameter::fixed_parameters;
+pub use parameter::{column_parameters, fixed_parameters};
 pub use render::{push_name_list, MessageParts, TemplateConstants, TemplatePayload};
 
 use parameter::{Fixed, Parameter};

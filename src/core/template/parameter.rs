@@ -3,6 +3,7 @@
 //! Pure. Names are exact; a name that is unknown is answered with the nearest.
 
 use crate::core::error::{Error, Result};
+use crate::core::event::Column;
 use crate::core::nearest::nearest;
 use crate::core::webhook::shown;
 
@@ -110,6 +111,24 @@ pub fn fixed_parameters() -> impl Iterator<Item = (String, &'static str)> {
     FIXED
         .iter()
         .map(|(name, _, meaning)| (format!("[@{name}]"), *meaning))
+}
+
+/// The parameters of a table's columns, with their meaning. A name with a bracket that
+/// would end the parameter has none.
+pub fn column_parameters(columns: &[Column]) -> impl Iterator<Item = (String, String)> + '_ {
+    let named = columns.iter().filter(|column| !column.name.contains(']'));
+    named.flat_map(|Column { name, .. }| {
+        [
+            (
+                format!("[@{FIELD}{name}]"),
+                format!("column {name} after the change; of a deleted row, what it was"),
+            ),
+            (
+                format!("[@{OLD}{name}]"),
+                format!("column {name} before the change; null for an inserted row"),
+            ),
+        ]
+    })
 }
 
 impl Parameter {

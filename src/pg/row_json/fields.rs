@@ -32,7 +32,7 @@ impl Fields {
     /// As `RowWriter::compile`.
     pub(super) unsafe fn compile(
         descriptor: pg_sys::TupleDesc,
-        fields: Option<&[Field<'_>]>,
+        fields: Option<&[Field]>,
         surroundings: &mut Surroundings,
     ) -> Self {
         // SAFETY: the descriptor is valid.
@@ -41,7 +41,7 @@ impl Fields {
             Some(fields) => fields
                 .iter()
                 .filter(|field| field.number >= 1 && i32::from(field.number) <= count)
-                .map(|field| (field.number as usize - 1, field.name))
+                .map(|field| (field.number as usize - 1, field.name.as_deref()))
                 .collect(),
             None => (0..count as usize).map(|place| (place, None)).collect(),
         };

@@ -33,7 +33,7 @@ mod server_text;
 mod tuple;
 mod varlena;
 
-pub(super) use tuple::attribute;
+pub(super) use tuple::{column_name, column_number};
 
 use pgrx::pg_sys;
 
@@ -52,11 +52,11 @@ pub struct RowWriter {
 }
 
 /// A column to write.
-#[derive(Clone, Copy, Debug)]
-pub struct Field<'a> {
+#[derive(Clone, Debug)]
+pub struct Field {
     pub number: i16,
-    /// What it is called in the object; `None` by its own name.
-    pub name: Option<&'a str>,
+    /// What it is called in the object; `None`: by its own name.
+    pub name: Option<String>,
 }
 
 /// What every value may need while it is written.
@@ -76,7 +76,7 @@ impl RowWriter {
     /// is open.
     pub unsafe fn compile(
         descriptor: pg_sys::TupleDesc,
-        fields: Option<&[Field<'_>]>,
+        fields: Option<&[Field]>,
         nulls: NullStyle,
         lists: ListStyle,
     ) -> Self {
