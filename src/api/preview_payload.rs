@@ -14,6 +14,7 @@ use crate::core::template::{push_name_list, MessageParts, TemplateConstants};
 use crate::core::webhook::required;
 use crate::pg::report::ok_or_raise;
 use crate::pg::sample_row::SampleRow;
+use crate::pg::spi::with_snapshot;
 use crate::pg::{clock, session, settings};
 use crate::store::capture_definitions::{self, CaptureDefinition};
 use crate::store::previews::{self, PreviewedEvent};
@@ -69,7 +70,9 @@ fn table_of(event: &PreviewedEvent) -> Result<(UserTable, CaptureDefinition)> {
     };
     let oid = event.object.ok_or_else(dropped)?;
     let table = user_table::watchable(oid)?;
-    let definition = capture_definitions::load(&event.id, oid).ok_or_else(dropped)?;
+    // A snapshot of its own sees an event that the same statement has created.
+    let load = || capture_definitions::load(&event.id, oid);
+    let definition = with_snapshot(load).ok_or_else(dropped)?;
     Ok((table, definition))
 }
 

@@ -9,3 +9,4 @@ mod support;
 mod delivery_basics;
 mod harness;
 mod payload_types;
+mod templates;
