@@ -217,14 +217,18 @@ const PROPERTIES: [(&str, &str); 9] = [
 /// One sentence of an error, under the API's names.
 pub fn message(error: &Error) -> String {
     let mut said = error.message.clone();
+    let mut hint = error.hint.clone();
     for (argument, property) in PROPERTIES {
+        if hint.as_deref() == Some(&format!("give a value for {argument}")) {
+            hint = Some(format!("give a value for {property}"));
+        }
         if let Some(rest) = error.message.strip_prefix(argument) {
             if rest.starts_with([' ', ':']) {
                 said = format!("{property}{rest}");
             }
         }
     }
-    for more in [&error.detail, &error.hint].into_iter().flatten() {
+    for more in [&error.detail, &hint].into_iter().flatten() {
         said.push_str("; ");
         said.push_str(more);
     }
@@ -327,6 +331,8 @@ mod tests {
             message(&error),
             "CallThrottling -1 is out of range; use 1 or more"
         );
+        let error = super::super::webhook::required::<()>("name", None).unwrap_err();
+        assert_eq!(message(&error), "Name is null; give a value for Name");
         let error = Error::invalid("names are fine");
         assert_eq!(message(&error), "names are fine");
     }

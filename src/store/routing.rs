@@ -35,7 +35,7 @@ pub struct EventRow {
     pub id: String,
     pub webhook_key: i32,
     pub event_type: String,
-    /// Schema-qualified unless the schema is public; `None` if the table is gone.
+    /// Schema-qualified unless the schema is public; as it was called when it is gone.
     pub object_name: Option<String>,
     /// The trigger fields by their present names; none if any field triggers.
     pub object_fields: Vec<String>,
@@ -74,7 +74,10 @@ order by u.url_key";
 
 const EVENTS: &str = "
 select e.event_key, e.id, e.webhook_key, e.event_type,
-       case when n.nspname = 'public' then c.relname else n.nspname || '.' || c.relname end,
+       coalesce(
+           case when n.nspname = 'public' then c.relname else n.nspname || '.' || c.relname end,
+           e.object_label
+       ),
        webhook.present_columns(e.object_name, e.object_oid, e.object_fields, e.object_attnums),
        e.payload_template
 from webhook.event_def e

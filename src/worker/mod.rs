@@ -247,9 +247,14 @@ impl Loop {
         if !wanted {
             return;
         }
-        let tail_is_due = self.tail_is_due;
-        let generation = invalidation::generation();
-        let more = tx::transaction(|| {
+        let (tail_is_due, loaded) = (self.tail_is_due, self.loaded);
+        let read = tx::transaction(|| {
+            // What is known stale by now is in the snapshot. What is heard of after it may be,
+            // too: whoever changed a definition and then a row finds his row sent by the new
+            // one. It counts as heard of only next time, when it surely is in the snapshot.
+            let generation = invalidation::generation();
+            invalidation::accept();
+            let stale = loaded != invalidation::generation();
             if stale {
                 engine.load_definitions();
                 engine.requeue_interrupted();
@@ -264,13 +269,11 @@ impl Loop {
             if engine.wants_retries(now) {
                 engine.read_due_retries();
             }
-            more
+            (more, stale.then_some(generation))
         });
-        match more {
-            Ok(more) => {
-                if stale {
-                    self.loaded = generation;
-                }
+        match read {
+            Ok((more, loaded)) => {
+                self.loaded = loaded.unwrap_or(self.loaded);
                 self.tail_is_due = more;
                 let now = self.engine.ticker.now();
                 self.engine.settlement.notice_counts(now);

@@ -9,4 +9,7 @@ mod support;
 mod delivery_basics;
 mod harness;
 mod payload_types;
+mod rest;
+mod schema_changes;
 mod templates;
+mod updates;
