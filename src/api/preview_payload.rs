@@ -10,7 +10,7 @@ use crate::core::error::{Error, Kind, Result};
 use crate::core::event::{numbered, Column};
 use crate::core::payload::PayloadConstants;
 use crate::core::secret::Secret;
-use crate::core::template::{push_name_list, MessageParts, TemplateConstants};
+use crate::core::template::render::{push_name_list, MessageParts, TemplateConstants};
 use crate::core::webhook::required;
 use crate::pg::report::ok_or_raise;
 use crate::pg::sample_row::SampleRow;
@@ -54,6 +54,7 @@ fn preview(event: &str, record: Option<JsonB>) -> Result<String> {
             actor: actor.as_deref(),
             source: Some(&source),
         },
+        usize::MAX,
         &mut out,
     )
     .map_err(Error::invalid)?;

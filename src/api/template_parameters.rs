@@ -4,7 +4,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::core::error::Result;
-use crate::core::template::{column_parameters, fixed_parameters};
+use crate::core::template::parameter::{column_parameters, fixed_parameters};
 use crate::core::webhook::required;
 use crate::pg::report::ok_or_raise;
 use crate::store::user_table;

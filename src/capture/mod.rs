@@ -13,7 +13,7 @@ mod rules;
 
 use std::cell::RefCell;
 
-use crate::core::template::push_name_list;
+use crate::core::template::render::push_name_list;
 use crate::pg::trigger::{Firing, Operation};
 use crate::pg::{clock, invalidation, session, settings, wake, xact};
 use buffer::{Buffer, Captured};

@@ -5,7 +5,8 @@
 
 use super::error::Result;
 use super::payload::DefaultPayload;
-use super::template::{MessageParts, Template, TemplateConstants, TemplatePayload};
+use super::template::render::{MessageParts, TemplateConstants, TemplatePayload};
+use super::template::Template;
 
 /// What all bodies of one event share.
 pub enum Body {
@@ -26,25 +27,39 @@ impl Body {
         })
     }
 
-    /// Appends the body of one message.
+    /// Whether the record was captured for this body, as far as that can be seen.
+    pub fn fits(&self, record: &[u8]) -> bool {
+        match self {
+            Self::Template(payload) => payload.fits(record),
+            Self::Default(_) => true,
+        }
+    }
+
+    /// Appends the body of one message and returns its size. One over `limit_bytes` is
+    /// not written to its end.
     ///
     /// # Errors
     /// The stored record is damaged.
     pub fn render(
         &self,
         message: &MessageParts<'_>,
+        limit_bytes: usize,
         out: &mut Vec<u8>,
-    ) -> std::result::Result<(), String> {
+    ) -> std::result::Result<usize, String> {
         match self {
-            Self::Template(payload) => payload.render(message, out),
+            Self::Template(payload) => payload.render(message, limit_bytes, out),
             Self::Default(payload) => {
+                let size = payload.body_len(message.record.len());
+                if size > limit_bytes {
+                    return Ok(size);
+                }
                 payload.render(
                     message.message_id,
                     message.event_date_micros,
                     message.record,
                     out,
                 );
-                Ok(())
+                Ok(out.len())
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::core::body::Body;
-use crate::core::template::MessageParts;
+use crate::core::template::render::MessageParts;
 use crate::delivery::call::{CallStamp, Payload};
 use crate::store::outbox::StoredMessage;
 
@@ -16,6 +16,17 @@ pub struct EventRoute {
     /// How the body is made, or why the template cannot be read; then the webhook is
     /// held until that is mended.
     pub body: Result<Body, String>,
+}
+
+impl EventRoute {
+    /// Whether the message was captured for this body; one that is not in memory is
+    /// taken to be.
+    pub fn fits(&self, stored: &StoredMessage) -> bool {
+        match (&self.body, &stored.record) {
+            (Ok(body), Some(record)) => body.fits(record.as_bytes()),
+            _ => true,
+        }
+    }
 }
 
 /// Rendered by the thread that sends it, so that the main thread only reads.
@@ -73,9 +84,14 @@ impl Message {
 }
 
 impl Payload for Message {
-    fn render(&self, stamp: &CallStamp, out: &mut Vec<u8>) -> Result<(), String> {
+    fn render(
+        &self,
+        stamp: &CallStamp,
+        limit_bytes: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, String> {
         let record = self.record.as_deref().ok_or("the record was not loaded")?;
         let body = self.event.body.as_ref().map_err(String::clone)?;
-        body.render(&self.parts(stamp, record), out)
+        body.render(&self.parts(stamp, record), limit_bytes, out)
     }
 }

@@ -17,7 +17,7 @@ use crate::core::headers;
 use crate::core::payload::{DefaultPayload, PayloadConstants};
 use crate::core::secret::Secret;
 use crate::core::signing::Signer;
-use crate::core::template::TemplateConstants;
+use crate::core::template::render::TemplateConstants;
 use crate::delivery::call::Target;
 use crate::store::routing::{Definitions, EventRow, SecretRow, UrlRow, WebhookRow};
 

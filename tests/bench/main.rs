@@ -8,8 +8,13 @@
 #[allow(dead_code)]
 mod support;
 
+#[path = "../../src/core/mod.rs"]
+#[allow(dead_code)]
+mod core;
+
 mod capture;
 mod delivery;
+mod rendering;
 mod report;
 
 use report::Report;
@@ -28,6 +33,7 @@ fn main() {
         ("P3", capture::filtered_out),
         ("P4", delivery::latency),
         ("P5", delivery::drain),
+        ("R", rendering::rendering),
     ];
     for (name, measure) in measures {
         if is_wanted(name) {

@@ -2,19 +2,16 @@
 //!
 //! Pure. A template is read and checked once, when its event is defined
 //! ([`checked`]) or loaded ([`Template::parse`]); what cannot be read is an error
-//! that says where. Sending is the business of [`TemplatePayload`]: literal bytes
+//! that says where. Sending is the business of `render`: literal bytes
 //! and values in turn. A value is copied only where JSON has room for it, so no
 //! value can end its string, its key or its object.
 //!
 //! A key that is given twice on one level keeps its first place and its last value.
 
-mod parameter;
+pub mod parameter;
 mod read;
 mod record;
-mod render;
-
-pub use parameter::{column_parameters, fixed_parameters};
-pub use render::{push_name_list, MessageParts, TemplateConstants, TemplatePayload};
+pub mod render;
 
 use parameter::{Fixed, Parameter};
 use read::{Node, Part};

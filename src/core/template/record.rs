@@ -37,6 +37,14 @@ pub(super) fn find_values<'r>(
     }
 }
 
+/// Whether the record has all these keys.
+pub(super) fn names_all(record: &[u8], keys: &[Vec<u8>]) -> Option<bool> {
+    const MISSING: &[u8] = b"";
+    let mut found = vec![MISSING; keys.len()];
+    find_values(record, keys, &mut found)?;
+    Some(found.iter().all(|value| !value.is_empty()))
+}
+
 fn place_of(key: &[u8], keys: &[Vec<u8>], expected: usize) -> Option<usize> {
     if keys.get(expected).is_some_and(|next| next == key) {
         return Some(expected);

@@ -7,7 +7,7 @@
 use uuid::Uuid;
 
 use super::parameter::Fixed;
-use super::record::{find_values, push_joined};
+use super::record::{self, find_values, push_joined};
 use super::{Form, Piece, Source, Template};
 use crate::core::json_text::{push_escaped, push_string};
 use crate::core::payload::{push_event_date, PayloadConstants};
@@ -80,24 +80,71 @@ impl TemplatePayload {
         }
     }
 
-    /// Appends the body of one message.
+    /// Whether the record holds every field that the template names. One that does not
+    /// was captured for another template.
+    pub fn fits(&self, record: &[u8]) -> bool {
+        self.fields.is_empty() || record::names_all(record, &self.fields).unwrap_or(true)
+    }
+
+    /// Appends the body of one message and returns its size. A field may stand in many
+    /// places, so a body beyond `limit_bytes` is only measured: it takes no more memory
+    /// than its largest value.
     ///
     /// # Errors
     /// The record is not what capture writes.
-    pub fn render(&self, message: &MessageParts<'_>, out: &mut Vec<u8>) -> Result<(), String> {
-        let old_record = message.old_record.unwrap_or(b"{}");
-        let fields = values(message.record, &self.fields).ok_or("the stored record is damaged")?;
-        let old_fields =
-            values(old_record, &self.old_fields).ok_or("the stored old record is damaged")?;
-        out.reserve(self.literal_len + message.record.len() + old_record.len());
+    pub fn render(
+        &self,
+        message: &MessageParts<'_>,
+        limit_bytes: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, String> {
+        let values = Values::of(self, message)?;
+        let likely = self.literal_len + message.record.len();
+        out.reserve(likely.min(limit_bytes));
+        let mut measured = 0;
         for step in &self.steps {
+            if out.len() > limit_bytes {
+                measured += out.len();
+                out.clear();
+            }
             match step {
                 Step::Literal(bytes) => out.extend_from_slice(bytes),
-                Step::Value(Source::Field(place), form) => push_value(out, fields[*place], *form),
-                Step::Value(Source::Old(place), form) => push_value(out, old_fields[*place], *form),
-                Step::Value(Source::Fixed(fixed), form) => push_fixed(out, *fixed, *form, message)
-                    .ok_or("the stored list of changed fields is damaged")?,
+                Step::Value(source, form) => values.push(out, *source, *form, message)?,
             }
+        }
+        Ok(measured + out.len())
+    }
+}
+
+/// The values that a message's records hold for a template.
+struct Values<'r> {
+    fields: Vec<&'r [u8]>,
+    old_fields: Vec<&'r [u8]>,
+}
+
+impl<'r> Values<'r> {
+    fn of(payload: &TemplatePayload, message: &MessageParts<'r>) -> Result<Self, String> {
+        let old_record = message.old_record.unwrap_or(b"{}");
+        Ok(Self {
+            fields: values(message.record, &payload.fields)
+                .ok_or("the stored record is damaged")?,
+            old_fields: values(old_record, &payload.old_fields)
+                .ok_or("the stored old record is damaged")?,
+        })
+    }
+
+    fn push(
+        &self,
+        out: &mut Vec<u8>,
+        source: Source,
+        form: Form,
+        message: &MessageParts<'_>,
+    ) -> Result<(), String> {
+        match source {
+            Source::Field(place) => push_value(out, self.fields[place], form),
+            Source::Old(place) => push_value(out, self.old_fields[place], form),
+            Source::Fixed(fixed) => push_fixed(out, fixed, form, message)
+                .ok_or("the stored list of changed fields is damaged")?,
         }
         Ok(())
     }

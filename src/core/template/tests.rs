@@ -5,6 +5,8 @@ use serde::Deserialize;
 use serde_json::{json, Map, Value};
 use uuid::Uuid;
 
+use super::parameter::fixed_parameters;
+use super::render::{MessageParts, TemplateConstants, TemplatePayload};
 use super::*;
 use crate::core::error::Kind;
 use crate::core::payload::PayloadConstants;
@@ -55,7 +57,7 @@ fn body_of(template: &str, message: &MessageParts<'_>) -> String {
     let template = Template::parse(template).unwrap();
     let payload = TemplatePayload::compile(&template, &CONSTANTS);
     let mut out = Vec::new();
-    payload.render(message, &mut out).unwrap();
+    payload.render(message, usize::MAX, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -172,6 +174,7 @@ fn every_parameter_has_its_value() {
                 source: Some("REST\tAPI"),
                 ..message(br#"{"a":2}"#)
             },
+            usize::MAX,
             &mut out,
         )
         .unwrap();
@@ -300,12 +303,32 @@ fn a_damaged_record_is_no_body() {
     let template = Template::parse(r#"["[@field:a]","[@old:a]"]"#).unwrap();
     let payload = TemplatePayload::compile(&template, &CONSTANTS);
     let mut parts = message(b"{\"a\":");
-    assert!(payload.render(&parts, &mut Vec::new()).is_err());
+    assert!(payload.render(&parts, usize::MAX, &mut Vec::new()).is_err());
     parts.record = b"{\"a\":1}";
     parts.old_record = Some(b"[]");
-    assert!(payload.render(&parts, &mut Vec::new()).is_err());
+    assert!(payload.render(&parts, usize::MAX, &mut Vec::new()).is_err());
     parts.old_record = Some(b"{}");
-    assert!(payload.render(&parts, &mut Vec::new()).is_ok());
+    assert!(payload.render(&parts, usize::MAX, &mut Vec::new()).is_ok());
+}
+
+#[test]
+fn a_body_over_the_limit_is_measured_without_being_written() {
+    let places = 1_000;
+    let template = vec!["[@field:a]"; places];
+    let template = Template::parse(&json!(template).to_string()).unwrap();
+    let payload = TemplatePayload::compile(&template, &CONSTANTS);
+    let record = format!("{{\"a\":\"{}\"}}", "x".repeat(10_000));
+    let mut whole = Vec::new();
+    let parts = message(record.as_bytes());
+    let size = payload.render(&parts, usize::MAX, &mut whole).unwrap();
+    assert_eq!(size, whole.len());
+    assert_eq!(size, 2 + places * 10_003 - 1);
+    let mut out = Vec::new();
+    assert_eq!(payload.render(&parts, 50_000, &mut out), Ok(size));
+    assert!(out.capacity() < 200_000, "{}", out.capacity());
+    let mut fitting = Vec::new();
+    assert_eq!(payload.render(&parts, size, &mut fitting), Ok(size));
+    assert!(fitting == whole);
 }
 
 /// Any JSON value, with strings as hostile as they come.
@@ -379,7 +402,7 @@ proptest! {
         if let Ok(template) = Template::parse(&text) {
             let payload = TemplatePayload::compile(&template, &CONSTANTS);
             let mut out = Vec::new();
-            payload.render(&message(b"{}"), &mut out).unwrap();
+            payload.render(&message(b"{}"), usize::MAX, &mut out).unwrap();
             prop_assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&out).is_ok());
         }
     }
@@ -388,6 +411,6 @@ proptest! {
     fn rendering_a_damaged_record_never_panics(record in "[\\[\\]{}\",:1a\\\\ ]{0,24}") {
         let template = Template::parse(r#"["[@field:a]","x[@field:1]"]"#).unwrap();
         let payload = TemplatePayload::compile(&template, &CONSTANTS);
-        let _ = payload.render(&message(record.as_bytes()), &mut Vec::new());
+        let _ = payload.render(&message(record.as_bytes()), usize::MAX, &mut Vec::new());
     }
 }
