@@ -115,6 +115,8 @@ comment on function webhook.definitions_changed() is
     'Internal: tells worker and sessions that a definition has changed.';
 comment on function webhook.present_columns(regclass, oid, text[], smallint[]) is
     'Internal: the present names of columns that were recorded by name and number.';
+comment on function webhook.columns_present(regclass, oid, text[], smallint[]) is
+    'Internal: whether all columns that were recorded by name and number are still there.';
 
 -- Views for users
 
