@@ -55,7 +55,7 @@ fn a_url_that_goes_gets_nothing_more_and_one_that_comes_gets_what_follows() {
     cluster.sql("select webhook.resume_webhook('crm')");
     wait_idle(&cluster);
     assert_eq!(ids_at(&receiver, "/ok/stays"), [1, 2, 3, 4, 5, 6]);
-    assert_eq!(ids_at(&receiver, "/ok/goes"), []);
+    assert!(receiver.received_at("/ok/goes").is_empty());
     assert_eq!(ids_at(&receiver, "/ok/comes"), [6]);
     let statuses = "select string_agg(distinct status, ',') from webhook.messages";
     assert_eq!(cluster.value::<String>(statuses), "delivered");
