@@ -7,11 +7,11 @@ use pgrx::JsonB;
 use super::random;
 use crate::core::definition::{DeliveryOrder, LogLevel};
 use crate::core::error::{Error, Kind, Result};
+use crate::core::headers;
 use crate::core::secret::Secret;
 use crate::core::webhook::{
     self, required, CALL_THROTTLING, MAX_ATTEMPTS, MAX_IN_FLIGHT, TIMEOUT_MS,
 };
-use crate::core::headers;
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
 use crate::store::webhook_definitions::{self, NewWebhook};
@@ -121,10 +121,7 @@ impl WebhookArguments<'_> {
                 .map(|calls| CALL_THROTTLING.check(calls))
                 .transpose()?,
             enabled: self.enabled.unwrap_or(true),
-            headers: checked_headers(
-                self.headers
-                    .unwrap_or_else(|| JsonB(serde_json::json!({}))),
-            )?,
+            headers: checked_headers(self.headers.unwrap_or_else(|| JsonB(serde_json::json!({}))))?,
             timeout_ms: TIMEOUT_MS.check(self.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS))?,
             max_attempts: MAX_ATTEMPTS.check(self.max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS))?,
             max_age: checked_max_age(

@@ -205,11 +205,14 @@ fn trigger(event: &EventFacts) -> Check {
             "the trigger webhook_{id} on {table} is somebody else's: drop it, \
              then call webhook.update_event('{id}', enabled => true)"
         ),
-        Some("D") => format!(
-            "the trigger is disabled: alter table {table} enable trigger webhook_{id}"
-        ),
+        Some("D") => {
+            format!("the trigger is disabled: alter table {table} enable trigger webhook_{id}")
+        }
         Some(_) => {
-            return note("trigger", format!("the trigger webhook_{id} is on {table} and enabled"))
+            return note(
+                "trigger",
+                format!("the trigger webhook_{id} is on {table} and enabled"),
+            )
         }
     };
     check("trigger", false, "", bad)
@@ -374,12 +377,21 @@ fn url_state(url: &UrlFacts) -> Check {
             "url_state",
             format!("{address} is slowed down by call_throttling: {waiting} wait for it"),
         ),
-        "paused" => note("url_state", format!("{address} is paused: {waiting} wait for it")),
+        "paused" => note(
+            "url_state",
+            format!("{address} is paused: {waiting} wait for it"),
+        ),
         _ if url.retrying > 0 => note(
             "url_state",
-            format!("{address} is called; {} wait for a retry, the last error: {error}", url.retrying),
+            format!(
+                "{address} is called; {} wait for a retry, the last error: {error}",
+                url.retrying
+            ),
         ),
-        _ => note("url_state", format!("{address} is called; {waiting} wait for it")),
+        _ => note(
+            "url_state",
+            format!("{address} is called; {waiting} wait for it"),
+        ),
     }
 }
 
@@ -387,7 +399,12 @@ fn url_address(url: &UrlFacts, server: &ServerFacts) -> Check {
     const NAME: &str = "url_address";
     let text = &url.url;
     let Ok(endpoint) = Endpoint::parse(text) else {
-        return check(NAME, false, "", format!("{text} cannot be read: replace it"));
+        return check(
+            NAME,
+            false,
+            "",
+            format!("{text} cannot be read: replace it"),
+        );
     };
     let literal = endpoint.literal_address();
     let may_be_plain = match literal {
@@ -505,14 +522,18 @@ mod tests {
         let changes: [(&str, Change); 11] = [
             ("event_enabled", |e| e.enabled = false),
             ("webhook_enabled", |e| e.webhook_enabled = false),
-            ("webhook_usable", |e| e.webhook_detail = Some("no secret".into())),
+            ("webhook_usable", |e| {
+                e.webhook_detail = Some("no secret".into())
+            }),
             ("webhook_not_paused", |e| e.webhook_paused = true),
             ("columns", |e| e.missing_columns = Some("name".into())),
             ("trigger", |e| e.trigger = None),
             ("trigger", |e| e.trigger = Some("D".into())),
             ("trigger", |e| e.trigger_is_ours = false),
             ("partitions", |e| e.deaf_partitions = Some("p1".into())),
-            ("source", |e| e.event_sources = Some(vec!["REST API".into()])),
+            ("source", |e| {
+                e.event_sources = Some(vec!["REST API".into()])
+            }),
             ("message_size", |e| e.too_large = 2),
         ];
         for (name, change) in changes {
@@ -531,7 +552,9 @@ mod tests {
         type Change = fn(&mut ServerFacts);
         let changes: [(&str, Change); 4] = [
             ("capture", |s| s.capture = false),
-            ("session_replication_role", |s| s.replication_role = "replica".into()),
+            ("session_replication_role", |s| {
+                s.replication_role = "replica".into()
+            }),
             ("delivery", |s| s.delivery = false),
             ("worker", |s| s.worker_pid = None),
         ];
@@ -568,8 +591,14 @@ mod tests {
             last_error: Some("HTTP 500".to_owned()),
             ..url("https://example.com/")
         };
-        assert_eq!(failed(&event(), &[state("disabled")], &server()), ["url_state"]);
-        assert_eq!(failed(&event(), &[state("backing_off")], &server()), ["url_state"]);
+        assert_eq!(
+            failed(&event(), &[state("disabled")], &server()),
+            ["url_state"]
+        );
+        assert_eq!(
+            failed(&event(), &[state("backing_off")], &server()),
+            ["url_state"]
+        );
         assert!(failed(&event(), &[state("throttled")], &server()).is_empty());
     }
 

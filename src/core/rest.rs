@@ -311,9 +311,18 @@ mod tests {
             (json!({"Nome": "x"}), "property \"Nome\" is unknown"),
             (json!({"Id": "x"}), "property \"Id\" is unknown"),
             (json!({"Name": 7}), "Name is not a string"),
-            (json!({"OutgoingUrls": "x"}), "OutgoingUrls is not an array of strings"),
-            (json!({"OutgoingUrls": [null]}), "OutgoingUrls is not an array of strings"),
-            (json!({"CallThrottling": 1.5}), "CallThrottling is not an integer"),
+            (
+                json!({"OutgoingUrls": "x"}),
+                "OutgoingUrls is not an array of strings",
+            ),
+            (
+                json!({"OutgoingUrls": [null]}),
+                "OutgoingUrls is not an array of strings",
+            ),
+            (
+                json!({"CallThrottling": 1.5}),
+                "CallThrottling is not an integer",
+            ),
             (json!({"Enabled": "yes"}), "Enabled is not true or false"),
             (json!([]), "the body is not a JSON object"),
         ] {

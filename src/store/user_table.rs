@@ -87,7 +87,9 @@ pub fn by_label(label: &str) -> Result<pg_sys::Oid> {
             Kind::UndefinedObject,
             format!("object_name \"{}\" does not exist", shown(label)),
         )
-        .with_hint("give the name of a table as it is spelled, with its schema unless that is public")
+        .with_hint(
+            "give the name of a table as it is spelled, with its schema unless that is public",
+        )
     })
 }
 

@@ -180,8 +180,7 @@ fn update_row(webhook_key: i32, changes: WebhookChanges, by: &str) {
     translated(
         || execute(UPDATE, &arguments),
         |refusal| {
-            (refusal.code == PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION)
-                .then(|| name_is_taken(&name))
+            (refusal.code == PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION).then(|| name_is_taken(&name))
         },
     );
 }

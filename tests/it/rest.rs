@@ -122,7 +122,10 @@ fn the_example_of_the_documents_works_over_http() {
         assert_eq!(receiver.count(url).requests, 3);
     }
 
-    assert_eq!(gateway.ask("GET", &events, "").1.as_array().map(Vec::len), Some(3));
+    assert_eq!(
+        gateway.ask("GET", &events, "").1.as_array().map(Vec::len),
+        Some(3)
+    );
     assert_eq!(gateway.ask("DELETE", &one, "").0, 204);
     assert_eq!(gateway.ask("GET", &one, "").0, 404);
     let listed = gateway.ask("GET", "/v3/outgoingWebhooks", "");
@@ -137,12 +140,20 @@ fn what_is_wrong_is_answered_and_changes_nothing() {
     let (cluster, _receiver) = ready_cluster("rest-errors");
     let gateway = Gateway::start(&cluster);
     let post = |body: &str| gateway.ask("POST", "/v3/outgoingWebhooks", body);
-    for body in ["{}", "[]", "7", r#"{"Name": "x", "OutgoingUrls": ["https://x.example/"], "Foo": 1}"#] {
+    for body in [
+        "{}",
+        "[]",
+        "7",
+        r#"{"Name": "x", "OutgoingUrls": ["https://x.example/"], "Foo": 1}"#,
+    ] {
         let (status, answer) = post(body);
         assert_eq!(status, 400, "{body}: {answer}");
         assert!(answer["Message"].is_string(), "{body}: {answer}");
     }
     assert_eq!(gateway.ask("GET", "/v3/nowhere", "").0, 404);
     assert_eq!(gateway.ask("PATCH", "/v3/outgoingWebhooks", "").0, 405);
-    assert_eq!(gateway.ask("GET", "/v3/outgoingWebhooks", ""), (200, json!([])));
+    assert_eq!(
+        gateway.ask("GET", "/v3/outgoingWebhooks", ""),
+        (200, json!([]))
+    );
 }

@@ -78,7 +78,8 @@ fn sessions_that_are_open_follow_the_schema() {
     update("update customers set spare = 't'");
     cluster.sql("alter table customers add column vip boolean");
     update("update customers set title = 'd', vip = true");
-    cluster.sql("alter table customers rename to clients; alter table clients disable trigger user");
+    cluster
+        .sql("alter table customers rename to clients; alter table clients disable trigger user");
     update("update clients set title = 'e'");
     cluster.sql("alter table clients enable trigger user");
     update("update clients set title = 'f'");

@@ -50,7 +50,9 @@ fn a_url_that_goes_gets_nothing_more_and_one_that_comes_gets_what_follows() {
     cluster.wait_for_text(PATIENCE, pending, "5,5");
 
     let new = urls(&receiver, &["/ok/stays", "/ok/comes"]);
-    cluster.sql(&format!("select webhook.update_webhook('crm', outgoing_urls => {new})"));
+    cluster.sql(&format!(
+        "select webhook.update_webhook('crm', outgoing_urls => {new})"
+    ));
     cluster.sql("insert into customers values (6)");
     cluster.sql("select webhook.resume_webhook('crm')");
     wait_idle(&cluster);
@@ -69,13 +71,20 @@ fn retries_of_a_url_that_goes_are_withdrawn_and_it_comes_back_as_a_new_one() {
     let retrying = "select sum(retrying)::text from webhook.queue";
     cluster.wait_for_text(PATIENCE, retrying, "1");
     let good = urls(&receiver, &["/ok/good"]);
-    cluster.sql(&format!("select webhook.update_webhook('crm', outgoing_urls => {good})"));
+    cluster.sql(&format!(
+        "select webhook.update_webhook('crm', outgoing_urls => {good})"
+    ));
     assert_eq!(cluster.value::<String>(retrying), "0");
-    assert_eq!(cluster.value::<String>("select status from webhook.messages"), "canceled");
+    assert_eq!(
+        cluster.value::<String>("select status from webhook.messages"),
+        "canceled"
+    );
 
     receiver.behave("/status/500", "/ok");
     let both = urls(&receiver, &["/ok/good", "/status/500"]);
-    cluster.sql(&format!("select webhook.update_webhook('crm', outgoing_urls => {both})"));
+    cluster.sql(&format!(
+        "select webhook.update_webhook('crm', outgoing_urls => {both})"
+    ));
     cluster.sql("insert into customers values (2)");
     wait_idle(&cluster);
     assert_eq!(ids_at(&receiver, "/ok/good"), [1, 2]);
@@ -150,7 +159,9 @@ fn a_test_message_goes_to_every_url_and_is_signed_logged_and_counted() {
         "|webhook.test|delivered\n"
     );
     assert_eq!(
-        cluster.psql("select event_id, event_type, status, count(*) from webhook.calls group by 1, 2, 3"),
+        cluster.psql(
+            "select event_id, event_type, status, count(*) from webhook.calls group by 1, 2, 3"
+        ),
         "|webhook.test|Success|2\n"
     );
 }
