@@ -7,6 +7,7 @@
 mod support;
 
 mod delivery_basics;
+mod explain;
 mod harness;
 mod payload_types;
 mod rest;

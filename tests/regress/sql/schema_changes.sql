@@ -112,6 +112,23 @@ alter table customers alter column vip type text;
 select count(*) from webhook.update_event(:'on_balance', condition => '');
 alter table customers alter column vip type text;
 
+-- A column of a template: renamed it stays, dropped it switches the event off
+create table badges (id integer, label text);
+select id as on_badge
+from webhook.create_event('Orders', 'badges', 'table.recordInsert', payload_template => '{"label": "[@field:label]"}')
+\gset
+alter table badges rename column label to text;
+insert into badges values (1, 'a');
+select record from webhook.outbox o join webhook.event_def e using (event_key) where e.id = :'on_badge';
+alter table badges drop column text;
+insert into badges values (2);
+select status, detail, messages from webhook.events where id = :'on_badge';
+select status from webhook.update_event(:'on_badge', payload_template => '{"id": "[@field:id]"}') u, webhook.events e where e.id = u.id;
+insert into badges values (3);
+select status, detail, messages from webhook.events where id = :'on_badge';
+select webhook.drop_event(:'on_badge');
+drop table badges;
+
 -- ATTACH and DETACH PARTITION
 create table visits (id integer, day integer) partition by range (day);
 create table visits_1 partition of visits for values from (0) to (10);
