@@ -40,10 +40,8 @@ fn ids_at(receiver: &Receiver, path: &str) -> Vec<i64> {
 fn a_url_that_goes_gets_nothing_more_and_one_that_comes_gets_what_follows() {
     let (cluster, receiver) = ready_cluster("urls");
     create_crm(&cluster, &receiver, &["/ok/stays", "/ok/goes"]);
-    cluster.sql(
-        "select webhook.pause_webhook('crm');
-         insert into customers select n from generate_series(1, 5) n",
-    );
+    cluster.sql("select webhook.pause_webhook('crm')");
+    cluster.sql("insert into customers select n from generate_series(1, 5) n");
     let seen = "select count(*)::text from webhook.unseen";
     cluster.wait_for_text(PATIENCE, seen, "0");
     let pending = "select string_agg(pending::text, ',') from webhook.queue";

@@ -25,7 +25,8 @@ select case o.event_key
        end as event,
        o.record
 from webhook.outbox o
-order by o.id;
+-- Transaction by transaction; triggers of one row fire in the order of their names, which are random.
+order by o.id >> 20, event, o.id;
 create view live as
 select case when object_fields is null then 'any' else 'balance' end as event,
        object_name, object_fields, payload_fields, status, detail
