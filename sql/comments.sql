@@ -13,8 +13,12 @@ comment on function webhook.create_webhook(text, text[], text, integer, boolean,
     'is not supported yet). log_level: all, errors or none; counters always count. Errors: 22023 bad '
     'argument, 42710 name or URL taken.';
 comment on function webhook.update_webhook(text, text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text) is
-    'Changes a webhook; null leaves a value as it is, call_throttling 0 lifts the limit. Not supported '
-    'yet: raises 0A000.';
+    'Changes a webhook, given by id or name, and returns it; null leaves a value as it is. description: an '
+    'empty text takes it away. call_throttling: 0 lifts the limit. outgoing_urls: the whole list; one that '
+    'is no longer in it gets nothing more, and what waited for it is withdrawn; a new one gets what is '
+    'captured from now on, also if it was there before. enabled: sets the status of all its events, too. '
+    'headers: all of them, {} takes them away. The others as in webhook.create_webhook(). What waits goes '
+    'by the new values. Errors: 42704 unknown webhook, 22023 bad argument, 42710 name or URL taken.';
 comment on function webhook.drop_webhook(text) is
     'Drops a webhook, given by id or name, with its events, their triggers and what it has pending. Calls '
     'already made stay in webhook.calls. Errors: 42704 unknown webhook, 55P03 a table is in use for '
@@ -36,27 +40,45 @@ comment on function webhook.create_event(text, regclass, text, text[], text[], t
     'one trigger on the table, webhook_<id>. event_type: table.recordInsert, table.recordUpdate or '
     'table.recordDelete. object_fields: recordUpdate only, a message only if one of these changed; null = '
     'any. event_sources: only changes made by these sources (webhook.source, else application_name); null '
-    '= all. payload_fields: columns in data; null = all, also later ones. payload_template: not supported '
-    'yet (0A000). condition: SQL boolean over new and old, created with the rights of the caller. '
+    '= all. payload_fields: columns in data; null = all, also later ones. payload_template: JSON in '
+    'place of the default payload, with [@...] parameters (webhook.template_parameters lists them) in its '
+    'strings: a string that is one parameter becomes the value with its type, a parameter in a longer one '
+    'becomes text; not together with payload_fields. condition: SQL boolean over new and old, created with the rights of the caller. '
     'null_style: typed (null or empty string by type) or null. list_style: array or keyed. '
     'condition_path: the search_path that names in condition are looked up with; leave it out. The caller '
     'needs TRIGGER and SELECT on the table. Errors: 22023 bad argument, 42704 unknown webhook, table or '
     'column, 42710 the same event exists, 42501 privilege missing, 42809 not an ordinary or partitioned '
     'table, 55P03 the table is in use for longer than lock_timeout (at most 5 s).';
 comment on function webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text) is
-    'Changes an event; null leaves a value as it is, an empty array or text takes it away. Not supported '
-    'yet: raises 0A000.';
+    'Changes an event, given by id, and returns it; null leaves a value as it is, an empty array or text '
+    'takes a filter, template or condition away. A new condition replaces the trigger, with the rights of '
+    'the caller; a trigger that was dropped comes back while the event is enabled. A column that the '
+    'condition names cannot be dropped or get another type while it does: PostgreSQL says so. Whoever '
+    'changes more than enabled needs TRIGGER and SELECT on the table. condition_path: leave it out. Errors: '
+    'as webhook.create_event(), and 42704 unknown event, or its table was dropped.';
 comment on function webhook.drop_event(text) is
     'Drops an event, given by id, and its trigger. What it captured is still delivered. Errors: 42704 '
     'unknown event, 55P03 the table is in use for longer than lock_timeout (at most 5 s).';
 comment on function webhook.preview_payload(text, jsonb) is
-    'The body that a message of an event would have. Not supported yet: raises 0A000.';
+    'The body that a message of an event would have, byte for byte; the ids of message and call are zeros. '
+    'record: values of columns, by name, of the row after the change; what it leaves out is taken from some '
+    'row of the table, or null if there is none, as is the row before the change. The caller needs TRIGGER '
+    'and SELECT on the table. Errors: 42704 unknown event or column, 22023 a value that does not fit its '
+    'column, 42501 privilege missing.';
 comment on function webhook.template_parameters(regclass) is
-    'The parameters that a payload template for a table may use. Not supported yet: raises 0A000.';
+    'The parameters that payload templates for this table may hold, and what each means. The caller needs '
+    'TRIGGER and SELECT on the table. Errors: 42704 unknown table, 42501 privilege missing, 42809 not an '
+    'ordinary or partitioned table.';
 comment on function webhook.explain_event(text) is
-    'Why a message of an event comes or does not come, check by check. Not supported yet: raises 0A000.';
+    'Why a message of an event, given by id, comes or does not come: one row a check, with what to do in '
+    'detail, and a last one, overall. About a change made in this session, now: capture, source and '
+    'session_replication_role are those of the session, and a pause or a URL that backs off fails its check. '
+    'Names in URLs are not resolved. Errors: 42704 unknown event.';
 comment on function webhook.test_webhook(text) is
-    'Sends a test message to each URL of a webhook. Not supported yet: raises 0A000.';
+    'Sends a message of type webhook.test without data to each URL of a webhook, given by id or name, when '
+    'the transaction commits; returns the URLs and the id of the message. It is signed, throttled, repeated, '
+    'logged and counted for the webhook like any message, and waits while the webhook is paused. Errors: '
+    '42704 unknown webhook.';
 comment on function webhook.redeliver(uuid) is
     'Sends a message again under its old id; returns the number of calls queued. Not supported yet: '
     'raises 0A000.';
@@ -68,8 +90,11 @@ comment on function webhook.cancel(uuid) is
 comment on function webhook.cancel_pending(text) is
     'Withdraws all pending messages of a webhook; returns their number. Not supported yet: raises 0A000.';
 comment on function webhook.rest(text, text, jsonb) is
-    'The REST API for webhooks and events: status and body of the answer to a request. Not supported yet: '
-    'raises 0A000.';
+    'The REST API for webhooks and events: status and body of the answer to a request, for a gateway that '
+    'calls it. /v3/outgoingWebhooks, …/{webhookId}, …/{webhookId}/events and …/events/{eventId}; /v2 is an '
+    'alias. GET, POST on lists; GET, PUT (what is left out stays), DELETE on one. Answers 200, 201, 204; 400 '
+    'with {"Message": …} on bad input or an unknown property, and nothing has changed; 404; 405. ObjectName '
+    'is spelled as in payloads. Runs with the rights of the caller. Errors: 55P03 the table is in use.';
 comment on function webhook.wait_idle(interval) is
     'Waits until no message is due or in flight: true, or false after timeout (0 or more). What is '
     'paused, switched off, backing off or waits for a later retry does not count. Starts the worker '
@@ -92,6 +117,8 @@ comment on function webhook.columns_present(regclass, oid, text[], smallint[]) i
 'Internal. Whether all columns that a definition recorded by name and number are still there; true if it recorded none.';
 comment on function webhook.present_columns(regclass, oid, text[], smallint[]) is
     'Internal: the present names of columns that were recorded by name and number.';
+comment on function webhook.columns_present(regclass, oid, text[], smallint[]) is
+    'Internal: whether all columns that were recorded by name and number are still there.';
 
 -- Views for users
 
@@ -112,7 +139,7 @@ comment on column webhook.webhooks.status is
 comment on column webhook.webhooks.events is
     'Number of events.';
 comment on column webhook.webhooks.messages is
-    'Messages captured, exact, dropped events included.';
+    'Messages captured, exact, those of dropped events and test messages included.';
 comment on column webhook.webhooks.calls is
     'HTTP requests made.';
 comment on column webhook.webhooks.errors is
@@ -141,7 +168,7 @@ comment on column webhook.events.event_type is
 comment on column webhook.events.object_name is
     'Its table, with the schema unless that is public; as it was called when it is gone.';
 comment on column webhook.events.object_fields is
-    'A message only if one of these changed; null = any field.';
+    'A message only if one of these changed, by their present names; null = any field.';
 comment on column webhook.events.event_sources is
     'Only changes made by these sources; null = all.';
 comment on column webhook.events.payload_fields is
@@ -182,7 +209,7 @@ comment on column webhook.messages.event_id is
 comment on column webhook.messages.webhook_id is
     'Id of its webhook.';
 comment on column webhook.messages.event_type is
-    'Which change it tells of.';
+    'Which change it tells of; webhook.test: a test message, which has no event.';
 comment on column webhook.messages.object_name is
     'The events table.';
 comment on column webhook.messages.event_date is
@@ -190,8 +217,8 @@ comment on column webhook.messages.event_date is
 comment on column webhook.messages.source is
     'Event source of the session that made the change.';
 comment on column webhook.messages.status is
-    'pending: a URL still has to get it; delivered: every URL got it; failed: given up for a URL; '
-    'canceled: withdrawn, or its webhook was dropped.';
+    'pending: a URL still has to get it; delivered: every URL that the webhook still has got it; failed: '
+    'given up for a URL; canceled: a repetition was withdrawn, or its webhook was dropped.';
 
 comment on view webhook.calls is
     'The log of calls: an HTTP request that carries a message to a URL.';
@@ -208,7 +235,7 @@ comment on column webhook.calls.webhook_name is
 comment on column webhook.calls.event_id is
     'Id of the event.';
 comment on column webhook.calls.event_type is
-    'Which change the message tells of.';
+    'Which change the message tells of; webhook.test: a test message, which has no event.';
 comment on column webhook.calls.object_name is
     'The events table.';
 comment on column webhook.calls.event_date is

@@ -74,7 +74,10 @@ create table webhook.event_def (
     created_by          text not null,
     modified_at         timestamptz,
     modified_by         text,
-    dropped_at          timestamptz
+    dropped_at          timestamptz,
+    -- the columns that payload_template names
+    template_fields     text[],
+    template_attnums    smallint[]
 );
 create index event_def_object on webhook.event_def (object_name) where dropped_at is null;
 create index event_def_webhook on webhook.event_def (webhook_key);

@@ -133,16 +133,19 @@ select e.*,
            case when n.nspname = 'public' then c.relname else n.nspname || '.' || c.relname end,
            e.object_label
        ) as object_text,
+       fields.missing as missing_columns,
+       coalesce(fields.object_names, e.object_fields) as object_fields_now,
+       coalesce(fields.payload_names, e.payload_fields) as payload_fields_now,
        case
            when c.oid is null then 'its table was dropped'
-           when missing.names is not null then 'column was dropped: ' || missing.names
+           when fields.missing is not null then 'column was dropped: ' || fields.missing
            when t.oid is null then 'its trigger was dropped'
            when t.tgenabled = 'D' then 'its trigger is disabled'
            when not e.enabled then 'it is not enabled'
            when not w.enabled then 'its webhook is not enabled'
            else coalesce(e.detail, w.detail)
        end as reason,
-       c.oid is not null and missing.names is null and t.oid is not null and t.tgenabled <> 'D'
+       c.oid is not null and fields.missing is null and t.oid is not null and t.tgenabled <> 'D'
            and w.enabled and e.enabled as active
 from webhook.event_def e
 join webhook.webhook_def w on w.webhook_key = e.webhook_key
@@ -150,21 +153,25 @@ left join pg_class c on c.oid = e.object_name
 left join pg_namespace n on n.oid = c.relnamespace
 left join pg_trigger t on t.tgrelid = e.object_name and t.tgname = 'webhook_' || e.id
 left join lateral (
-    select string_agg(f.name, ', ' order by f.name) as names
+    select string_agg(distinct f.name, ', ' order by f.name) filter (where a.attname is null) as missing,
+           array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'object') as object_names,
+           array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'payload') as payload_names
     from (
-        select name, number from unnest(e.object_fields, e.object_attnums) as o (name, number)
-        union
-        select name, number from unnest(e.payload_fields, e.payload_attnums) as p (name, number)
-    ) f
-    where not exists (
-        select
-        from pg_attribute a
-        where a.attrelid = e.object_name
-          and a.attnum > 0
-          and not a.attisdropped
-          and case when e.object_oid = e.object_name::oid then a.attnum = f.number else a.attname = f.name end
-    )
-) missing on true;
+        select 'object', o.name, o.number, o.place
+        from unnest(e.object_fields, e.object_attnums) with ordinality as o (name, number, place)
+        union all
+        select 'payload', p.name, p.number, p.place
+        from unnest(e.payload_fields, e.payload_attnums) with ordinality as p (name, number, place)
+        union all
+        select 'template', m.name, m.number, m.place
+        from unnest(e.template_fields, e.template_attnums) with ordinality as m (name, number, place)
+    ) f (kind, name, number, place)
+    left join pg_attribute a
+      on a.attrelid = e.object_name
+     and a.attnum > 0
+     and not a.attisdropped
+     and case when e.object_oid = e.object_name::oid then a.attnum = f.number else a.attname = f.name end
+) fields on true;
 
 -- For users
 
@@ -193,11 +200,18 @@ select w.id,
 from webhook.webhook_def w
 left join (
     select e.webhook_key,
-           count(*) filter (where e.dropped_at is null) as events,
+           count(*) filter (where e.live) as events,
            sum(k.messages)::bigint as messages,
            sum(k.calls)::bigint as calls,
            sum(k.errors)::bigint as errors
-    from webhook.event_def e
+    from (
+        select d.webhook_key, d.event_key, d.dropped_at is null
+        from webhook.event_def d
+        union all
+        -- Test messages belong to no event.
+        select t.webhook_key, -t.webhook_key, false
+        from webhook.webhook_def t
+    ) e (webhook_key, event_key, live)
     left join webhook.event_count k on k.event_key = e.event_key
     group by e.webhook_key
 ) c on c.webhook_key = w.webhook_key
@@ -209,9 +223,9 @@ select e.id,
        e.webhook_name,
        e.event_type,
        e.object_text as object_name,
-       e.object_fields,
+       e.object_fields_now as object_fields,
        e.event_sources,
-       e.payload_fields,
+       e.payload_fields_now as payload_fields,
        e.payload_template,
        e.condition,
        case when e.active then 'Active' else 'Inactive' end as status,
@@ -234,7 +248,7 @@ create view webhook.messages as
 select o.message_id,
        e.id as event_id,
        w.id as webhook_id,
-       e.event_type,
+       case when o.event_key < 0 then 'webhook.test' else e.event_type end as event_type,
        e.object_text as object_name,
        o.captured_at as event_date,
        o.source,
@@ -242,9 +256,6 @@ select o.message_id,
            when exists (
                select from webhook.retry r where r.message_id = o.message_id and r.state = 'failed'
            ) then 'failed'
-           when exists (
-               select from webhook.retry r where r.message_id = o.message_id and r.state = 'canceled'
-           ) then 'canceled'
            when not (
                pg_visible_in_snapshot(o.xid, t.tail_from)
                or (pg_visible_in_snapshot(o.xid, t.tail_to) and o.id <= t.tail_id)
@@ -265,6 +276,9 @@ select o.message_id,
                  )
            )
            then case when w.dropped_at is null then 'pending' else 'canceled' end
+           when exists (
+               select from webhook.retry r where r.message_id = o.message_id and r.state = 'canceled'
+           ) then 'canceled'
            else 'delivered'
        end as status
 from webhook.outbox o
@@ -279,7 +293,7 @@ select c.call_id,
        w.id as webhook_id,
        w.name as webhook_name,
        e.id as event_id,
-       e.event_type,
+       case when c.event_key < 0 then 'webhook.test' else e.event_type end as event_type,
        e.object_text as object_name,
        c.event_date,
        u.url as outgoing_url,

@@ -6,8 +6,9 @@ use pgrx::prelude::*;
 
 use super::random;
 use crate::core::definition::{EventType, ListStyle, NullStyle};
-use crate::core::error::{Error, Kind, Result};
+use crate::core::error::Result;
 use crate::core::event::{self, Fields};
+use crate::core::template;
 use crate::core::webhook::required;
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
@@ -15,8 +16,11 @@ use crate::store::event_definitions::{self, NewEvent};
 use crate::store::user_table::{self, UserTable};
 use crate::store::webhook_definitions;
 
+/// Where names in a condition are looked up if nobody says so.
+pub const CONDITION_PATH: &str = "pg_catalog, pg_temp";
+
 /// As the function returns it, column by column.
-type CreatedEvent = (
+pub type CreatedEvent = (
     String,
     String,
     String,
@@ -32,19 +36,20 @@ type CreatedEvent = (
 );
 
 /// A list of names as it comes from SQL.
-type Names = Option<Vec<Option<String>>>;
+pub type Names = Option<Vec<Option<String>>>;
 
 /// The arguments that say what makes a message and what is in it.
-struct Wanted<'a> {
-    event_type: Option<&'a str>,
-    object_fields: Names,
-    event_sources: Names,
-    payload_fields: Names,
-    payload_template: Option<&'a str>,
-    condition: Option<&'a str>,
-    enabled: Option<bool>,
-    null_style: Option<&'a str>,
-    list_style: Option<&'a str>,
+#[derive(Default)]
+pub struct Wanted<'a> {
+    pub event_type: Option<&'a str>,
+    pub object_fields: Names,
+    pub event_sources: Names,
+    pub payload_fields: Names,
+    pub payload_template: Option<&'a str>,
+    pub condition: Option<&'a str>,
+    pub enabled: Option<bool>,
+    pub null_style: Option<&'a str>,
+    pub list_style: Option<&'a str>,
 }
 
 #[pg_extern(sql = false)]
@@ -94,28 +99,42 @@ fn create_event(
         null_style,
         list_style,
     };
-    let created = || -> Result<CreatedEvent> {
-        let (webhook_key, webhook_id) = webhook_definitions::find(required("webhook", webhook)?)?;
-        let table = user_table::watchable(required("object_name", object_name)?)?;
-        let event = wanted.checked(&table)?;
-        let path = condition_path.unwrap_or("pg_catalog, pg_temp");
-        let created_at = event_definitions::insert(webhook_key, &table, &event, path)?;
-        Ok(answer(webhook_id, table, event, created_at))
-    };
-    TableIterator::once(ok_or_raise(created()))
+    let path = condition_path.unwrap_or(CONDITION_PATH);
+    let created = required("webhook", webhook).and_then(|webhook| {
+        let table = required("object_name", object_name)?;
+        create(webhook, table, wanted, path)
+    });
+    TableIterator::once(ok_or_raise(created))
+}
+
+/// Checks everything, then stores the event and creates its trigger.
+pub fn create(
+    webhook: &str,
+    object: pg_sys::Oid,
+    wanted: Wanted<'_>,
+    condition_path: &str,
+) -> Result<CreatedEvent> {
+    let (webhook_key, webhook_id) = webhook_definitions::find(webhook)?;
+    let table = user_table::watchable(object)?;
+    let event = wanted.checked(&table)?;
+    let created_at = event_definitions::insert(webhook_key, &table, &event, condition_path)?;
+    Ok(answer(webhook_id, table, event, created_at))
 }
 
 impl Wanted<'_> {
     fn checked(self, table: &UserTable) -> Result<NewEvent> {
         let event_type = EventType::parse(required("event_type", self.event_type)?)?;
-        refuse_template(self.payload_template)?;
         let columns = user_table::columns(table);
+        let payload_fields = event::fields("payload_fields", self.payload_fields, &columns)?;
+        let payload_template = template::checked(self.payload_template, &columns)?;
+        template::refuse_both(payload_template.is_some(), payload_fields.is_some())?;
         Ok(NewEvent {
             id: random::unused_id(event_definitions::id_is_taken)?,
             event_type,
             object_fields: event::object_fields(self.object_fields, event_type, &columns)?,
             event_sources: event::event_sources(self.event_sources)?,
-            payload_fields: event::fields("payload_fields", self.payload_fields, &columns)?,
+            payload_fields,
+            payload_template,
             condition: event::condition(self.condition).map(str::to_owned),
             enabled: self.enabled.unwrap_or(true),
             null_style: NullStyle::parse(self.null_style.unwrap_or(NullStyle::Typed.as_str()))?
@@ -124,17 +143,6 @@ impl Wanted<'_> {
                 .as_str(),
             created_by: current_role(),
         })
-    }
-}
-
-fn refuse_template(template: Option<&str>) -> Result<()> {
-    match template.filter(|text| !text.is_empty()) {
-        None => Ok(()),
-        Some(_) => Err(Error::new(
-            Kind::FeatureNotSupported,
-            "payload_template is not supported yet",
-        )
-        .with_hint("leave it out; payload_fields chooses what the default payload carries")),
     }
 }
 
@@ -153,7 +161,7 @@ fn answer(
         names(event.object_fields),
         event.event_sources,
         names(event.payload_fields),
-        None,
+        event.payload_template.map(|template| template.text),
         event.condition,
         event.enabled,
         created_at,

@@ -7,11 +7,11 @@ use pgrx::JsonB;
 use super::random;
 use crate::core::definition::{DeliveryOrder, LogLevel};
 use crate::core::error::{Error, Kind, Result};
+use crate::core::headers;
 use crate::core::secret::Secret;
 use crate::core::webhook::{
     self, required, CALL_THROTTLING, MAX_ATTEMPTS, MAX_IN_FLIGHT, TIMEOUT_MS,
 };
-use crate::core::{error, headers};
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
 use crate::store::webhook_definitions::{self, NewWebhook};
@@ -23,7 +23,7 @@ const DEFAULT_MAX_AGE_DAYS: i32 = 3;
 const DEFAULT_MAX_IN_FLIGHT: i32 = 16;
 
 /// As the function returns it, column by column.
-type CreatedWebhook = (
+pub type CreatedWebhook = (
     String,
     String,
     Option<String>,
@@ -70,39 +70,82 @@ fn create_webhook(
         name!(created_by, String),
     ),
 > {
-    let checked = || -> Result<NewWebhook> {
-        Ok(NewWebhook {
-            id: String::new(),
-            name: webhook::name(required("name", name)?)?.to_owned(),
-            description,
-            outgoing_urls: webhook::outgoing_urls(&required("outgoing_urls", outgoing_urls)?)?,
-            call_throttling: call_throttling
-                .map(|calls| CALL_THROTTLING.check(calls))
-                .transpose()?,
-            enabled: enabled.unwrap_or(true),
-            headers: checked_headers(headers)?,
-            timeout_ms: TIMEOUT_MS.check(timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS))?,
-            max_attempts: MAX_ATTEMPTS.check(max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS))?,
-            max_age: checked_max_age(max_age)?,
-            max_in_flight: MAX_IN_FLIGHT.check(max_in_flight.unwrap_or(DEFAULT_MAX_IN_FLIGHT))?,
-            delivery_order: checked_order(delivery_order)?,
-            log_level: LogLevel::parse(log_level.unwrap_or(LogLevel::All.as_str()))?.as_str(),
-            created_by: current_role(),
-        })
+    let wanted = WebhookArguments {
+        name,
+        outgoing_urls,
+        description,
+        call_throttling,
+        enabled,
+        headers,
+        timeout_ms,
+        max_attempts,
+        max_age,
+        max_in_flight,
+        delivery_order,
+        log_level,
     };
-    let created = ok_or_raise(checked().and_then(store));
-    TableIterator::once(created)
+    TableIterator::once(ok_or_raise(create(wanted)))
 }
 
-fn checked_headers(headers: Option<JsonB>) -> error::Result<JsonB> {
-    let headers = headers.unwrap_or_else(|| JsonB(serde_json::json!({})));
+/// What a webhook shall be; `None` is the default, in an update what it was.
+#[derive(Default)]
+pub struct WebhookArguments<'a> {
+    pub name: Option<&'a str>,
+    pub outgoing_urls: Option<Vec<Option<String>>>,
+    pub description: Option<String>,
+    pub call_throttling: Option<i32>,
+    pub enabled: Option<bool>,
+    pub headers: Option<JsonB>,
+    pub timeout_ms: Option<i32>,
+    pub max_attempts: Option<i32>,
+    pub max_age: Option<Interval>,
+    pub max_in_flight: Option<i32>,
+    pub delivery_order: Option<&'a str>,
+    pub log_level: Option<&'a str>,
+}
+
+/// Checks everything, then stores.
+pub fn create(wanted: WebhookArguments<'_>) -> Result<CreatedWebhook> {
+    wanted.checked().and_then(store)
+}
+
+impl WebhookArguments<'_> {
+    fn checked(self) -> Result<NewWebhook> {
+        Ok(NewWebhook {
+            id: String::new(),
+            name: webhook::name(required("name", self.name)?)?.to_owned(),
+            description: self.description,
+            outgoing_urls: webhook::outgoing_urls(&required("outgoing_urls", self.outgoing_urls)?)?,
+            call_throttling: self
+                .call_throttling
+                .map(|calls| CALL_THROTTLING.check(calls))
+                .transpose()?,
+            enabled: self.enabled.unwrap_or(true),
+            headers: checked_headers(self.headers.unwrap_or_else(|| JsonB(serde_json::json!({}))))?,
+            timeout_ms: TIMEOUT_MS.check(self.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS))?,
+            max_attempts: MAX_ATTEMPTS.check(self.max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS))?,
+            max_age: checked_max_age(
+                self.max_age
+                    .unwrap_or_else(|| Interval::from_days(DEFAULT_MAX_AGE_DAYS)),
+            )?,
+            max_in_flight: MAX_IN_FLIGHT
+                .check(self.max_in_flight.unwrap_or(DEFAULT_MAX_IN_FLIGHT))?,
+            delivery_order: checked_order(
+                self.delivery_order.unwrap_or(DeliveryOrder::None.as_str()),
+            )?,
+            log_level: LogLevel::parse(self.log_level.unwrap_or(LogLevel::All.as_str()))?.as_str(),
+            created_by: current_role(),
+        })
+    }
+}
+
+pub fn checked_headers(headers: JsonB) -> Result<JsonB> {
     headers::validate(&headers.0)?;
     Ok(headers)
 }
 
 /// Months count as 30 days here, as PostgreSQL does when it compares intervals.
-fn checked_max_age(max_age: Option<Interval>) -> Result<Interval> {
-    let max_age = max_age.unwrap_or_else(|| Interval::from_days(DEFAULT_MAX_AGE_DAYS));
+pub fn checked_max_age(max_age: Interval) -> Result<Interval> {
     if super::operate::micros(&max_age) <= 0 {
         return Err(
             Error::invalid(format!("max_age \"{max_age}\" is not positive"))
@@ -112,10 +155,9 @@ fn checked_max_age(max_age: Option<Interval>) -> Result<Interval> {
     Ok(max_age)
 }
 
-fn checked_order(delivery_order: Option<&str>) -> Result<&'static str> {
-    let none = DeliveryOrder::None.as_str();
-    match DeliveryOrder::parse(delivery_order.unwrap_or(none))? {
-        DeliveryOrder::None => Ok(none),
+pub fn checked_order(delivery_order: &str) -> Result<&'static str> {
+    match DeliveryOrder::parse(delivery_order)? {
+        DeliveryOrder::None => Ok(DeliveryOrder::None.as_str()),
         DeliveryOrder::Fifo => Err(Error::new(
             Kind::FeatureNotSupported,
             "delivery_order \"fifo\" is not supported yet",

@@ -12,22 +12,32 @@ use crate::store::{event_definitions, webhook_definitions};
 fn drop_webhook(webhook: Option<&str>) {
     let dropped = || -> Result<()> {
         let (key, _) = webhook_definitions::find(required("webhook", webhook)?)?;
-        let by = current_role();
-        for event in event_definitions::of_webhook(key) {
-            event_definitions::drop(event, &by);
-        }
-        webhook_definitions::drop(key, &by);
+        self::webhook(key);
         Ok(())
     };
     ok_or_raise(dropped());
+}
+
+/// Drops a webhook and its events.
+pub fn webhook(key: i32) {
+    let by = current_role();
+    for event in event_definitions::of_webhook(key) {
+        event_definitions::drop(event, &by);
+    }
+    webhook_definitions::drop(key, &by);
 }
 
 #[pg_extern(sql = false)]
 fn drop_event(event: Option<&str>) {
     let dropped = || -> Result<()> {
         let key = event_definitions::find(required("event", event)?)?;
-        event_definitions::drop(key, &current_role());
+        self::event(key);
         Ok(())
     };
     ok_or_raise(dropped());
+}
+
+/// Drops an event and its trigger.
+pub fn event(key: i32) {
+    event_definitions::drop(key, &current_role());
 }

@@ -18,36 +18,6 @@ fn not_yet(function: &str) -> ! {
 }
 
 #[pg_extern(sql = false)]
-fn update_webhook() {
-    not_yet("update_webhook")
-}
-
-#[pg_extern(sql = false)]
-fn update_event() {
-    not_yet("update_event")
-}
-
-#[pg_extern(sql = false)]
-fn preview_payload() {
-    not_yet("preview_payload")
-}
-
-#[pg_extern(sql = false)]
-fn template_parameters() {
-    not_yet("template_parameters")
-}
-
-#[pg_extern(sql = false)]
-fn explain_event() {
-    not_yet("explain_event")
-}
-
-#[pg_extern(sql = false)]
-fn test_webhook() {
-    not_yet("test_webhook")
-}
-
-#[pg_extern(sql = false)]
 fn redeliver() {
     not_yet("redeliver")
 }
@@ -65,9 +35,4 @@ fn cancel() {
 #[pg_extern(sql = false)]
 fn cancel_pending() {
     not_yet("cancel_pending")
-}
-
-#[pg_extern(sql = false)]
-fn rest() {
-    not_yet("rest")
 }

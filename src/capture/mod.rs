@@ -13,6 +13,7 @@ mod rules;
 
 use std::cell::RefCell;
 
+use crate::core::template::render::push_name_list;
 use crate::pg::trigger::{Firing, Operation};
 use crate::pg::{clock, invalidation, session, settings, wake, xact};
 use buffer::{Buffer, Captured};
@@ -23,7 +24,15 @@ crate::trigger_function!(webhook_capture, pg_finfo_webhook_capture, on_call);
 thread_local! {
     static BUFFER: RefCell<Buffer> = RefCell::default();
     /// Scratch space for the row at hand.
-    static RECORD: RefCell<Vec<u8>> = RefCell::default();
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// The texts of one row; what its event does not need stays empty.
+#[derive(Default)]
+struct Scratch {
+    record: Vec<u8>,
+    old_record: Vec<u8>,
+    changed: Vec<u8>,
 }
 
 /// The trigger function `webhook.capture()`.
@@ -93,11 +102,13 @@ fn capture(firing: &Firing<'_>, rule: &Rule) {
     let captured_at = clock::now();
     // Written aside first: the buffer must not be borrowed while an output
     // function of PostgreSQL runs.
-    let mut record = RECORD.take();
-    record.clear();
-    firing.write_current(&mut rule.writer.borrow_mut(), &mut record);
+    let mut scratch = SCRATCH.take();
+    scratch.fill(firing, rule);
     let full = BUFFER.with_borrow_mut(|buffer| {
-        let record = buffer.add_text(&record);
+        let record = buffer.add_text(&scratch.record);
+        let mut optional = |text: &[u8]| (!text.is_empty()).then(|| buffer.add_text(text));
+        let changed = optional(&scratch.changed);
+        let old_record = optional(&scratch.old_record);
         buffer.push(Captured {
             id: 0,
             message_id: message_id::next(captured_at),
@@ -106,15 +117,32 @@ fn capture(firing: &Firing<'_>, rule: &Rule) {
             captured_at,
             source: (!source.is_empty()).then_some(source),
             actor: session::actor(),
-            changed: None,
+            changed,
             record,
-            old_record: None,
+            old_record,
         });
         buffer.is_full()
     });
-    RECORD.set(record);
+    SCRATCH.set(scratch);
     if full {
         flush::early();
+    }
+}
+
+impl Scratch {
+    fn fill(&mut self, firing: &Firing<'_>, rule: &Rule) {
+        self.record.clear();
+        self.old_record.clear();
+        self.changed.clear();
+        firing.write_current(&mut rule.writer.borrow_mut(), &mut self.record);
+        if let Some(writer) = &rule.old_writer {
+            firing.write_old(&mut writer.borrow_mut(), &mut self.old_record);
+        }
+        let listed = rule.listed.as_ref();
+        if let Some(names) = listed.and_then(|watch| firing.changed_names(&mut watch.borrow_mut()))
+        {
+            push_name_list(&mut self.changed, names.iter().map(String::as_str));
+        }
     }
 }
 

@@ -13,9 +13,10 @@ use pgrx::pg_sys;
 
 use crate::pg::invalidation;
 use crate::pg::row_json::changed::FieldWatch;
-use crate::pg::row_json::RowWriter;
+use crate::pg::row_json::{Field, RowWriter};
 use crate::pg::trigger::{Firing, Operation};
 use crate::store::capture_definitions::{self, CaptureDefinition};
+use crate::store::row_parts::RowParts;
 
 /// How one trigger captures.
 pub struct Rule {
@@ -25,6 +26,10 @@ pub struct Rule {
     pub sources: Option<Vec<String>>,
     pub watch: RefCell<FieldWatch>,
     pub writer: RefCell<RowWriter>,
+    /// Writes the row before the change, if a template asks for it.
+    pub old_writer: Option<RefCell<RowWriter>>,
+    /// Finds all that changed, if a template lists it.
+    pub listed: Option<RefCell<FieldWatch>>,
 }
 
 #[derive(Default)]
@@ -106,19 +111,23 @@ fn matches_operation(definition: &CaptureDefinition, operation: Operation) -> bo
 }
 
 fn rule_from(definition: CaptureDefinition, firing: &Firing<'_>) -> Rule {
-    let numbers =
-        |names: &[String]| -> Vec<i16> { names.iter().filter_map(|n| firing.column(n)).collect() };
-    let watched = definition.watched_fields.as_deref().map(numbers);
-    let payload = definition.payload_fields.as_deref().map(numbers);
+    let watched: Option<Vec<i16>> = definition
+        .watched_fields
+        .as_ref()
+        .map(|names| names.iter().filter_map(|n| firing.column(n)).collect());
+    let parts = RowParts::of(&definition, |name| firing.column(name));
+    let writer = |fields: Option<&[Field]>| {
+        RefCell::new(firing.row_writer(fields, definition.null_style, definition.list_style))
+    };
+    let needs_old = !parts.old.is_empty() && firing.operation() != Operation::Insert;
+    let lists_changes = parts.lists_changes && firing.operation() == Operation::Update;
     Rule {
         event_key: definition.event_key,
         webhook_key: definition.webhook_key,
-        sources: definition.sources,
         watch: RefCell::new(firing.field_watch(watched.as_deref())),
-        writer: RefCell::new(firing.row_writer(
-            payload.as_deref(),
-            definition.null_style,
-            definition.list_style,
-        )),
+        writer: writer(parts.sent.as_deref()),
+        old_writer: needs_old.then(|| writer(Some(&parts.old))),
+        listed: lists_changes.then(|| RefCell::new(firing.field_watch(None))),
+        sources: definition.sources,
     }
 }

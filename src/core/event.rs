@@ -8,6 +8,14 @@ use super::error::{Error, Kind, Result};
 use super::nearest::nearest;
 use super::webhook::shown;
 
+/// The event type of a test message, which belongs to no event.
+pub const TEST_EVENT_TYPE: &str = "webhook.test";
+
+/// What stands for the event of a webhook's test messages; keys of events are positive.
+pub fn test_event_key(webhook_key: i32) -> i32 {
+    -webhook_key
+}
+
 /// A column of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
@@ -77,14 +85,21 @@ pub fn fields(
     values: Option<Vec<Option<String>>>,
     columns: &[Column],
 ) -> Result<Option<Fields>> {
-    let Some(names) = list(argument, values)? else {
-        return Ok(None);
-    };
+    list(argument, values)?
+        .map(|names| numbered(argument, names, columns))
+        .transpose()
+}
+
+/// Names that an argument holds, with their numbers.
+///
+/// # Errors
+/// `42704` for a name that no column has.
+pub fn numbered(argument: &str, names: Vec<String>, columns: &[Column]) -> Result<Fields> {
     let numbers = names
         .iter()
         .map(|name| column_number(argument, name, columns))
         .collect::<Result<_>>()?;
-    Ok(Some(Fields { names, numbers }))
+    Ok(Fields { names, numbers })
 }
 
 fn column_number(argument: &str, name: &str, columns: &[Column]) -> Result<i16> {

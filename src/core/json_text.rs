@@ -48,7 +48,7 @@ pub fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
 }
 
 /// How many bytes at the start of `text` need no escape.
-fn plain_prefix(text: &[u8]) -> usize {
+pub(super) fn plain_prefix(text: &[u8]) -> usize {
     let mut at = 0;
     for word in text.chunks_exact(8) {
         let word = u64::from_le_bytes(word.try_into().expect("chunks of exactly 8 bytes"));

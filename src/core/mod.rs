@@ -5,10 +5,12 @@
 //! bytes are arguments, so every rule can be tested with a simulated world.
 
 pub mod address;
+pub mod body;
 pub mod definition;
 pub mod endpoint;
 pub mod error;
 pub mod event;
+pub mod explain;
 pub mod headers;
 pub mod hstore_text;
 pub mod ids;
@@ -18,10 +20,12 @@ pub mod nearest;
 pub mod number_text;
 pub mod payload;
 pub mod position;
+pub mod rest;
 pub mod retry;
 pub mod secret;
 pub mod signing;
 pub mod snapshot;
+pub mod template;
 pub mod throttle;
 pub mod time_text;
 pub mod webhook;

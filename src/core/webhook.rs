@@ -61,6 +61,17 @@ impl Range {
     }
 }
 
+/// `call_throttling` of an update: 0 lifts the limit.
+pub fn changed_throttling(value: i32) -> Result<Option<i32>> {
+    match value {
+        0 => Ok(None),
+        calls => CALL_THROTTLING
+            .check(calls)
+            .map(Some)
+            .map_err(|error| error.with_hint("use 1 to 1000000, or 0 for no limit")),
+    }
+}
+
 /// Cuts a value for an error message.
 pub fn shown(value: &str) -> String {
     if value.chars().count() <= SHOWN_CHARS {
@@ -159,5 +170,15 @@ mod tests {
         let error = CALL_THROTTLING.check(0).expect_err("out of range");
         assert_eq!(error.message, "call_throttling 0 is out of range");
         assert_eq!(error.hint.as_deref(), Some("use 1 to 1000000"));
+    }
+
+    #[test]
+    fn an_update_lifts_the_limit_with_0() {
+        assert_eq!(changed_throttling(0), Ok(None));
+        assert_eq!(changed_throttling(8), Ok(Some(8)));
+        let error = changed_throttling(-1).expect_err("out of range");
+        assert!(error
+            .hint
+            .is_some_and(|hint| hint.contains("0 for no limit")));
     }
 }

@@ -25,13 +25,20 @@ pub struct CallStamp {
 /// A message that can write its body. Runs in a delivery thread, so it must
 /// touch neither PostgreSQL nor anything that blocks.
 pub trait Payload: Send + Sync {
-    /// Appends the body to `out`, which is empty. A large body should reserve
-    /// its size first: growing step by step takes up to twice the memory.
+    /// Appends the body to `out`, which is empty, and returns its size. Of a body over
+    /// `limit_bytes` only the size counts: it is not sent, so it need not be written.
+    /// A large body should reserve its size first: growing step by step takes up to
+    /// twice the memory.
     ///
     /// # Errors
     /// Why this message has no body; becomes the call's detail. It fails for
     /// good: [`Verdict::Unrenderable`].
-    fn render(&self, stamp: &CallStamp, out: &mut Vec<u8>) -> Result<(), String>;
+    fn render(
+        &self,
+        stamp: &CallStamp,
+        limit_bytes: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, String>;
 }
 
 /// Where and how one URL of a webhook is called. Shared by its jobs.

@@ -61,22 +61,22 @@ impl Desk {
     fn call(&mut self, job: &Job, stamp: &CallStamp) -> Outcome {
         fault_point(&job.target);
         self.body.clear();
-        let rendered = job.payload.render(stamp, &mut self.body);
-        let message_size = self.body.len();
+        let limit_bytes = self.rules.config.max_message_size;
+        let rendered = job.payload.render(stamp, limit_bytes, &mut self.body);
+        let message_size = *rendered.as_ref().unwrap_or(&self.body.len());
         let mut outcome = blank(job, stamp, message_size);
         match rendered {
             Err(why) => {
                 outcome.verdict = Verdict::Unrenderable;
                 outcome.detail = Some(why);
             }
-            Ok(()) if message_size > self.rules.config.max_message_size => {
+            Ok(_) if message_size > limit_bytes => {
                 outcome.verdict = Verdict::TooLarge;
                 outcome.detail = Some(format!(
-                    "the message has {message_size} bytes, webhook.max_message_size allows {}",
-                    self.rules.config.max_message_size
+                    "the message has {message_size} bytes, webhook.max_message_size allows {limit_bytes}"
                 ));
             }
-            Ok(()) => {
+            Ok(_) => {
                 self.trim(SLACK_BODY_BYTES);
                 let answer = self.post(&job.target, stamp);
                 settle(&mut outcome, answer, self.rules.config.max_response_size);

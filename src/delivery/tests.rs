@@ -27,9 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Text(Vec<u8>);
 
 impl Payload for Text {
-    fn render(&self, _: &CallStamp, out: &mut Vec<u8>) -> Result<(), String> {
+    fn render(&self, _: &CallStamp, _: usize, out: &mut Vec<u8>) -> Result<usize, String> {
         out.extend_from_slice(&self.0);
-        Ok(())
+        Ok(self.0.len())
     }
 }
 

@@ -1,6 +1,7 @@
-//! Starting the worker once this transaction has committed.
+//! Starting or waking the worker once this transaction has committed.
 //!
-//! A worker that is started earlier would still read that it was stopped, and leave.
+//! A worker that is started earlier would still read that it was stopped, and leave;
+//! one that is woken earlier would not see what there is to do.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -8,17 +9,31 @@ use std::ffi::c_void;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::process;
+use super::{process, wake};
 
 thread_local! {
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
     static WANTED: Cell<bool> = const { Cell::new(false) };
+    static WAKE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Starts a worker for this database when the transaction commits. One too many leaves
 /// by itself.
 pub fn start_worker_at_commit() {
     WANTED.set(true);
+    register_once();
+}
+
+/// Wakes the worker when the transaction commits; if none runs, starts one.
+pub fn wake_worker_at_commit() {
+    if wake::running_worker().is_none() {
+        return start_worker_at_commit();
+    }
+    WAKE.set(true);
+    register_once();
+}
+
+fn register_once() {
     if REGISTERED.replace(true) {
         return;
     }
@@ -32,15 +47,19 @@ pub fn start_worker_at_commit() {
 #[pg_guard]
 unsafe extern "C-unwind" fn on_xact(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::*;
-    let wanted = match event {
-        XACT_EVENT_COMMIT => WANTED.replace(false),
+    match event {
+        XACT_EVENT_COMMIT => {
+            if WANTED.replace(false) {
+                process::register_worker();
+            }
+            if WAKE.replace(false) {
+                wake::wake_worker();
+            }
+        }
         XACT_EVENT_ABORT | XACT_EVENT_PREPARE => {
             WANTED.set(false);
-            false
+            WAKE.set(false);
         }
-        _ => false,
-    };
-    if wanted {
-        process::register_worker();
+        _ => {}
     }
 }

@@ -18,6 +18,7 @@ pub mod poll;
 pub mod process;
 pub mod report;
 pub mod row_json;
+pub mod sample_row;
 pub mod session;
 pub mod settings;
 pub mod signals;

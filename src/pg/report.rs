@@ -52,6 +52,16 @@ pub struct Refusal {
     pub hint: Option<String>,
 }
 
+/// The first two of the five characters of an SQLSTATE, six bits each.
+const CLASS_BITS: isize = 0xfff;
+
+impl Refusal {
+    /// Whether the SQLSTATE is of the same class as `other`.
+    pub fn is_of_class(&self, other: PgSqlErrorCode) -> bool {
+        self.code as isize & CLASS_BITS == other as isize & CLASS_BITS
+    }
+}
+
 /// Runs `f`; an error of PostgreSQL that `translate` has words for is raised in those
 /// words, any other as it is. Either way the transaction fails.
 pub fn translated<T>(f: impl FnOnce() -> T, translate: impl Fn(&Refusal) -> Option<Error>) -> T {

@@ -55,6 +55,8 @@ pub struct Delivery {
     /// Master switch of sending.
     pub on: bool,
     pub account_id: String,
+    /// `[@sys:IntegrationURL]` of templates.
+    pub integration_url: String,
     pub connections: usize,
     pub max_message_bytes: usize,
     pub max_response_bytes: usize,
@@ -70,6 +72,7 @@ pub fn delivery() -> Delivery {
     Delivery {
         on: DELIVERY.get(),
         account_id: account_id(),
+        integration_url: integration_url(),
         connections: CONNECTIONS.get() as usize,
         max_message_bytes: MAX_MESSAGE_SIZE.get() as usize,
         max_response_bytes: MAX_RESPONSE_SIZE.get() as usize,
@@ -115,6 +118,11 @@ pub fn account_id() -> String {
     } else {
         own
     }
+}
+
+/// `webhook.integration_url`.
+pub fn integration_url() -> String {
+    text(&INTEGRATION_URL)
 }
 
 fn text(setting: &GucSetting<Option<CString>>) -> String {

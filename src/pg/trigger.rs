@@ -8,7 +8,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 use super::row_json::changed::FieldWatch;
-use super::row_json::{attribute, RowWriter};
+use super::row_json::{column_name, column_number, Field, RowWriter};
 use crate::core::definition::{ListStyle, NullStyle};
 
 /// What happened to the row.
@@ -85,22 +85,14 @@ impl<'a> Firing<'a> {
 
     /// The number of a live column of the relation by its name.
     pub fn column(&self, name: &str) -> Option<i16> {
-        // SAFETY: the descriptor has natts attributes.
-        unsafe {
-            let descriptor = self.descriptor();
-            (0..(*descriptor).natts as usize).find_map(|i| {
-                let attribute = attribute(descriptor, i);
-                let live = !attribute.attisdropped;
-                let own = CStr::from_ptr(attribute.attname.data.as_ptr()).to_bytes();
-                (live && super::encoding::from_server(own) == name).then_some(attribute.attnum)
-            })
-        }
+        // SAFETY: the descriptor is that of the open relation.
+        unsafe { column_number(self.descriptor(), name) }
     }
 
     /// Compiles a writer for rows of this relation.
     pub fn row_writer(
         &self,
-        fields: Option<&[i16]>,
+        fields: Option<&[Field]>,
         nulls: NullStyle,
         lists: ListStyle,
     ) -> RowWriter {
@@ -113,6 +105,18 @@ impl<'a> Firing<'a> {
         // SAFETY: the tuple is one of this relation, for which the writer was compiled;
         // rules are dropped when the relation changes.
         unsafe { writer.write(self.descriptor(), self.current_row(), out) }
+    }
+
+    /// Writes the row before the change as a JSON object: the deleted row for a DELETE.
+    /// `false` if there was none.
+    pub fn write_old(&self, writer: &mut RowWriter, out: &mut Vec<u8>) -> bool {
+        if self.operation() == Operation::Insert {
+            return false;
+        }
+        // SAFETY: as `write_current`; of an UPDATE and a DELETE the trigger tuple is the
+        // row as it was.
+        unsafe { writer.write(self.descriptor(), self.0.tg_trigtuple, out) };
+        true
     }
 
     /// Compiles a comparison of rows of this relation.
@@ -129,6 +133,23 @@ impl<'a> Firing<'a> {
         // SAFETY: both tuples are of this relation, for which the watch was compiled;
         // rules are dropped when the relation changes.
         unsafe { watch.any_changed(self.descriptor(), previous, self.current_row()) }
+    }
+
+    /// The names of the watched fields that an UPDATE changed; `None` for other changes.
+    pub fn changed_names(&self, watch: &mut FieldWatch) -> Option<Vec<String>> {
+        let previous = self.previous_row()?;
+        let mut numbers = Vec::new();
+        // SAFETY: as `fields_changed`; the numbers are those of attributes.
+        unsafe {
+            watch.list_changed(
+                self.descriptor(),
+                previous,
+                self.current_row(),
+                &mut numbers,
+            );
+            let name = |number: &i16| column_name(self.descriptor(), *number);
+            Some(numbers.iter().map(name).collect())
+        }
     }
 
     /// The row after the change; the deleted row for a DELETE.

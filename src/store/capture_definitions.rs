@@ -18,6 +18,9 @@ pub struct CaptureDefinition {
     pub sources: Option<Vec<String>>,
     pub watched_fields: Option<Vec<String>>,
     pub payload_fields: Option<Vec<String>>,
+    pub payload_template: Option<String>,
+    /// The columns the template names: as it writes them, and as they are called now.
+    pub template_fields: Vec<(String, String)>,
     pub null_style: NullStyle,
     pub list_style: ListStyle,
     /// The definition tables: a change of one makes this stale.
@@ -32,7 +35,8 @@ select e.event_key,
        e.event_type,
        e.enabled and w.enabled and e.dropped_at is null and w.dropped_at is null
            and webhook.columns_present(e.object_name, e.object_oid, e.object_fields, e.object_attnums)
-           and webhook.columns_present(e.object_name, e.object_oid, e.payload_fields, e.payload_attnums),
+           and webhook.columns_present(e.object_name, e.object_oid, e.payload_fields, e.payload_attnums)
+           and webhook.columns_present(e.object_name, e.object_oid, e.template_fields, e.template_attnums),
        e.object_name::pg_catalog.oid = $2
            or exists (select from pg_catalog.pg_partition_ancestors($2::pg_catalog.regclass) a
                       where a.relid = e.object_name),
@@ -40,7 +44,10 @@ select e.event_key,
        webhook.present_columns(e.object_name, e.object_oid, e.object_fields, e.object_attnums),
        webhook.present_columns(e.object_name, e.object_oid, e.payload_fields, e.payload_attnums),
        e.null_style,
-       e.list_style
+       e.list_style,
+       e.payload_template,
+       e.template_fields,
+       webhook.present_columns(e.object_name, e.object_oid, e.template_fields, e.template_attnums)
 from webhook.event_def e
 join webhook.webhook_def w using (webhook_key)
 where e.id = $1";
@@ -97,6 +104,13 @@ fn read(row: &Row<'_>) -> Option<CaptureDefinition> {
         payload_fields: row.text_array(7),
         null_style: NullStyle::parse(&row.text(8)?).ok()?,
         list_style: ListStyle::parse(&row.text(9)?).ok()?,
+        payload_template: row.text(10),
+        template_fields: row
+            .text_array(11)
+            .into_iter()
+            .flatten()
+            .zip(row.text_array(12).into_iter().flatten())
+            .collect(),
         depends_on: Vec::new(),
     })
 }

@@ -1,30 +1,20 @@
-//! Events as users define them, and their triggers.
+//! Events as users define them.
 //!
-//! Definitions are written as the extension's owner. A trigger is created with the
-//! rights of the caller, who must have them on the table; it is dropped with the
-//! owner's, because whoever may drop an event need not own its table. A dropped
-//! event stays as a tombstone, because messages still name it.
-
-use std::ffi::CStr;
+//! Definitions are written as the extension's owner; their triggers are made by
+//! `event_trigger`. A dropped event stays as a tombstone, because messages still
+//! name it.
 
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::PgSqlErrorCode;
 
+use super::event_trigger::{self, EventTrigger};
 use super::rows::{execute, first, query};
 use super::user_table::UserTable;
 use crate::core::definition::EventType;
 use crate::core::error::{Error, Kind, Result};
 use crate::core::event::Fields;
+use crate::core::template::CheckedTemplate;
 use crate::core::webhook::shown;
-use crate::pg::local_settings::{count_statements, lock_timeout_ms, with_settings};
 use crate::pg::owner::as_owner;
-use crate::pg::report::{raise, translated, Refusal};
-
-/// A trigger needs a lock that waits for every writer of the table, and everybody who
-/// comes later waits behind it: so not for long.
-const LOCK_TIMEOUT_MS: i32 = 5_000;
-const LOCK_TIMEOUT: &CStr = c"lock_timeout";
-const SEARCH_PATH: &CStr = c"search_path";
 
 /// An event before it is stored: every value is checked but the condition.
 #[derive(Clone)]
@@ -34,6 +24,7 @@ pub struct NewEvent {
     pub object_fields: Option<Fields>,
     pub event_sources: Option<Vec<String>>,
     pub payload_fields: Option<Fields>,
+    pub payload_template: Option<CheckedTemplate>,
     pub condition: Option<String>,
     pub enabled: bool,
     pub null_style: &'static str,
@@ -54,14 +45,15 @@ where e.webhook_key = $1
   and e.object_fields is not distinct from $4
   and e.event_sources is not distinct from $5
   and e.payload_fields is not distinct from $6
-  and e.payload_template is null
-  and e.condition is not distinct from $7";
+  and e.payload_template is not distinct from $7
+  and e.condition is not distinct from $8";
 
 const INSERT: &str = "
 insert into webhook.event_def (id, webhook_key, event_type, object_name, object_label, object_oid,
                                object_fields, object_attnums, event_sources, payload_fields, payload_attnums,
+                               payload_template, template_fields, template_attnums,
                                condition, enabled, null_style, list_style, created_by)
-values ($1, $2, $3, $4, $5, $4, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+values ($1, $2, $3, $4, $5, $4, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
 returning created_at";
 
 /// Locks the webhook first, as every change of a definition does.
@@ -89,19 +81,6 @@ set dropped_at = pg_catalog.clock_timestamp(),
     enabled = false
 where event_key = $1";
 
-/// The statement that drops the trigger of an event, if the trigger is there. Only one
-/// that calls our function: another trigger may have taken the name.
-const DROP_TRIGGER: &str = "
-select pg_catalog.format('drop trigger %I on %I.%I', t.tgname, n.nspname, c.relname),
-       case when n.nspname = 'public' then c.relname::pg_catalog.text else n.nspname || '.' || c.relname end
-from webhook.event_def e
-join pg_catalog.pg_trigger t on t.tgrelid = e.object_name
-join pg_catalog.pg_class c on c.oid = t.tgrelid
-join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where e.event_key = $1
-  and t.tgname = 'webhook_' || e.id
-  and t.tgfoid = 'webhook.capture()'::pg_catalog.regprocedure";
-
 /// Whether any event, also a dropped one, has this id.
 pub fn id_is_taken(id: &str) -> bool {
     as_owner(|| first(ID_TAKEN, &[id.into()], |_| ()).is_some())
@@ -119,7 +98,12 @@ pub fn insert(
 ) -> Result<TimestampWithTimeZone> {
     refuse_duplicate(webhook_key, table, event)?;
     let created_at = as_owner(|| insert_row(webhook_key, table, event.clone()));
-    create_trigger(table, event, condition_path)?;
+    let trigger = EventTrigger {
+        id: &event.id,
+        event_type: event.event_type,
+        condition: event.condition.as_deref(),
+    };
+    event_trigger::create(table, &trigger, condition_path);
     Ok(created_at)
 }
 
@@ -135,6 +119,11 @@ fn refuse_duplicate(webhook_key: i32, table: &UserTable, event: &NewEvent) -> Re
                 names(&event.object_fields).into(),
                 event.event_sources.clone().into(),
                 names(&event.payload_fields).into(),
+                event
+                    .payload_template
+                    .as_ref()
+                    .map(|t| t.text.clone())
+                    .into(),
                 event.condition.clone().into(),
             ],
             |row| row.value(1),
@@ -142,19 +131,24 @@ fn refuse_duplicate(webhook_key: i32, table: &UserTable, event: &NewEvent) -> Re
     });
     match same {
         None => Ok(()),
-        Some(id) => Err(Error::new(
-            Kind::DuplicateObject,
-            format!("event \"{id}\" of this webhook is the same"),
-        )
-        .with_hint(
-            "each change would be sent twice: drop that event first, or make this one differ",
-        )),
+        Some(id) => Err(is_the_same(&id)),
     }
+}
+
+/// The error of an event that another one makes needless.
+pub fn is_the_same(id: &str) -> Error {
+    Error::new(
+        Kind::DuplicateObject,
+        format!("event \"{id}\" of this webhook is the same"),
+    )
+    .with_hint("each change would be sent twice: drop that event first, or make this one differ")
 }
 
 fn insert_row(webhook_key: i32, table: &UserTable, event: NewEvent) -> TimestampWithTimeZone {
     let (object_fields, object_attnums) = split(event.object_fields);
     let (payload_fields, payload_attnums) = split(event.payload_fields);
+    let (template, template_fields) = event.payload_template.map(|t| (t.text, t.fields)).unzip();
+    let (template_fields, template_attnums) = split(template_fields);
     first(
         INSERT,
         &[
@@ -168,6 +162,9 @@ fn insert_row(webhook_key: i32, table: &UserTable, event: NewEvent) -> Timestamp
             event.event_sources.into(),
             payload_fields.into(),
             payload_attnums.into(),
+            template.into(),
+            template_fields.into(),
+            template_attnums.into(),
             event.condition.into(),
             event.enabled.into(),
             event.null_style.into(),
@@ -181,113 +178,6 @@ fn insert_row(webhook_key: i32, table: &UserTable, event: NewEvent) -> Timestamp
 
 fn split(fields: Option<Fields>) -> (Option<Vec<String>>, Option<Vec<i16>>) {
     fields.map(|f| (f.names, f.numbers)).unzip()
-}
-
-/// With the caller's rights, and with the caller's names in the condition.
-fn create_trigger(table: &UserTable, event: &NewEvent, condition_path: &str) -> Result<()> {
-    let statement = trigger_statement(table, event);
-    let translate = |refusal: &Refusal| {
-        lock_refused(refusal, &table.label).or_else(|| condition_refused(refusal, event))
-    };
-    let timeout = lock_timeout();
-    let settings = [
-        (LOCK_TIMEOUT, timeout.as_str()),
-        (SEARCH_PATH, condition_path),
-    ];
-    translated(
-        || {
-            if count_statements(&statement) != 1 {
-                raise(not_one_expression(event));
-            }
-            with_settings(&settings, || execute(&statement, &[]));
-        },
-        translate,
-    );
-    Ok(())
-}
-
-/// The condition stands on lines of its own, so that a comment in it ends where it does.
-fn trigger_statement(table: &UserTable, event: &NewEvent) -> String {
-    let change = match event.event_type {
-        EventType::Insert => "insert",
-        EventType::Update => "update",
-        EventType::Delete => "delete",
-    };
-    let when = match &event.condition {
-        Some(condition) => format!("when (\n{condition}\n) "),
-        None => String::new(),
-    };
-    format!(
-        "create trigger webhook_{id} after {change} on {table} for each row {when}\
-         execute function webhook.capture('{id}')",
-        id = event.id,
-        table = table.quoted
-    )
-}
-
-fn not_one_expression(event: &NewEvent) -> Error {
-    let condition = event.condition.as_deref().unwrap_or_default();
-    Error::invalid(format!(
-        "condition \"{}\" is not one expression",
-        shown(condition)
-    ))
-    .with_hint("write a boolean expression over new and old, as in new.balance < 0")
-}
-
-fn lock_timeout() -> String {
-    match lock_timeout_ms() {
-        own @ 1..LOCK_TIMEOUT_MS => own.to_string(),
-        _ => LOCK_TIMEOUT_MS.to_string(),
-    }
-}
-
-fn lock_refused(refusal: &Refusal, table: &str) -> Option<Error> {
-    (refusal.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE).then(|| {
-        Error::new(
-            Kind::LockNotAvailable,
-            format!("table \"{table}\" is busy: could not lock it within lock_timeout"),
-        )
-        .with_detail("a trigger can be created or dropped only while nobody writes to the table")
-        .with_hint("try again when no long transaction uses the table; pg_locks shows which do")
-    })
-}
-
-/// What PostgreSQL says of the condition, under the SQLSTATE of a bad argument.
-fn condition_refused(refusal: &Refusal, event: &NewEvent) -> Option<Error> {
-    use PgSqlErrorCode::*;
-    let condition = event.condition.as_deref()?;
-    let kind = match refusal.code {
-        ERRCODE_UNDEFINED_COLUMN
-        | ERRCODE_UNDEFINED_FUNCTION
-        | ERRCODE_UNDEFINED_OBJECT
-        | ERRCODE_UNDEFINED_TABLE => Kind::UndefinedObject,
-        ERRCODE_SYNTAX_ERROR
-        | ERRCODE_DATATYPE_MISMATCH
-        | ERRCODE_INVALID_OBJECT_DEFINITION
-        | ERRCODE_INVALID_TEXT_REPRESENTATION
-        | ERRCODE_INVALID_DATETIME_FORMAT
-        | ERRCODE_INVALID_COLUMN_REFERENCE
-        | ERRCODE_FEATURE_NOT_SUPPORTED
-        | ERRCODE_GROUPING_ERROR
-        | ERRCODE_WINDOWING_ERROR
-        | ERRCODE_AMBIGUOUS_FUNCTION
-        | ERRCODE_AMBIGUOUS_COLUMN
-        | ERRCODE_CANNOT_COERCE
-        | ERRCODE_INDETERMINATE_DATATYPE
-        | ERRCODE_WRONG_OBJECT_TYPE => Kind::InvalidParameter,
-        _ => return None,
-    };
-    let hint = refusal.hint.clone().unwrap_or_else(|| {
-        "write a boolean expression over new and old, as in new.balance < 0".to_owned()
-    });
-    Some(
-        Error::new(
-            kind,
-            format!("condition \"{}\" is not valid", shown(condition)),
-        )
-        .with_detail(refusal.message.clone())
-        .with_hint(hint),
-    )
 }
 
 /// The key of the event with this id; it and its webhook are locked.
@@ -309,20 +199,7 @@ pub fn of_webhook(webhook_key: i32) -> Vec<i32> {
 /// Drops the trigger and leaves a tombstone.
 pub fn drop(event_key: i32, by: &str) {
     as_owner(|| {
-        drop_trigger(event_key);
+        event_trigger::drop(event_key);
         execute(DROP, &[event_key.into(), by.into()]);
     });
-}
-
-fn drop_trigger(event_key: i32) {
-    let found: Option<(String, String)> = first(DROP_TRIGGER, &[event_key.into()], |row| {
-        (row.value(1), row.value(2))
-    });
-    if let Some((statement, table)) = found {
-        let timeout = lock_timeout();
-        translated(
-            || with_settings(&[(LOCK_TIMEOUT, &timeout)], || execute(&statement, &[])),
-            |refusal| lock_refused(refusal, &table),
-        );
-    }
 }

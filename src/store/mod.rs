@@ -5,15 +5,23 @@
 
 pub mod capture_definitions;
 pub mod definition_changes;
+pub mod event_changes;
 pub mod event_definitions;
+pub mod event_trigger;
+pub mod explanation;
 pub mod idleness;
 pub mod ledger;
 pub mod lifecycle;
 pub mod outbox;
 pub mod outbox_tables;
+pub mod previews;
+pub mod rest_answers;
 pub mod routing;
+pub mod row_parts;
 pub mod rows;
 pub mod settlement;
+pub mod test_message;
 pub mod user_table;
+pub mod webhook_changes;
 pub mod webhook_definitions;
 pub mod worker_switch;

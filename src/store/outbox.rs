@@ -34,6 +34,25 @@ pub struct StoredMessage {
     pub size: i32,
     /// `None`: too large for a page, or not asked for.
     pub record: Option<String>,
+    /// Comes with the record, if the event's template needs it.
+    pub old_record: Option<String>,
+    /// Names of changed fields as a JSON array, likewise.
+    pub changed: Option<String>,
+    pub source: Option<String>,
+    pub actor: Option<String>,
+}
+
+/// Bytes of record and old record together.
+macro_rules! size {
+    ($alias:literal) => {
+        concat!(
+            "(pg_catalog.octet_length(",
+            $alias,
+            ".record) + coalesce(pg_catalog.octet_length(",
+            $alias,
+            ".old_record), 0))"
+        )
+    };
 }
 
 /// The columns are read by `stored_message`, by place.
@@ -52,16 +71,26 @@ macro_rules! columns {
             ".webhook_key, ",
             $alias,
             ".captured_at, ",
-            "pg_catalog.octet_length(",
-            $alias,
-            ".record), ",
-            "case when pg_catalog.octet_length(",
-            $alias,
-            ".record) <= ",
+            size!($alias),
+            ", case when ",
+            size!($alias),
+            " <= ",
             $inline,
             " then ",
             $alias,
-            ".record end"
+            ".record end, case when ",
+            size!($alias),
+            " <= ",
+            $inline,
+            " then ",
+            $alias,
+            ".old_record end, ",
+            $alias,
+            ".changed, ",
+            $alias,
+            ".source, ",
+            $alias,
+            ".actor"
         )
     };
 }
@@ -124,6 +153,10 @@ fn stored_message(row: &Row<'_>) -> Option<StoredMessage> {
         captured_at: row.i64(5)?,
         size: row.i32(6).unwrap_or(0),
         record: row.text(7),
+        old_record: row.text(8),
+        changed: row.text(9),
+        source: row.text(10),
+        actor: row.text(11),
     })
 }
 

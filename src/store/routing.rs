@@ -35,8 +35,11 @@ pub struct EventRow {
     pub id: String,
     pub webhook_key: i32,
     pub event_type: String,
-    /// Schema-qualified unless the schema is public; `None` if the table is gone.
+    /// Schema-qualified unless the schema is public; as it was called when it is gone.
     pub object_name: Option<String>,
+    /// The trigger fields by their present names; none if any field triggers.
+    pub object_fields: Vec<String>,
+    pub payload_template: Option<String>,
 }
 
 /// All live definitions. Dropped events stay while their webhook lives: what they
@@ -71,7 +74,12 @@ order by u.url_key";
 
 const EVENTS: &str = "
 select e.event_key, e.id, e.webhook_key, e.event_type,
-       case when n.nspname = 'public' then c.relname else n.nspname || '.' || c.relname end
+       coalesce(
+           case when n.nspname = 'public' then c.relname else n.nspname || '.' || c.relname end,
+           e.object_label
+       ),
+       webhook.present_columns(e.object_name, e.object_oid, e.object_fields, e.object_attnums),
+       e.payload_template
 from webhook.event_def e
 join webhook.webhook_def w using (webhook_key)
 left join pg_catalog.pg_class c on c.oid = e.object_name
@@ -154,6 +162,8 @@ impl RoutingStore {
                 webhook_key: row.i32(2)?,
                 event_type: row.text(3)?,
                 object_name: row.text(4),
+                object_fields: row.text_array(5).unwrap_or_default(),
+                payload_template: row.text(6),
             });
             Some(())
         });

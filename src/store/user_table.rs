@@ -7,6 +7,7 @@ use pgrx::pg_sys;
 use super::rows::{first, query};
 use crate::core::error::{Error, Kind, Result};
 use crate::core::event::Column;
+use crate::core::webhook::shown;
 
 /// A table that may have events.
 pub struct UserTable {
@@ -40,6 +41,16 @@ from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.oid = $1";
 
+/// A dot in a name may be read two ways; the schema goes first.
+const BY_LABEL: &str = "
+select c.oid
+from pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where (n.nspname <> 'public' and n.nspname || '.' || c.relname = $1)
+   or (n.nspname = 'public' and c.relname = $1)
+order by n.nspname = 'public'
+limit 1";
+
 /// In UTF-8, whatever the encoding of the database.
 const COLUMNS: &str = "
 select pg_catalog.convert_to(a.attname::pg_catalog.text, 'UTF8'), a.attnum
@@ -65,6 +76,22 @@ pub fn watchable(oid: pg_sys::Oid) -> Result<UserTable> {
     check_kind(&facts)?;
     check_rights(&facts)?;
     Ok(facts.table)
+}
+
+/// The relation with this name, spelled as payloads and views show it.
+///
+/// # Errors
+/// `42704` if there is none.
+pub fn by_label(label: &str) -> Result<pg_sys::Oid> {
+    first(BY_LABEL, &[label.into()], |row| row.value(1)).ok_or_else(|| {
+        Error::new(
+            Kind::UndefinedObject,
+            format!("object_name \"{}\" does not exist", shown(label)),
+        )
+        .with_hint(
+            "give the name of a table as it is spelled, with its schema unless that is public",
+        )
+    })
 }
 
 fn facts(oid: pg_sys::Oid) -> Option<Facts> {

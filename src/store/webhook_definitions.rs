@@ -122,7 +122,8 @@ set state = 'canceled', next_at = null, changed_at = pg_catalog.clock_timestamp(
 where webhook_key = $1
   and state = 'waiting'";
 
-fn name_is_taken(name: &str) -> Error {
+/// The error of whoever wants a name that another webhook has.
+pub fn name_is_taken(name: &str) -> Error {
     Error::new(
         Kind::DuplicateObject,
         format!("name \"{}\" is taken by another webhook", shown(name)),

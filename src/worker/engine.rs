@@ -149,7 +149,11 @@ impl Engine {
     /// Reads the definitions anew and fits the lanes to them. In a transaction.
     pub fn load_definitions(&mut self) {
         let definitions = self.stores.routing.load();
-        self.routes = Routes::compile(definitions, &self.settings.account_id);
+        self.routes = Routes::compile(
+            definitions,
+            &self.settings.account_id,
+            &self.settings.integration_url,
+        );
         self.show_broken();
         let now = self.ticker.now();
         for (url_key, route) in &self.routes.urls {

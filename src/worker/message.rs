@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::core::payload::DefaultPayload;
+use crate::core::body::Body;
+use crate::core::template::render::MessageParts;
 use crate::delivery::call::{CallStamp, Payload};
 use crate::store::outbox::StoredMessage;
 
@@ -12,7 +13,20 @@ use crate::store::outbox::StoredMessage;
 pub struct EventRoute {
     pub event_key: i32,
     pub webhook_key: i32,
-    pub payload: DefaultPayload,
+    /// How the body is made, or why the template cannot be read; then the webhook is
+    /// held until that is mended.
+    pub body: Result<Body, String>,
+}
+
+impl EventRoute {
+    /// Whether the message was captured for this body; one that is not in memory is
+    /// taken to be.
+    pub fn fits(&self, stored: &StoredMessage) -> bool {
+        match (&self.body, &stored.record) {
+            (Ok(body), Some(record)) => body.fits(record.as_bytes()),
+            _ => true,
+        }
+    }
 }
 
 /// Rendered by the thread that sends it, so that the main thread only reads.
@@ -21,10 +35,15 @@ pub struct Message {
     pub event: Arc<EventRoute>,
     /// Microseconds since 2000-01-01 UTC.
     pub captured_at: i64,
-    /// Bytes of the stored record.
+    /// Bytes of the stored record, and of the one before the change.
     pub size: usize,
     /// `None`: too large to wait in memory; read when it is sent.
     pub record: Option<String>,
+    pub old_record: Option<String>,
+    /// What templates may need beside the row.
+    pub changed: Option<String>,
+    pub source: Option<String>,
+    pub actor: Option<String>,
 }
 
 impl Message {
@@ -35,21 +54,44 @@ impl Message {
             captured_at: stored.captured_at,
             size: stored.size.max(0) as usize,
             record: stored.record,
+            old_record: stored.old_record,
+            changed: stored.changed,
+            source: stored.source,
+            actor: stored.actor,
         })
     }
 
     /// Bytes it holds in memory while it waits.
     pub fn held_bytes(&self) -> usize {
-        self.record.as_ref().map_or(0, String::len)
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        length(&self.record) + length(&self.old_record) + length(&self.changed)
+    }
+}
+
+impl Message {
+    fn parts<'a>(&'a self, stamp: &CallStamp, record: &'a str) -> MessageParts<'a> {
+        MessageParts {
+            message_id: stamp.message_id,
+            call_id: stamp.call_id,
+            event_date_micros: self.captured_at,
+            record: record.as_bytes(),
+            old_record: self.old_record.as_deref().map(str::as_bytes),
+            changed: self.changed.as_deref(),
+            actor: self.actor.as_deref(),
+            source: self.source.as_deref(),
+        }
     }
 }
 
 impl Payload for Message {
-    fn render(&self, stamp: &CallStamp, out: &mut Vec<u8>) -> Result<(), String> {
+    fn render(
+        &self,
+        stamp: &CallStamp,
+        limit_bytes: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, String> {
         let record = self.record.as_deref().ok_or("the record was not loaded")?;
-        self.event
-            .payload
-            .render(stamp.message_id, self.captured_at, record.as_bytes(), out);
-        Ok(())
+        let body = self.event.body.as_ref().map_err(String::clone)?;
+        body.render(&self.parts(stamp, record), limit_bytes, out)
     }
 }

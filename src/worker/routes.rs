@@ -9,12 +9,15 @@ use std::time::{Duration, SystemTime};
 
 use super::message::EventRoute;
 use super::time;
+use crate::core::body::Body;
 use crate::core::endpoint::Endpoint;
 use crate::core::error::Result;
+use crate::core::event::{test_event_key, TEST_EVENT_TYPE};
 use crate::core::headers;
 use crate::core::payload::{DefaultPayload, PayloadConstants};
 use crate::core::secret::Secret;
 use crate::core::signing::Signer;
+use crate::core::template::render::TemplateConstants;
 use crate::delivery::call::Target;
 use crate::store::routing::{Definitions, EventRow, SecretRow, UrlRow, WebhookRow};
 
@@ -59,7 +62,7 @@ pub struct Routes {
 }
 
 impl Routes {
-    pub fn compile(definitions: Definitions, account_id: &str) -> Self {
+    pub fn compile(definitions: Definitions, account_id: &str, integration_url: &str) -> Self {
         let mut routes = Self::default();
         let secrets = by_webhook(&definitions.secrets);
         let mut tokens = HashMap::new();
@@ -76,10 +79,47 @@ impl Routes {
         for event in definitions.events {
             let token = tokens.get(&event.webhook_key).map_or("", String::as_str);
             let webhook_id = ids.get(&event.webhook_key).map_or("", String::as_str);
-            let route = event_route(&event, webhook_id, account_id, token);
-            routes.events.insert(event.event_key, Arc::new(route));
+            let constants = PayloadConstants {
+                event_id: &event.id,
+                webhook_id,
+                account_id,
+                token,
+                event_type: &event.event_type,
+                object_name: event.object_name.as_deref().unwrap_or(""),
+            };
+            routes.add_event(&event, constants, integration_url);
+        }
+        for (webhook_key, id) in &ids {
+            let token = tokens.get(webhook_key).map_or("", String::as_str);
+            let route = test_route(*webhook_key, id, account_id, token);
+            routes.events.insert(route.event_key, Arc::new(route));
         }
         routes
+    }
+
+    /// An event whose template cannot be read holds its webhook.
+    fn add_event(
+        &mut self,
+        event: &EventRow,
+        constants: PayloadConstants<'_>,
+        integration_url: &str,
+    ) {
+        let constants = TemplateConstants {
+            payload: constants,
+            object_fields: &event.object_fields,
+            integration_url,
+        };
+        let body = Body::compile(event.payload_template.as_deref(), &constants)
+            .map_err(|error| format!("event \"{}\": {}", event.id, error.message));
+        if let (Err(why), Some(webhook)) = (&body, self.webhooks.get_mut(&event.webhook_key)) {
+            webhook.broken.get_or_insert_with(|| why.clone());
+        }
+        let route = EventRoute {
+            event_key: event.event_key,
+            webhook_key: event.webhook_key,
+            body,
+        };
+        self.events.insert(event.event_key, Arc::new(route));
     }
 
     fn add_webhook<'a>(
@@ -186,17 +226,18 @@ fn target(row: &WebhookRow, url: &str, shared: &SharedParts) -> Result<Arc<Targe
     }))
 }
 
-fn event_route(row: &EventRow, webhook_id: &str, account_id: &str, token: &str) -> EventRoute {
+/// What a webhook's test messages share.
+fn test_route(webhook_key: i32, webhook_id: &str, account_id: &str, token: &str) -> EventRoute {
     EventRoute {
-        event_key: row.event_key,
-        webhook_key: row.webhook_key,
-        payload: DefaultPayload::compile(&PayloadConstants {
-            event_id: &row.id,
+        event_key: test_event_key(webhook_key),
+        webhook_key,
+        body: Ok(Body::Default(DefaultPayload::compile(&PayloadConstants {
+            event_id: "",
             webhook_id,
             account_id,
             token,
-            event_type: &row.event_type,
-            object_name: row.object_name.as_deref().unwrap_or(""),
-        }),
+            event_type: TEST_EVENT_TYPE,
+            object_name: "",
+        }))),
     }
 }

@@ -147,12 +147,14 @@ impl Engine {
         self.tail.durable_below = unchecked.max(window.from.xmin);
     }
 
-    /// A message of an event that is not known yet: its definition came with it.
+    /// A message of an event that is not known yet, or not as it is now: its definition
+    /// came with it. The worker is woken before it hears of the definition.
     fn learn_events(&mut self, page: &[StoredMessage]) {
-        let unknown = page
-            .iter()
-            .any(|stored| !self.routes.events.contains_key(&stored.event_key));
-        if unknown {
+        let is_known = |stored: &StoredMessage| {
+            let event = self.routes.events.get(&stored.event_key);
+            event.is_some_and(|event| event.fits(stored))
+        };
+        if !page.iter().all(is_known) {
             self.load_definitions();
         }
     }

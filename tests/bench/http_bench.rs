@@ -68,9 +68,9 @@ impl Resolver for Pinned {
 struct Fixed(Vec<u8>);
 
 impl Payload for Fixed {
-    fn render(&self, _: &CallStamp, out: &mut Vec<u8>) -> Result<(), String> {
+    fn render(&self, _: &CallStamp, _: usize, out: &mut Vec<u8>) -> Result<usize, String> {
         out.extend_from_slice(&self.0);
-        Ok(())
+        Ok(out.len())
     }
 }
 

@@ -7,8 +7,13 @@
 #[path = "../it/support/mod.rs"]
 mod support;
 
+#[path = "../../src/core/mod.rs"]
+#[allow(dead_code)]
+mod core;
+
 mod capture;
 mod delivery;
+mod rendering;
 mod report;
 
 use report::Report;
@@ -27,6 +32,7 @@ fn main() {
         ("P3", capture::filtered_out),
         ("P4", delivery::latency),
         ("P5", delivery::drain),
+        ("R", rendering::rendering),
     ];
     for (name, measure) in measures {
         if is_wanted(name) {

@@ -10,36 +10,36 @@ use serde::Deserialize;
 
 use super::support::{ready_cluster, Cluster, Receiver, PATIENCE};
 
-const CONTRACT: &str = include_str!("../conformance/payloads.json");
-const FURTHER_TYPES: &str = include_str!("../conformance/payload_types.json");
+pub(super) const CONTRACT: &str = include_str!("../conformance/payloads.json");
+pub(super) const FURTHER_TYPES: &str = include_str!("../conformance/payload_types.json");
 
 /// None of these may show in a payload.
-const ODD_SETTINGS: &str = "set datestyle = 'German';
+pub(super) const ODD_SETTINGS: &str = "set datestyle = 'German';
     set intervalstyle = 'sql_standard';
     set timezone = 'Asia/Kolkata';
     set extra_float_digits = -5;
     set bytea_output = 'escape';";
 
 #[derive(Deserialize)]
-struct Conformance {
+pub(super) struct Conformance {
     #[serde(default)]
-    setup: Vec<String>,
-    cases: Vec<Case>,
+    pub setup: Vec<String>,
+    pub cases: Vec<Case>,
     #[serde(default)]
-    keyed: Vec<Case>,
+    pub keyed: Vec<Case>,
 }
 
 /// A column of `column_type` that holds `sql` has `json` in `data`.
 #[derive(Debug, Deserialize)]
-struct Case {
+pub(super) struct Case {
     #[serde(rename = "type")]
-    column_type: String,
-    sql: String,
-    json: String,
+    pub column_type: String,
+    pub sql: String,
+    pub json: String,
     #[serde(default = "typed")]
-    null_style: String,
+    pub null_style: String,
     #[serde(default = "array")]
-    list_style: String,
+    pub list_style: String,
 }
 
 fn typed() -> String {
@@ -50,7 +50,7 @@ fn array() -> String {
     "array".into()
 }
 
-fn conformance(text: &str) -> Conformance {
+pub(super) fn conformance(text: &str) -> Conformance {
     let mut file: Conformance = serde_json::from_str(text).expect("the file is valid");
     for case in &mut file.keyed {
         case.list_style = "keyed".into();

@@ -11,7 +11,7 @@ use super::*;
 fn a_panic_fails_its_call_and_no_other() {
     struct Bomb;
     impl Payload for Bomb {
-        fn render(&self, _: &CallStamp, _: &mut Vec<u8>) -> Result<(), String> {
+        fn render(&self, _: &CallStamp, _: usize, _: &mut Vec<u8>) -> Result<usize, String> {
             panic!("boom {}", 42);
         }
     }
@@ -247,7 +247,7 @@ fn a_shutdown_does_not_wait_for_a_thread_that_cannot_be_interrupted() {
         hold: Mutex<mpsc::Receiver<()>>,
     }
     impl Payload for Stuck {
-        fn render(&self, _: &CallStamp, _: &mut Vec<u8>) -> Result<(), String> {
+        fn render(&self, _: &CallStamp, _: usize, _: &mut Vec<u8>) -> Result<usize, String> {
             self.entered.lock().unwrap().send(()).unwrap();
             let _ = self.hold.lock().unwrap().recv();
             Err("released".to_owned())

@@ -184,7 +184,7 @@ fn retry_after_counts_on_429_and_503_only_and_is_clamped() {
 fn what_cannot_be_sent_is_said_and_nothing_is_dialled() {
     struct Broken;
     impl Payload for Broken {
-        fn render(&self, _: &CallStamp, _: &mut Vec<u8>) -> Result<(), String> {
+        fn render(&self, _: &CallStamp, _: usize, _: &mut Vec<u8>) -> Result<usize, String> {
             Err("no such column".to_owned())
         }
     }

@@ -71,7 +71,6 @@ impl FieldWatch {
         }
     }
 
-    #[allow(dead_code)] // for payload templates that name the changed fields
     /// The numbers of the watched attributes that differ, ascending, into `changed`,
     /// which is emptied first.
     ///

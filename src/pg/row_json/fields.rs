@@ -11,7 +11,7 @@ use crate::core::json_text::push_string_bytes;
 
 use super::render::Render;
 use super::tuple::{attribute, TupleReader};
-use super::Surroundings;
+use super::{Field, Surroundings};
 
 pub(super) struct Fields {
     reader: TupleReader,
@@ -32,26 +32,27 @@ impl Fields {
     /// As `RowWriter::compile`.
     pub(super) unsafe fn compile(
         descriptor: pg_sys::TupleDesc,
-        fields: Option<&[i16]>,
+        fields: Option<&[Field]>,
         surroundings: &mut Surroundings,
     ) -> Self {
         // SAFETY: the descriptor is valid.
         let count = unsafe { (*descriptor).natts };
-        let places: Vec<usize> = match fields {
-            Some(numbers) => numbers
+        let places: Vec<(usize, Option<&str>)> = match fields {
+            Some(fields) => fields
                 .iter()
-                .filter(|&&number| number >= 1 && i32::from(number) <= count)
-                .map(|&number| number as usize - 1)
+                .filter(|field| field.number >= 1 && i32::from(field.number) <= count)
+                .map(|field| (field.number as usize - 1, field.name.as_deref()))
                 .collect(),
-            None => (0..count as usize).collect(),
+            None => (0..count as usize).map(|place| (place, None)).collect(),
         };
         let mut members = Vec::with_capacity(places.len());
-        for place in places {
+        for (place, name) in places {
             // SAFETY: `place` is below natts.
             let column = unsafe { attribute(descriptor, place) };
             if is_stored(column) {
                 members.push(Member::compile(
                     column,
+                    name,
                     place,
                     members.is_empty(),
                     surroundings,
@@ -101,18 +102,22 @@ fn is_stored(column: &pg_sys::FormData_pg_attribute) -> bool {
 impl Member {
     fn compile(
         column: &pg_sys::FormData_pg_attribute,
+        name: Option<&str>,
         place: usize,
         first: bool,
         surroundings: &mut Surroundings,
     ) -> Self {
         let render = Render::for_type(column.atttypid, surroundings);
         // SAFETY: a name is NUL-terminated within its fixed length.
-        let name = unsafe { CStr::from_ptr(column.attname.data.as_ptr()) };
+        let own = unsafe { CStr::from_ptr(column.attname.data.as_ptr()) };
         let mut key = Vec::new();
         if !first {
             key.push(b',');
         }
-        push_string_bytes(&mut key, &surroundings.text.to_utf8(name.to_bytes()));
+        match name {
+            Some(name) => push_string_bytes(&mut key, name.as_bytes()),
+            None => push_string_bytes(&mut key, &surroundings.text.to_utf8(own.to_bytes())),
+        }
         key.push(b':');
         Self {
             key,

@@ -33,7 +33,7 @@ mod server_text;
 mod tuple;
 mod varlena;
 
-pub(super) use tuple::attribute;
+pub(super) use tuple::{column_name, column_number};
 
 use pgrx::pg_sys;
 
@@ -51,6 +51,14 @@ pub struct RowWriter {
     surroundings: Surroundings,
 }
 
+/// A column to write.
+#[derive(Clone, Debug)]
+pub struct Field {
+    pub number: i16,
+    /// What it is called in the object; `None`: by its own name.
+    pub name: Option<String>,
+}
+
 /// What every value may need while it is written.
 struct Surroundings {
     nulls: NullStyle,
@@ -60,8 +68,7 @@ struct Surroundings {
 }
 
 impl RowWriter {
-    /// `fields` are attribute numbers in the order of the output; `None` means
-    /// every column. Dropped columns, virtual generated ones (which no tuple
+    /// `fields` in the order of the output; `None` means every column. Dropped columns, virtual generated ones (which no tuple
     /// holds) and numbers the table does not have are left out.
     ///
     /// # Safety
@@ -69,7 +76,7 @@ impl RowWriter {
     /// is open.
     pub unsafe fn compile(
         descriptor: pg_sys::TupleDesc,
-        fields: Option<&[i16]>,
+        fields: Option<&[Field]>,
         nulls: NullStyle,
         lists: ListStyle,
     ) -> Self {

@@ -25,7 +25,7 @@ const LEN_CSTRING: i16 = -2;
 ///
 /// # Safety
 /// `descriptor` is valid while the result is used, and `place` below its natts.
-pub(in crate::pg) unsafe fn attribute<'a>(
+pub(super) unsafe fn attribute<'a>(
     descriptor: pg_sys::TupleDesc,
     place: usize,
 ) -> &'a pg_sys::FormData_pg_attribute {
@@ -42,6 +42,38 @@ pub(in crate::pg) unsafe fn attribute<'a>(
             .cast::<pg_sys::FormData_pg_attribute>();
         &*attributes.add(place)
     }
+}
+
+/// The number of a live column by its name.
+///
+/// # Safety
+/// `descriptor` is valid.
+pub(in crate::pg) unsafe fn column_number(
+    descriptor: pg_sys::TupleDesc,
+    name: &str,
+) -> Option<i16> {
+    // SAFETY: places are below natts.
+    unsafe {
+        (0..(*descriptor).natts as usize)
+            .map(|place| attribute(descriptor, place))
+            .find(|column| !column.attisdropped && name_of(column) == name)
+            .map(|column| column.attnum)
+    }
+}
+
+/// The name of the column with this number.
+///
+/// # Safety
+/// `descriptor` is valid and has the column.
+pub(in crate::pg) unsafe fn column_name(descriptor: pg_sys::TupleDesc, number: i16) -> String {
+    // SAFETY: as this function's.
+    name_of(unsafe { attribute(descriptor, number as usize - 1) })
+}
+
+fn name_of(column: &pg_sys::FormData_pg_attribute) -> String {
+    // SAFETY: a name is NUL-terminated within its fixed length.
+    let name = unsafe { CStr::from_ptr(column.attname.data.as_ptr()) };
+    crate::pg::encoding::from_server(name.to_bytes())
 }
 
 /// How values of a type lie one behind the other.

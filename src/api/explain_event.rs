@@ -1,0 +1,47 @@
+//! `webhook.explain_event`.
+
+use pgrx::prelude::*;
+
+use crate::core::error::Result;
+use crate::core::explain::{explain, Check, ServerFacts};
+use crate::core::webhook::required;
+use crate::pg::report::ok_or_raise;
+use crate::pg::{liveness, session, settings, wake};
+use crate::store::{event_definitions, explanation, worker_switch};
+
+#[pg_extern(sql = false)]
+fn explain_event(
+    event: Option<&str>,
+) -> TableIterator<
+    'static,
+    (
+        name!(check_name, String),
+        name!(ok, bool),
+        name!(detail, String),
+    ),
+> {
+    let checks = || -> Result<Vec<Check>> {
+        let key = event_definitions::find(required("event", event)?)?;
+        let (event, urls) = (explanation::event(key), explanation::urls(key));
+        Ok(explain(&event, &urls, &server()))
+    };
+    let rows = ok_or_raise(checks()).into_iter();
+    TableIterator::new(rows.map(|check| (check.name.to_owned(), check.ok, check.detail)))
+}
+
+fn server() -> ServerFacts {
+    let (replication_role, in_recovery) = explanation::session();
+    let delivery = settings::delivery();
+    ServerFacts {
+        capture: settings::capture(),
+        replication_role,
+        source: session::source().to_string(),
+        delivery: delivery.on,
+        worker_pid: wake::running_worker().filter(|pid| liveness::is_alive(*pid)),
+        worker_stopped: worker_switch::is_stopped(),
+        in_recovery,
+        policy: delivery.allowed_networks,
+        require_https: delivery.require_https,
+        max_message_bytes: delivery.max_message_bytes,
+    }
+}

@@ -1,0 +1,139 @@
+//! `webhook.preview_payload`.
+
+use pgrx::prelude::*;
+use pgrx::JsonB;
+use uuid::Uuid;
+
+use crate::core::body::Body;
+use crate::core::definition::EventType;
+use crate::core::error::{Error, Kind, Result};
+use crate::core::event::{numbered, Column};
+use crate::core::payload::PayloadConstants;
+use crate::core::secret::Secret;
+use crate::core::template::render::{push_name_list, MessageParts, TemplateConstants};
+use crate::core::webhook::required;
+use crate::pg::report::ok_or_raise;
+use crate::pg::sample_row::SampleRow;
+use crate::pg::spi::with_snapshot;
+use crate::pg::{clock, session, settings};
+use crate::store::capture_definitions::{self, CaptureDefinition};
+use crate::store::previews::{self, PreviewedEvent};
+use crate::store::row_parts::RowParts;
+use crate::store::user_table::{self, UserTable};
+
+/// A preview is no message and makes no call.
+const NO_ID: Uuid = Uuid::nil();
+
+/// What capture would keep of a change, and the body that the worker would make of it.
+#[pg_extern(sql = false)]
+fn preview_payload(event: Option<&str>, record: Option<JsonB>) -> String {
+    ok_or_raise(required("event", event).and_then(|event| preview(event, record)))
+}
+
+fn preview(event: &str, record: Option<JsonB>) -> Result<String> {
+    let event = previews::find(event)?;
+    let (table, definition) = table_of(&event)?;
+    let columns = user_table::columns(&table);
+    let record = checked_record(record, &columns)?;
+    let event_type = EventType::parse(&event.event_type)?;
+    let kept = previews::with_sample(&table, &columns, record, |row| {
+        Kept::of(row, &definition, event_type)
+    });
+    let body = compiled(&event, &table)?;
+    let actor = session::actor();
+    let source = session::source();
+    let mut out = Vec::new();
+    body.render(
+        &MessageParts {
+            message_id: NO_ID,
+            call_id: NO_ID,
+            event_date_micros: clock::now(),
+            record: &kept.record,
+            old_record: kept.old_record.as_deref(),
+            changed: kept.changed.as_deref(),
+            actor: actor.as_deref(),
+            source: Some(&source),
+        },
+        usize::MAX,
+        &mut out,
+    )
+    .map_err(Error::invalid)?;
+    Ok(String::from_utf8(out).expect("records and templates are UTF-8"))
+}
+
+fn table_of(event: &PreviewedEvent) -> Result<(UserTable, CaptureDefinition)> {
+    let dropped = || {
+        Error::new(
+            Kind::UndefinedObject,
+            format!("the table of event \"{}\" was dropped", event.id),
+        )
+        .with_hint("drop the event, and create one for the table that has taken its place")
+    };
+    let oid = event.object.ok_or_else(dropped)?;
+    let table = user_table::watchable(oid)?;
+    // A snapshot of its own sees an event that the same statement has created.
+    let load = || capture_definitions::load(&event.id, oid);
+    let definition = with_snapshot(load).ok_or_else(dropped)?;
+    Ok((table, definition))
+}
+
+/// Columns that the table does not have would be passed over in silence.
+fn checked_record(record: Option<JsonB>, columns: &[Column]) -> Result<JsonB> {
+    let record = record.unwrap_or_else(|| JsonB(serde_json::json!({})));
+    let Some(members) = record.0.as_object() else {
+        return Err(Error::invalid("record is not a JSON object")
+            .with_hint("give columns and their values, as in '{\"id\": 7}'"));
+    };
+    numbered("record", members.keys().cloned().collect(), columns)?;
+    Ok(record)
+}
+
+/// What capture keeps of a change.
+struct Kept {
+    record: Vec<u8>,
+    old_record: Option<Vec<u8>>,
+    changed: Option<String>,
+}
+
+impl Kept {
+    fn of(row: &mut SampleRow, definition: &CaptureDefinition, event_type: EventType) -> Self {
+        let styles = (definition.null_style, definition.list_style);
+        let parts = RowParts::of(definition, |name| row.column(name));
+        let old_record = match event_type {
+            EventType::Insert => None,
+            EventType::Update => Some(row.before(&parts.old, styles)),
+            EventType::Delete => Some(row.after(Some(&parts.old), styles)),
+        };
+        let lists_changes = parts.lists_changes && event_type == EventType::Update;
+        Self {
+            record: row.after(parts.sent.as_deref(), styles),
+            old_record,
+            changed: lists_changes.then(|| name_list(&row.changed_names())),
+        }
+    }
+}
+
+fn name_list(names: &[String]) -> String {
+    let mut list = Vec::new();
+    push_name_list(&mut list, names.iter().map(String::as_str));
+    String::from_utf8(list).expect("names are UTF-8")
+}
+
+fn compiled(event: &PreviewedEvent, table: &UserTable) -> Result<Body> {
+    let token = Secret::parse(&event.secret)?.token();
+    Body::compile(
+        event.payload_template.as_deref(),
+        &TemplateConstants {
+            payload: PayloadConstants {
+                event_id: &event.id,
+                webhook_id: &event.webhook_id,
+                account_id: &settings::account_id(),
+                token: &token,
+                event_type: &event.event_type,
+                object_name: &table.label,
+            },
+            object_fields: event.object_fields.as_deref().unwrap_or_default(),
+            integration_url: &settings::integration_url(),
+        },
+    )
+}

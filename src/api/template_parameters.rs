@@ -1,0 +1,25 @@
+//! `webhook.template_parameters`.
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use crate::core::error::Result;
+use crate::core::template::parameter::{column_parameters, fixed_parameters};
+use crate::core::webhook::required;
+use crate::pg::report::ok_or_raise;
+use crate::store::user_table;
+
+/// What a template of this table's events may hold.
+#[pg_extern(sql = false)]
+fn template_parameters(
+    object_name: Option<pg_sys::Oid>,
+) -> TableIterator<'static, (name!(parameter, String), name!(meaning, String))> {
+    TableIterator::new(ok_or_raise(parameters(object_name)))
+}
+
+fn parameters(object_name: Option<pg_sys::Oid>) -> Result<Vec<(String, String)>> {
+    let table = user_table::watchable(required("object_name", object_name)?)?;
+    let columns = user_table::columns(&table);
+    let fixed = fixed_parameters().map(|(name, meaning)| (name, meaning.to_owned()));
+    Ok(column_parameters(&columns).chain(fixed).collect())
+}

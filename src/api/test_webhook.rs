@@ -1,0 +1,28 @@
+//! `webhook.test_webhook`.
+
+use pgrx::prelude::*;
+use uuid::Uuid;
+
+use crate::core::error::Result;
+use crate::core::webhook::required;
+use crate::pg::commit_start;
+use crate::pg::report::ok_or_raise;
+use crate::store::{test_message, webhook_definitions, worker_switch};
+
+/// One message for all URLs, as a change makes one.
+#[pg_extern(sql = false)]
+fn test_webhook(
+    webhook: Option<&str>,
+) -> TableIterator<'static, (name!(outgoing_url, String), name!(message_id, pgrx::Uuid))> {
+    let put = || -> Result<(Uuid, Vec<String>)> {
+        let (key, _) = webhook_definitions::find(required("webhook", webhook)?)?;
+        let id = Uuid::now_v7();
+        Ok((id, test_message::put(key, id)))
+    };
+    let (id, urls) = ok_or_raise(put());
+    if !worker_switch::is_stopped() {
+        commit_start::wake_worker_at_commit();
+    }
+    let id = pgrx::Uuid::from_bytes(*id.as_bytes());
+    TableIterator::new(urls.into_iter().map(move |url| (url, id)))
+}

@@ -1,0 +1,180 @@
+//! `webhook.update_event`.
+
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::prelude::*;
+
+use super::create_event::{CreatedEvent, Names, Wanted, CONDITION_PATH};
+use crate::core::definition::{EventType, ListStyle, NullStyle};
+use crate::core::error::{Error, Kind, Result};
+use crate::core::event::{self, Column};
+use crate::core::template;
+use crate::core::webhook::required;
+use crate::pg::owner::current_role;
+use crate::pg::report::ok_or_raise;
+use crate::store::event_changes::{self, EventChanges, Present};
+use crate::store::event_definitions;
+use crate::store::event_trigger::{self, EventTrigger};
+use crate::store::user_table::{self, UserTable};
+
+#[pg_extern(sql = false)]
+#[expect(
+    clippy::too_many_arguments,
+    clippy::type_complexity,
+    reason = "the signature is the contract"
+)]
+fn update_event(
+    event: Option<&str>,
+    object_fields: Names,
+    event_sources: Names,
+    payload_fields: Names,
+    payload_template: Option<&str>,
+    condition: Option<&str>,
+    enabled: Option<bool>,
+    null_style: Option<&str>,
+    list_style: Option<&str>,
+    condition_path: Option<&str>,
+) -> TableIterator<
+    'static,
+    (
+        name!(id, String),
+        name!(webhook_id, String),
+        name!(event_type, String),
+        name!(object_name, String),
+        name!(object_fields, Option<Vec<String>>),
+        name!(event_sources, Option<Vec<String>>),
+        name!(payload_fields, Option<Vec<String>>),
+        name!(payload_template, Option<String>),
+        name!(condition, Option<String>),
+        name!(enabled, bool),
+        name!(created_at, TimestampWithTimeZone),
+        name!(created_by, String),
+    ),
+> {
+    let wanted = Wanted {
+        event_type: None,
+        object_fields,
+        event_sources,
+        payload_fields,
+        payload_template,
+        condition,
+        enabled,
+        null_style,
+        list_style,
+    };
+    let path = condition_path.unwrap_or(CONDITION_PATH);
+    let updated = required("event", event).and_then(|event| update(event, wanted, path));
+    TableIterator::once(ok_or_raise(updated))
+}
+
+/// Changes the event with this id; checks everything before it writes.
+pub fn update(event: &str, wanted: Wanted<'_>, condition_path: &str) -> Result<CreatedEvent> {
+    let key = event_definitions::find(event)?;
+    let present = event_changes::present(key);
+    let table = table_if_needed(event, &present, &wanted)?;
+    let changes = checked(wanted, &present, table.as_ref())?;
+    event_changes::refuse_duplicate(key, &changes)?;
+    if let Some(table) = &table {
+        fit_trigger(table, &present, &changes, condition_path);
+    }
+    Ok(event_changes::apply(key, changes, &current_role()))
+}
+
+/// Switching an event off asks for nothing; choosing what it sends asks for the rights
+/// that creating it asked for.
+fn table_if_needed(
+    event: &str,
+    present: &Present,
+    wanted: &Wanted<'_>,
+) -> Result<Option<UserTable>> {
+    let enabled = wanted.enabled.unwrap_or(present.enabled);
+    if !wanted.says_what_is_sent() && (!enabled || present.has_trigger) {
+        return Ok(None);
+    }
+    match present.object.map(user_table::watchable) {
+        Some(Ok(table)) => Ok(Some(table)),
+        Some(Err(error)) if error.kind != Kind::UndefinedObject => Err(error),
+        _ => Err(Error::new(
+            Kind::UndefinedObject,
+            format!("the table of event \"{event}\" was dropped"),
+        )
+        .with_hint("drop the event, and create one for the table that has taken its place")),
+    }
+}
+
+impl Wanted<'_> {
+    /// Whether anything but the status is given.
+    fn says_what_is_sent(&self) -> bool {
+        self.object_fields.is_some()
+            || self.event_sources.is_some()
+            || self.payload_fields.is_some()
+            || self.payload_template.is_some()
+            || self.condition.is_some()
+            || self.null_style.is_some()
+            || self.list_style.is_some()
+    }
+}
+
+fn checked(
+    wanted: Wanted<'_>,
+    present: &Present,
+    table: Option<&UserTable>,
+) -> Result<EventChanges> {
+    let columns: Vec<Column> = table.map(user_table::columns).unwrap_or_default();
+    let event_type = EventType::parse(&present.event_type)?;
+    let payload_fields = wanted
+        .payload_fields
+        .map(|names| event::fields("payload_fields", Some(names), &columns))
+        .transpose()?;
+    let payload_template = wanted
+        .payload_template
+        .map(|text| template::checked(Some(text), &columns))
+        .transpose()?;
+    template::refuse_both(
+        stays(payload_template.as_ref(), present.has_template),
+        stays(payload_fields.as_ref(), present.has_payload_fields),
+    )?;
+    Ok(EventChanges {
+        object_fields: wanted
+            .object_fields
+            .map(|names| event::object_fields(Some(names), event_type, &columns))
+            .transpose()?,
+        event_sources: wanted
+            .event_sources
+            .map(|names| event::event_sources(Some(names)))
+            .transpose()?,
+        payload_fields,
+        payload_template,
+        condition: wanted
+            .condition
+            .map(|text| event::condition(Some(text)).map(str::to_owned)),
+        enabled: wanted.enabled,
+        null_style: wanted
+            .null_style
+            .map(|style| NullStyle::parse(style).map(NullStyle::as_str))
+            .transpose()?,
+        list_style: wanted
+            .list_style
+            .map(|style| ListStyle::parse(style).map(ListStyle::as_str))
+            .transpose()?,
+    })
+}
+
+/// Whether the event has a value after the change.
+fn stays<T>(change: Option<&Option<T>>, has_now: bool) -> bool {
+    change.map_or(has_now, Option::is_some)
+}
+
+/// A condition is part of the trigger; a trigger that was dropped comes back.
+fn fit_trigger(table: &UserTable, present: &Present, changes: &EventChanges, condition_path: &str) {
+    if changes.condition.is_none() && present.has_trigger {
+        return;
+    }
+    let condition = changes.condition.as_ref().unwrap_or(&present.condition);
+    let trigger = EventTrigger {
+        id: &present.id,
+        event_type: EventType::parse(&present.event_type)
+            .expect("the row was read by its own check"),
+        condition: condition.as_deref(),
+    };
+    event_trigger::replace(table, &trigger, condition_path);
+}

@@ -1,0 +1,119 @@
+//! `webhook.update_webhook`.
+
+use pgrx::datum::{Interval, TimestampWithTimeZone};
+use pgrx::prelude::*;
+use pgrx::JsonB;
+
+use super::create_webhook::{checked_headers, checked_max_age, checked_order, WebhookArguments};
+use crate::core::definition::LogLevel;
+use crate::core::error::Result;
+use crate::core::webhook::{self, required, MAX_ATTEMPTS, MAX_IN_FLIGHT, TIMEOUT_MS};
+use crate::pg::owner::current_role;
+use crate::pg::report::ok_or_raise;
+use crate::store::webhook_changes::{self, ChangedWebhook, WebhookChanges};
+use crate::store::webhook_definitions;
+
+#[pg_extern(sql = false)]
+#[expect(
+    clippy::too_many_arguments,
+    clippy::type_complexity,
+    reason = "the signature is the contract"
+)]
+fn update_webhook(
+    webhook: Option<&str>,
+    name: Option<&str>,
+    outgoing_urls: Option<Vec<Option<String>>>,
+    description: Option<String>,
+    call_throttling: Option<i32>,
+    enabled: Option<bool>,
+    headers: Option<JsonB>,
+    timeout_ms: Option<i32>,
+    max_attempts: Option<i32>,
+    max_age: Option<Interval>,
+    max_in_flight: Option<i32>,
+    delivery_order: Option<&str>,
+    log_level: Option<&str>,
+) -> TableIterator<
+    'static,
+    (
+        name!(id, String),
+        name!(name, String),
+        name!(description, Option<String>),
+        name!(outgoing_urls, Vec<String>),
+        name!(call_throttling, Option<i32>),
+        name!(enabled, bool),
+        name!(modified_at, Option<TimestampWithTimeZone>),
+        name!(modified_by, Option<String>),
+    ),
+> {
+    let wanted = WebhookArguments {
+        name,
+        outgoing_urls,
+        description,
+        call_throttling,
+        enabled,
+        headers,
+        timeout_ms,
+        max_attempts,
+        max_age,
+        max_in_flight,
+        delivery_order,
+        log_level,
+    };
+    let now = ok_or_raise(required("webhook", webhook).and_then(|webhook| update(webhook, wanted)));
+    TableIterator::once((
+        now.id,
+        now.name,
+        now.description,
+        now.outgoing_urls,
+        now.call_throttling,
+        now.enabled,
+        now.modified_at,
+        now.modified_by,
+    ))
+}
+
+/// Changes the webhook with this id or name; checks everything before it writes.
+pub fn update(webhook: &str, wanted: WebhookArguments<'_>) -> Result<ChangedWebhook> {
+    let (key, _) = webhook_definitions::find(webhook)?;
+    let changes = checked(wanted)?;
+    webhook_changes::apply(key, changes, &current_role())
+}
+
+fn checked(wanted: WebhookArguments<'_>) -> Result<WebhookChanges> {
+    Ok(WebhookChanges {
+        name: wanted
+            .name
+            .map(|name| webhook::name(name).map(str::to_owned))
+            .transpose()?,
+        outgoing_urls: wanted
+            .outgoing_urls
+            .map(|urls| webhook::outgoing_urls(&urls))
+            .transpose()?,
+        description: wanted.description,
+        call_throttling: wanted
+            .call_throttling
+            .map(webhook::changed_throttling)
+            .transpose()?,
+        enabled: wanted.enabled,
+        headers: wanted.headers.map(checked_headers).transpose()?,
+        timeout_ms: wanted
+            .timeout_ms
+            .map(|value| TIMEOUT_MS.check(value))
+            .transpose()?,
+        max_attempts: wanted
+            .max_attempts
+            .map(|value| MAX_ATTEMPTS.check(value))
+            .transpose()?,
+        max_age: wanted.max_age.map(checked_max_age).transpose()?,
+        max_in_flight: wanted
+            .max_in_flight
+            .map(|value| MAX_IN_FLIGHT.check(value))
+            .transpose()?,
+        delivery_order: wanted.delivery_order.map(checked_order).transpose()?,
+        log_level: wanted
+            .log_level
+            .map(|level| LogLevel::parse(level).map(LogLevel::as_str))
+            .transpose()?,
+    })
+}

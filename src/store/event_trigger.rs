@@ -1,0 +1,193 @@
+//! The trigger of an event.
+//!
+//! Created with the rights of the caller, who must have them on the table; dropped
+//! with the owner's, because whoever may drop an event need not own its table. A
+//! table that is busy for too long is an error, and nothing has changed.
+
+use std::ffi::CStr;
+
+use pgrx::PgSqlErrorCode;
+
+use super::rows::{execute, first};
+use super::user_table::UserTable;
+use crate::core::definition::EventType;
+use crate::core::error::{Error, Kind};
+use crate::core::webhook::shown;
+use crate::pg::local_settings::{count_statements, lock_timeout_ms, with_settings};
+use crate::pg::owner::as_owner;
+use crate::pg::report::{raise, translated, Refusal};
+
+/// A trigger needs a lock that waits for every writer of the table, and everybody who
+/// comes later waits behind it: so not for long.
+const LOCK_TIMEOUT_MS: i32 = 5_000;
+const LOCK_TIMEOUT: &CStr = c"lock_timeout";
+const SEARCH_PATH: &CStr = c"search_path";
+
+/// What a trigger says of its event.
+pub struct EventTrigger<'a> {
+    pub id: &'a str,
+    pub event_type: EventType,
+    pub condition: Option<&'a str>,
+}
+
+/// Only one that calls our function: another trigger may have taken the name.
+const OWN_TRIGGER: &str = "
+select true
+from pg_catalog.pg_trigger t
+where t.tgrelid = $1
+  and t.tgname = $2::pg_catalog.name
+  and t.tgfoid = 'webhook.capture()'::pg_catalog.regprocedure";
+
+/// The statement that drops the trigger of an event, if the trigger is there. Only one
+/// that calls our function: another trigger may have taken the name.
+const DROP_TRIGGER: &str = "
+select pg_catalog.format('drop trigger %I on %I.%I', t.tgname, n.nspname, c.relname),
+       case when n.nspname = 'public' then c.relname::pg_catalog.text else n.nspname || '.' || c.relname end
+from webhook.event_def e
+join pg_catalog.pg_trigger t on t.tgrelid = e.object_name
+join pg_catalog.pg_class c on c.oid = t.tgrelid
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where e.event_key = $1
+  and t.tgname = 'webhook_' || e.id
+  and t.tgfoid = 'webhook.capture()'::pg_catalog.regprocedure";
+
+/// With the caller's rights, and with the caller's names in the condition.
+pub fn create(table: &UserTable, event: &EventTrigger<'_>, condition_path: &str) {
+    run("create", table, event, condition_path);
+}
+
+/// Puts the trigger as it shall be now in the place of what is there, or creates it anew.
+/// Writers need not leave the table for it, only wait.
+pub fn replace(table: &UserTable, event: &EventTrigger<'_>, condition_path: &str) {
+    let verb = if exists(table, event.id) {
+        "create or replace"
+    } else {
+        "create"
+    };
+    run(verb, table, event, condition_path);
+}
+
+/// Whether the table has the event's own trigger.
+pub fn exists(table: &UserTable, event_id: &str) -> bool {
+    let name = format!("webhook_{event_id}");
+    as_owner(|| first(OWN_TRIGGER, &[table.oid.into(), name.into()], |_| ()).is_some())
+}
+
+fn run(verb: &str, table: &UserTable, event: &EventTrigger<'_>, condition_path: &str) {
+    let statement = trigger_statement(verb, table, event);
+    let translate = |refusal: &Refusal| {
+        lock_refused(refusal, &table.label).or_else(|| condition_refused(refusal, event))
+    };
+    let timeout = lock_timeout();
+    let settings = [
+        (LOCK_TIMEOUT, timeout.as_str()),
+        (SEARCH_PATH, condition_path),
+    ];
+    translated(
+        || {
+            if count_statements(&statement) != 1 {
+                raise(not_one_expression(event));
+            }
+            with_settings(&settings, || execute(&statement, &[]));
+        },
+        translate,
+    );
+}
+
+/// The condition stands on lines of its own, so that a comment in it ends where it does.
+fn trigger_statement(verb: &str, table: &UserTable, event: &EventTrigger<'_>) -> String {
+    let change = match event.event_type {
+        EventType::Insert => "insert",
+        EventType::Update => "update",
+        EventType::Delete => "delete",
+    };
+    let when = match event.condition {
+        Some(condition) => format!("when (\n{condition}\n) "),
+        None => String::new(),
+    };
+    format!(
+        "{verb} trigger webhook_{id} after {change} on {table} for each row {when}\
+         execute function webhook.capture('{id}')",
+        id = event.id,
+        table = table.quoted
+    )
+}
+
+fn not_one_expression(event: &EventTrigger<'_>) -> Error {
+    let condition = event.condition.unwrap_or_default();
+    Error::invalid(format!(
+        "condition \"{}\" is not one expression",
+        shown(condition)
+    ))
+    .with_hint("write a boolean expression over new and old, as in new.balance < 0")
+}
+
+fn lock_timeout() -> String {
+    match lock_timeout_ms() {
+        own @ 1..LOCK_TIMEOUT_MS => own.to_string(),
+        _ => LOCK_TIMEOUT_MS.to_string(),
+    }
+}
+
+fn lock_refused(refusal: &Refusal, table: &str) -> Option<Error> {
+    (refusal.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE).then(|| {
+        Error::new(
+            Kind::LockNotAvailable,
+            format!("table \"{table}\" is busy: could not lock it within lock_timeout"),
+        )
+        .with_detail("a trigger can be created or dropped only while nobody writes to the table")
+        .with_hint("try again when no long transaction uses the table; pg_locks shows which do")
+    })
+}
+
+/// What PostgreSQL says of the condition, under the SQLSTATE of a bad argument.
+fn condition_refused(refusal: &Refusal, event: &EventTrigger<'_>) -> Option<Error> {
+    use PgSqlErrorCode::*;
+    let condition = event.condition?;
+    let kind = match refusal.code {
+        ERRCODE_UNDEFINED_COLUMN
+        | ERRCODE_UNDEFINED_FUNCTION
+        | ERRCODE_UNDEFINED_OBJECT
+        | ERRCODE_UNDEFINED_TABLE => Kind::UndefinedObject,
+        ERRCODE_SYNTAX_ERROR
+        | ERRCODE_DATATYPE_MISMATCH
+        | ERRCODE_INVALID_OBJECT_DEFINITION
+        | ERRCODE_INVALID_TEXT_REPRESENTATION
+        | ERRCODE_INVALID_DATETIME_FORMAT
+        | ERRCODE_INVALID_COLUMN_REFERENCE
+        | ERRCODE_FEATURE_NOT_SUPPORTED
+        | ERRCODE_GROUPING_ERROR
+        | ERRCODE_WINDOWING_ERROR
+        | ERRCODE_AMBIGUOUS_FUNCTION
+        | ERRCODE_AMBIGUOUS_COLUMN
+        | ERRCODE_CANNOT_COERCE
+        | ERRCODE_INDETERMINATE_DATATYPE
+        | ERRCODE_WRONG_OBJECT_TYPE => Kind::InvalidParameter,
+        _ => return None,
+    };
+    let hint = refusal.hint.clone().unwrap_or_else(|| {
+        "write a boolean expression over new and old, as in new.balance < 0".to_owned()
+    });
+    Some(
+        Error::new(
+            kind,
+            format!("condition \"{}\" is not valid", shown(condition)),
+        )
+        .with_detail(refusal.message.clone())
+        .with_hint(hint),
+    )
+}
+
+/// Drops the trigger if it is there. As the extension's owner.
+pub fn drop(event_key: i32) {
+    let found: Option<(String, String)> = first(DROP_TRIGGER, &[event_key.into()], |row| {
+        (row.value(1), row.value(2))
+    });
+    if let Some((statement, table)) = found {
+        let timeout = lock_timeout();
+        translated(
+            || with_settings(&[(LOCK_TIMEOUT, &timeout)], || execute(&statement, &[])),
+            |refusal| lock_refused(refusal, &table),
+        );
+    }
+}

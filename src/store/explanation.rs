@@ -1,0 +1,99 @@
+//! What `webhook.explain_event` has to know, as the extension's owner.
+
+use super::rows::{first, query};
+use crate::core::explain::{EventFacts, UrlFacts};
+use crate::pg::owner::as_owner;
+
+/// A thousand of the webhook's last calls are looked through for messages that were too large.
+const EVENT: &str = "
+select e.id, e.event_type, e.enabled,
+       w.name, w.enabled, w.paused, w.detail,
+       e.object_text, c.oid is not null, e.missing_columns,
+       t.tgenabled::pg_catalog.text,
+       t.tgfoid = 'webhook.capture()'::pg_catalog.regprocedure,
+       pg_catalog.array_to_string(e.object_fields_now, ', '),
+       e.event_sources, e.condition,
+       c.relkind = 'p',
+       (select pg_catalog.count(*)
+        from pg_catalog.pg_partition_tree(c.oid) p
+        where c.relkind = 'p' and p.isleaf),
+       (select pg_catalog.string_agg(p.relid::pg_catalog.text, ', ')
+        from pg_catalog.pg_partition_tree(c.oid) p
+        left join pg_catalog.pg_trigger k on k.tgrelid = p.relid and k.tgname = 'webhook_' || e.id
+        where c.relkind = 'p' and p.isleaf
+          and (k.oid is null or k.tgenabled = 'D')),
+       (select i.inhparent::pg_catalog.regclass::pg_catalog.text
+        from pg_catalog.pg_inherits i
+        where c.relispartition and i.inhrelid = c.oid),
+       (select pg_catalog.count(*)
+        from (select l.event_key, l.detail
+              from webhook.call_log l
+              where l.webhook_key = e.webhook_key
+              order by l.called_at desc
+              limit 1000) l
+        where l.event_key = e.event_key
+          and l.detail like '%webhook.max_message_size allows%')
+from webhook.event_now e
+join webhook.webhook_def w on w.webhook_key = e.webhook_key
+left join pg_catalog.pg_class c on c.oid = e.object_name
+left join pg_catalog.pg_trigger t on t.tgrelid = c.oid and t.tgname = 'webhook_' || e.id
+where e.event_key = $1";
+
+const URLS: &str = "
+select q.outgoing_url, q.state, q.pending, q.retrying, q.next_attempt_at::pg_catalog.text, q.last_error
+from webhook.queue q
+join webhook.webhook_def w on w.id = q.webhook_id
+join webhook.event_def e on e.webhook_key = w.webhook_key
+where e.event_key = $1
+order by q.outgoing_url";
+
+const SETTING: &str = "
+select pg_catalog.current_setting('session_replication_role'), pg_catalog.pg_is_in_recovery()";
+
+/// The event and its table.
+pub fn event(event_key: i32) -> EventFacts {
+    as_owner(|| {
+        first(EVENT, &[event_key.into()], |row| EventFacts {
+            id: row.value(1),
+            event_type: row.value(2),
+            enabled: row.value(3),
+            webhook: row.value(4),
+            webhook_enabled: row.value(5),
+            webhook_paused: row.value(6),
+            webhook_detail: row.get(7),
+            table: row.value(8),
+            table_is_there: row.value(9),
+            missing_columns: row.get(10),
+            trigger: row.get(11),
+            trigger_is_ours: row.get(12).unwrap_or(false),
+            object_fields: row.get(13),
+            event_sources: row.get(14),
+            condition: row.get(15),
+            is_partitioned: row.get(16).unwrap_or(false),
+            partitions: row.get(17).unwrap_or(0),
+            deaf_partitions: row.get(18),
+            partition_of: row.get(19),
+            too_large: row.get(20).unwrap_or(0),
+        })
+    })
+    .expect("a locked row does not go away")
+}
+
+/// The URLs of its webhook.
+pub fn urls(event_key: i32) -> Vec<UrlFacts> {
+    as_owner(|| {
+        query(URLS, &[event_key.into()], |row| UrlFacts {
+            url: row.value(1),
+            state: row.value(2),
+            pending: row.value(3),
+            retrying: row.value(4),
+            next_attempt_at: row.get(5),
+            last_error: row.get(6),
+        })
+    })
+}
+
+/// `session_replication_role`, and whether the server is in recovery.
+pub fn session() -> (String, bool) {
+    first(SETTING, &[], |row| (row.value(1), row.value(2))).expect("a SELECT of settings has a row")
+}

@@ -1,0 +1,103 @@
+//! What a preview needs: the event as its messages see it, and a row to show.
+
+use pgrx::{pg_sys, JsonB, PgSqlErrorCode};
+
+use super::rows::first;
+use super::user_table::UserTable;
+use crate::core::error::{Error, Kind};
+use crate::core::event::Column;
+use crate::core::webhook::shown;
+use crate::pg::owner::as_owner;
+use crate::pg::report::{translated, Refusal};
+use crate::pg::sample_row::{with_sample_row, SampleRow};
+
+/// An event and the constants of its payload.
+pub struct PreviewedEvent {
+    pub id: String,
+    pub webhook_id: String,
+    pub event_type: String,
+    /// `None`: the table was dropped.
+    pub object: Option<pg_sys::Oid>,
+    /// The trigger fields by their present names.
+    pub object_fields: Option<Vec<String>>,
+    pub payload_template: Option<String>,
+    pub secret: String,
+}
+
+const EVENT: &str = "
+select e.id, w.id, e.event_type, c.oid,
+       webhook.present_columns(e.object_name, e.object_oid, e.object_fields, e.object_attnums),
+       e.payload_template, s.secret
+from webhook.event_def e
+join webhook.webhook_def w using (webhook_key)
+join webhook.secret_def s on s.webhook_key = w.webhook_key and s.expires_at is null
+left join pg_catalog.pg_class c on c.oid = e.object_name
+where e.id = $1
+  and e.dropped_at is null";
+
+/// The event with this id.
+///
+/// # Errors
+/// `42704` if there is none.
+pub fn find(event: &str) -> Result<PreviewedEvent, Error> {
+    let found = as_owner(|| {
+        first(EVENT, &[event.into()], |row| PreviewedEvent {
+            id: row.value(1),
+            webhook_id: row.value(2),
+            event_type: row.value(3),
+            object: row.get(4),
+            object_fields: row.get(5),
+            payload_template: row.get(6),
+            secret: row.value(7),
+        })
+    });
+    found.ok_or_else(|| {
+        Error::new(
+            Kind::UndefinedObject,
+            format!("event \"{}\" does not exist", shown(event)),
+        )
+        .with_hint("the view webhook.events lists ids")
+    })
+}
+
+/// Shows `f` a row of the table, or of nulls if it has none, before and after the
+/// columns in `overrides` were set.
+pub fn with_sample<T>(
+    table: &UserTable,
+    columns: &[Column],
+    overrides: JsonB,
+    f: impl FnOnce(&mut SampleRow) -> T,
+) -> T {
+    let sql = statement(table, columns);
+    translated(
+        || with_sample_row(&sql, &[overrides.into()], f),
+        |refusal| does_not_fit(refusal, table),
+    )
+}
+
+/// $1 overrides. A column may have any name, so the table's alias is one that none has.
+fn statement(table: &UserTable, columns: &[Column]) -> String {
+    let mut alias = "sample".to_owned();
+    while columns.iter().any(|column| column.name == alias) {
+        alias.push('_');
+    }
+    let table = &table.quoted;
+    format!(
+        "select b.r, pg_catalog.jsonb_populate_record(b.r, $1) \
+         from (select coalesce((select {alias} from {table} as {alias} limit 1), \
+                               pg_catalog.jsonb_populate_record(null::{table}, '{{}}')) \
+               offset 0) as b (r)"
+    )
+}
+
+/// A value that PostgreSQL cannot read (class 22) or whose domain forbids it (class 23).
+fn does_not_fit(refusal: &Refusal, table: &UserTable) -> Option<Error> {
+    use PgSqlErrorCode::*;
+    let unreadable = refusal.is_of_class(ERRCODE_DATA_EXCEPTION)
+        || refusal.is_of_class(ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION);
+    unreadable.then(|| {
+        Error::invalid(format!("record does not fit table \"{}\"", table.label))
+            .with_detail(refusal.message.clone())
+            .with_hint("give each column a value that can be cast to its type, or leave it out")
+    })
+}

@@ -1,0 +1,114 @@
+//! Webhooks and events as the REST API shows them.
+//!
+//! As the extension's owner, from the views that users read.
+
+use pgrx::JsonB;
+use serde_json::Value;
+
+use super::rows::first;
+use crate::pg::owner::as_owner;
+
+/// In UTC, with all its digits.
+macro_rules! time {
+    ($column:literal) => {
+        concat!(
+            "pg_catalog.to_char(",
+            $column,
+            " at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
+        )
+    };
+}
+
+/// $1 id, or null for all of them; $2 whether to count.
+const WEBHOOKS: &str = concat!(
+    "select coalesce(pg_catalog.jsonb_agg(
+        pg_catalog.jsonb_build_object(
+            'Id', w.id,
+            'Name', w.name,
+            'Description', w.description,
+            'OutgoingUrls', w.outgoing_urls,
+            'CallThrottling', w.call_throttling,
+            'Enabled', w.status <> 'Inactive',
+            'Status', w.status,
+            'DateCreated', ",
+    time!("w.created_at"),
+    ",
+            'CreatedBy', w.created_by,
+            'LastModified', ",
+    time!("w.modified_at"),
+    ",
+            'ModifiedBy', w.modified_by
+        ) || case when $2 then pg_catalog.jsonb_build_object(
+            'Events', w.events,
+            'Messages', w.messages,
+            'Calls', w.calls,
+            'Errors', w.errors
+        ) else '{}' end
+        order by w.created_at, w.id), '[]')
+    from webhook.webhooks w
+    where $1 is null or w.id = $1"
+);
+
+/// $1 id of the webhook, $2 id of the event, or null for all of them.
+const EVENTS: &str = concat!(
+    "select coalesce(pg_catalog.jsonb_agg(
+        pg_catalog.jsonb_build_object(
+            'Id', e.id,
+            'Type', 'Table',
+            'EventType', e.event_type,
+            'ObjectName', e.object_name,
+            'ObjectFields', e.object_fields,
+            'EventSources', e.event_sources,
+            'CustomPayloadFields', e.payload_fields,
+            'CustomPayloadTemplate', e.payload_template,
+            'Enabled', d.enabled,
+            'Status', e.status,
+            'Messages', e.messages,
+            'Calls', e.calls,
+            'Errors', e.errors,
+            'DateCreated', ",
+    time!("e.created_at"),
+    ",
+            'CreatedBy', e.created_by,
+            'LastModified', ",
+    time!("e.modified_at"),
+    ",
+            'ModifiedBy', e.modified_by
+        )
+        order by e.created_at, e.id), '[]')
+    from webhook.events e
+    join webhook.event_def d on d.id = e.id
+    where e.webhook_id = $1
+      and ($2 is null or e.id = $2)"
+);
+
+/// All webhooks, without their counts: a list shall be quick.
+pub fn webhooks() -> Value {
+    as_owner(|| list(WEBHOOKS, &[None::<&str>.into(), false.into()]))
+}
+
+/// One webhook with its counts.
+pub fn webhook(id: &str) -> Option<Value> {
+    as_owner(|| only(list(WEBHOOKS, &[id.into(), true.into()])))
+}
+
+/// The events of a webhook.
+pub fn events(webhook: &str) -> Value {
+    as_owner(|| list(EVENTS, &[webhook.into(), None::<&str>.into()]))
+}
+
+/// One event of a webhook.
+pub fn event(webhook: &str, event: &str) -> Option<Value> {
+    as_owner(|| only(list(EVENTS, &[webhook.into(), event.into()])))
+}
+
+fn list(sql: &str, arguments: &[pgrx::datum::DatumWithOid<'_>]) -> Value {
+    first(sql, arguments, |row| row.value::<JsonB>(1).0).expect("an aggregate gives one row")
+}
+
+fn only(list: Value) -> Option<Value> {
+    match list {
+        Value::Array(items) => items.into_iter().next(),
+        _ => None,
+    }
+}
