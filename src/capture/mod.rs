@@ -91,14 +91,10 @@ fn forget() {
 }
 
 fn capture(firing: &Firing<'_>, rule: &Rule) {
-    let source = session::source();
-    let wanted = rule
-        .sources
-        .as_ref()
-        .is_none_or(|sources| sources.contains(&source.to_lowercase()));
-    if !wanted || !changed(firing, rule) {
+    if !source_matches(rule) || !changed(firing, rule) {
         return;
     }
+    let source = session::source();
     let captured_at = clock::now();
     // Written aside first: the buffer must not be borrowed while an output
     // function of PostgreSQL runs.
@@ -144,6 +140,12 @@ impl Scratch {
             push_name_list(&mut self.changed, names.iter().map(String::as_str));
         }
     }
+}
+
+fn source_matches(rule: &Rule) -> bool {
+    rule.sources
+        .as_ref()
+        .is_none_or(|sources| sources.contains(&session::source().to_lowercase()))
 }
 
 /// Whether an UPDATE changed the stored image of a trigger field. Other changes count.

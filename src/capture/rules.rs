@@ -36,6 +36,8 @@ pub struct Rule {
 struct Cache {
     generation: u64,
     rules: HashMap<pg_sys::Oid, Option<Rc<Rule>>>,
+    /// The trigger that fired last: the rows of one statement follow one another.
+    last: Option<(pg_sys::Oid, Option<Rc<Rule>>)>,
 }
 
 thread_local! {
@@ -66,9 +68,16 @@ pub fn rule_of(firing: &Firing<'_>) -> Option<Rc<Rule>> {
     let cached = CACHE.with_borrow_mut(|cache| {
         if cache.generation != generation {
             cache.rules.clear();
+            cache.last = None;
             cache.generation = generation;
         }
-        cache.rules.get(&firing.trigger_oid()).cloned()
+        let trigger = firing.trigger_oid();
+        if let Some((_, rule)) = cache.last.as_ref().filter(|(last, _)| *last == trigger) {
+            return Some(rule.clone());
+        }
+        let rule = cache.rules.get(&trigger).cloned()?;
+        cache.last = Some((trigger, rule.clone()));
+        Some(rule)
     });
     cached.unwrap_or_else(|| load(firing))
 }
