@@ -14,7 +14,7 @@ use crate::store::user_table;
 fn template_parameters(
     object_name: Option<pg_sys::Oid>,
 ) -> TableIterator<'static, (name!(parameter, String), name!(meaning, String))> {
-    TableIterator::new(ok_or_raise(parameters(object_name)).into_iter())
+    TableIterator::new(ok_or_raise(parameters(object_name)))
 }
 
 fn parameters(object_name: Option<pg_sys::Oid>) -> Result<Vec<(String, String)>> {
