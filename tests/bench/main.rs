@@ -8,7 +8,7 @@
 mod support;
 
 #[path = "../../src/core/mod.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 mod core;
 
 mod capture;

@@ -98,7 +98,7 @@ fn no_worker_an_old_setting_and_a_message_too_large_are_told() {
     cluster.configure("webhook.delivery", "off");
     cluster.configure("webhook.allowed_networks", "");
     cluster.reload();
-    let delivery = "select setting from pg_settings where name = 'webhook.delivery'";
+    let delivery = "select current_setting('webhook.delivery', true)";
     cluster.wait_for_text(PATIENCE, delivery, "off");
     let said: String = cluster.value(&explain(&event, failing));
     let names: Vec<&str> = said
