@@ -6,6 +6,7 @@
 
 mod support;
 
+mod addresses;
 mod capture;
 mod capture_filters;
 mod definitions;
@@ -22,3 +23,6 @@ mod multicast;
 mod partitions;
 mod payload_types;
 mod retries;
+mod security;
+mod worker_idle;
+mod worker_lifecycle;
