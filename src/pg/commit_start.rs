@@ -1,7 +1,12 @@
 //! Starting or waking the worker once this transaction has committed.
 //!
+<<<<<<< HEAD
 //! A worker that is started earlier would still read that it was stopped, and leave;
 //! one that is woken earlier would not see what there is to do.
+=======
+//! A worker that is started earlier would still read that it was stopped, and leave. What
+//! is rolled back to a savepoint asks for none.
+>>>>>>> main
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -13,13 +18,22 @@ use super::{process, wake};
 
 thread_local! {
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
+<<<<<<< HEAD
     static WANTED: Cell<bool> = const { Cell::new(false) };
     static WAKE: Cell<bool> = const { Cell::new(false) };
+=======
+    /// The subtransaction that wants it; [`NOBODY`] if none does.
+    static WANTED_BY: Cell<pg_sys::SubTransactionId> = const { Cell::new(NOBODY) };
+>>>>>>> main
 }
+
+/// `InvalidSubTransactionId`.
+const NOBODY: pg_sys::SubTransactionId = 0;
 
 /// Starts a worker for this database when the transaction commits. One too many leaves
 /// by itself.
 pub fn start_worker_at_commit() {
+<<<<<<< HEAD
     WANTED.set(true);
     register_once();
 }
@@ -34,11 +48,22 @@ pub fn wake_worker_at_commit() {
 }
 
 fn register_once() {
+=======
+    // SAFETY: called in a transaction.
+    let here = unsafe { pg_sys::GetCurrentSubTransactionId() };
+    // Whoever wanted it before does so still, if this subtransaction is rolled back.
+    if WANTED_BY.get() == NOBODY {
+        WANTED_BY.set(here);
+    }
+>>>>>>> main
     if REGISTERED.replace(true) {
         return;
     }
-    // SAFETY: a static callback without an argument, registered once.
-    unsafe { pg_sys::RegisterXactCallback(Some(on_xact), std::ptr::null_mut()) }
+    // SAFETY: static callbacks without an argument, registered once.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(on_xact), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(on_subxact), std::ptr::null_mut());
+    }
 }
 
 /// An error after COMMIT would take the cluster down: registering a worker fills a slot
@@ -47,6 +72,7 @@ fn register_once() {
 #[pg_guard]
 unsafe extern "C-unwind" fn on_xact(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::*;
+<<<<<<< HEAD
     match event {
         XACT_EVENT_COMMIT => {
             if WANTED.replace(false) {
@@ -59,7 +85,31 @@ unsafe extern "C-unwind" fn on_xact(event: pg_sys::XactEvent::Type, _arg: *mut c
         XACT_EVENT_ABORT | XACT_EVENT_PREPARE => {
             WANTED.set(false);
             WAKE.set(false);
+=======
+    let wanted = match event {
+        XACT_EVENT_COMMIT => WANTED_BY.replace(NOBODY) != NOBODY,
+        XACT_EVENT_ABORT | XACT_EVENT_PREPARE => {
+            WANTED_BY.set(NOBODY);
+            false
+>>>>>>> main
         }
         _ => {}
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_subxact(
+    event: pg_sys::SubXactEvent::Type,
+    own: pg_sys::SubTransactionId,
+    parent: pg_sys::SubTransactionId,
+    _arg: *mut c_void,
+) {
+    use pg_sys::SubXactEvent::*;
+    if WANTED_BY.get() == own {
+        match event {
+            SUBXACT_EVENT_COMMIT_SUB => WANTED_BY.set(parent),
+            SUBXACT_EVENT_ABORT_SUB => WANTED_BY.set(NOBODY),
+            _ => {}
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 mod support;
 
+mod addresses;
 mod capture;
 mod capture_filters;
 mod definitions;
@@ -25,5 +26,8 @@ mod payload_types;
 mod rest;
 mod retries;
 mod schema_changes;
+mod security;
 mod templates;
 mod updates;
+mod worker_idle;
+mod worker_lifecycle;

@@ -1,0 +1,144 @@
+//! Where calls may go: private addresses and plain http only where the settings say
+//! so, and a changed setting counts from the reload on.
+
+use super::support::definitions::{create_event, create_webhook, wait_idle};
+use super::support::{Cluster, Receiver, PATIENCE};
+
+/// A cluster with the default address policy, and a webhook that may only call `url`.
+fn watching(name: &str, url: &str) -> Cluster {
+    let cluster = Cluster::builder(name)
+        .set("webhook.retry_schedule", "500ms")
+        .start();
+    cluster.sql("create extension webhook_ext; create table items (id integer)");
+    let options = "max_attempts => 1000";
+    create_webhook(&cluster, "guarded", &[url.to_owned()], options);
+    create_event(&cluster, "guarded", "items", "Insert", "");
+    cluster
+}
+
+fn last_detail(cluster: &Cluster) -> String {
+    let query = "select detail from webhook.calls order by called_at desc limit 1";
+    cluster.value(query)
+}
+
+fn reload_with(cluster: &Cluster, name: &str, value: &str) {
+    cluster.configure(name, value);
+    cluster.reload();
+}
+
+/// Waits until the URL was tried again, and returns why it failed.
+fn detail_of_next_try(cluster: &Cluster) -> String {
+    let tried: i64 = cluster.value("select calls from webhook.webhooks");
+    // The one after the next began after now.
+    cluster.wait_for_text(
+        PATIENCE,
+        &format!(
+            "select (calls >= {} )::text from webhook.webhooks",
+            tried + 2
+        ),
+        "true",
+    );
+    last_detail(cluster)
+}
+
+#[test]
+fn a_private_address_is_called_only_once_it_is_allowed() {
+    let receiver = Receiver::start();
+    let cluster = watching("private", &receiver.url("/ok"));
+    cluster.sql("insert into items values (1)");
+    wait_idle(&cluster);
+    let detail = last_detail(&cluster);
+    assert!(detail.contains("127.0.0.1"), "{detail}");
+    assert!(detail.contains("webhook.allowed_networks"), "{detail}");
+    assert_eq!(
+        cluster.psql(
+            "select status, http_code is null, http_response is null from webhook.calls limit 1"
+        ),
+        "Failure|t|t\n"
+    );
+
+    reload_with(
+        &cluster,
+        "webhook.allowed_networks",
+        "127.0.0.2, 10.0.0.0/8",
+    );
+    let detail = detail_of_next_try(&cluster);
+    assert!(detail.contains("127.0.0.1"), "{detail}");
+    assert_eq!(receiver.received().len(), 0, "nothing was sent");
+
+    reload_with(&cluster, "webhook.allowed_networks", "127.0.0.0/8");
+    receiver.wait_for(PATIENCE, "/ok", 1);
+    wait_idle(&cluster);
+    reload_with(&cluster, "webhook.allowed_networks", "");
+    cluster.sql("insert into items values (2)");
+    let detail = detail_of_next_try(&cluster);
+    assert!(detail.contains("127.0.0.1"), "{detail}");
+    assert_eq!(
+        receiver.received().len(),
+        1,
+        "a kept connection is not used either"
+    );
+}
+
+#[test]
+fn other_spellings_of_a_private_address_and_names_of_one_are_refused_too() {
+    let receiver = Receiver::start();
+    let port = receiver.port();
+    let cluster = watching("spellings", &receiver.url("/ok"));
+    let hosts = [
+        "localhost",
+        "2130706433",
+        "0x7f.1",
+        "0177.0.0.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "0.0.0.0",
+        "127.1.2.3",
+    ];
+    let urls: Vec<String> = hosts
+        .iter()
+        .enumerate()
+        .map(|(n, host)| format!("http://{host}:{port}/ok/{n}"))
+        .collect();
+    create_webhook(&cluster, "spelled", &urls, "max_attempts => 1");
+    create_event(&cluster, "spelled", "items", "Insert", "");
+    cluster.sql("insert into items values (1)");
+    wait_idle(&cluster);
+    let refused = cluster.psql(
+        "select count(*) from webhook.calls
+         where webhook_name = 'spelled' and status = 'Failure' and detail ~ 'allowed_networks'",
+    );
+    assert_eq!(
+        refused,
+        format!("{}\n", hosts.len()),
+        "{}",
+        cluster.psql("select outgoing_url, detail from webhook.calls")
+    );
+    assert_eq!(receiver.received().len(), 0);
+}
+
+/// The refusal comes before anything is dialled, so the public address is never called.
+#[test]
+fn plain_http_to_a_public_address_is_refused_unless_the_network_is_allowed() {
+    let cluster = watching("plain_http", "http://8.8.8.8:1/");
+    cluster.sql("insert into items values (1)");
+    wait_idle(&cluster);
+    let detail = last_detail(&cluster);
+    assert!(detail.contains("webhook.require_https"), "{detail}");
+}
+
+#[test]
+fn this_servers_own_port_is_never_called() {
+    let receiver = Receiver::start();
+    let cluster = watching("own_port", &receiver.url("/ok"));
+    reload_with(&cluster, "webhook.allowed_networks", "127.0.0.0/8, ::1");
+    let own = format!("http://127.0.0.1:{}/", cluster.port());
+    create_webhook(&cluster, "own", &[own], "");
+    create_event(&cluster, "own", "items", "Insert", "");
+    cluster.sql("insert into items values (1)");
+    wait_idle(&cluster);
+    let detail: String =
+        cluster.value("select detail from webhook.calls where webhook_name = 'own' limit 1");
+    assert!(detail.contains("is this PostgreSQL server"), "{detail}");
+    receiver.wait_for(PATIENCE, "/ok", 1);
+}
