@@ -1,12 +1,8 @@
 //! Starting or waking the worker once this transaction has committed.
 //!
-<<<<<<< HEAD
 //! A worker that is started earlier would still read that it was stopped, and leave;
-//! one that is woken earlier would not see what there is to do.
-=======
-//! A worker that is started earlier would still read that it was stopped, and leave. What
-//! is rolled back to a savepoint asks for none.
->>>>>>> main
+//! one that is woken earlier would not see what there is to do. What is rolled back to
+//! a savepoint asks for none.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -18,13 +14,10 @@ use super::{process, wake};
 
 thread_local! {
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
-<<<<<<< HEAD
-    static WANTED: Cell<bool> = const { Cell::new(false) };
-    static WAKE: Cell<bool> = const { Cell::new(false) };
-=======
-    /// The subtransaction that wants it; [`NOBODY`] if none does.
+    /// The subtransaction that wants a worker started; [`NOBODY`] if none does.
     static WANTED_BY: Cell<pg_sys::SubTransactionId> = const { Cell::new(NOBODY) };
->>>>>>> main
+    /// One wake-up too many costs nothing, so no subtransaction is remembered.
+    static WAKE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// `InvalidSubTransactionId`.
@@ -33,8 +26,12 @@ const NOBODY: pg_sys::SubTransactionId = 0;
 /// Starts a worker for this database when the transaction commits. One too many leaves
 /// by itself.
 pub fn start_worker_at_commit() {
-<<<<<<< HEAD
-    WANTED.set(true);
+    // SAFETY: called in a transaction.
+    let here = unsafe { pg_sys::GetCurrentSubTransactionId() };
+    // Whoever wanted it before does so still, if this subtransaction is rolled back.
+    if WANTED_BY.get() == NOBODY {
+        WANTED_BY.set(here);
+    }
     register_once();
 }
 
@@ -48,14 +45,6 @@ pub fn wake_worker_at_commit() {
 }
 
 fn register_once() {
-=======
-    // SAFETY: called in a transaction.
-    let here = unsafe { pg_sys::GetCurrentSubTransactionId() };
-    // Whoever wanted it before does so still, if this subtransaction is rolled back.
-    if WANTED_BY.get() == NOBODY {
-        WANTED_BY.set(here);
-    }
->>>>>>> main
     if REGISTERED.replace(true) {
         return;
     }
@@ -72,10 +61,9 @@ fn register_once() {
 #[pg_guard]
 unsafe extern "C-unwind" fn on_xact(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::*;
-<<<<<<< HEAD
     match event {
         XACT_EVENT_COMMIT => {
-            if WANTED.replace(false) {
+            if WANTED_BY.replace(NOBODY) != NOBODY {
                 process::register_worker();
             }
             if WAKE.replace(false) {
@@ -83,15 +71,8 @@ unsafe extern "C-unwind" fn on_xact(event: pg_sys::XactEvent::Type, _arg: *mut c
             }
         }
         XACT_EVENT_ABORT | XACT_EVENT_PREPARE => {
-            WANTED.set(false);
-            WAKE.set(false);
-=======
-    let wanted = match event {
-        XACT_EVENT_COMMIT => WANTED_BY.replace(NOBODY) != NOBODY,
-        XACT_EVENT_ABORT | XACT_EVENT_PREPARE => {
             WANTED_BY.set(NOBODY);
-            false
->>>>>>> main
+            WAKE.set(false);
         }
         _ => {}
     }
