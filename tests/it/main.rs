@@ -23,6 +23,7 @@ mod harness;
 mod multicast;
 mod partitions;
 mod payload_types;
+mod readme;
 mod rest;
 mod retries;
 mod schema_changes;
