@@ -354,9 +354,8 @@ impl<M> Lane<M> {
         self.failures = self.failures.saturating_add(1);
         if let Some(probes) = self.failures.checked_sub(FAILURES_BEFORE_BACKING_OFF) {
             let pause = FIRST_PAUSE_NANOS
-                .checked_shl(probes)
-                .unwrap_or(LONGEST_PAUSE_NANOS)
-                .clamp(FIRST_PAUSE_NANOS, LONGEST_PAUSE_NANOS);
+                .saturating_mul(2_u64.saturating_pow(probes))
+                .min(LONGEST_PAUSE_NANOS);
             self.be_silent_until(now + pause);
         }
     }
