@@ -202,7 +202,17 @@ impl<M> Lane<M> {
     /// Messages that were busy when the worker ended.
     pub fn requeue(&mut self, entry: Entry<M>) {
         self.dirty = true;
-        self.requeued.push_back(entry);
+        self.put_first(entry);
+    }
+
+    /// Before the queue, but after earlier messages that were put there: they may come
+    /// one at a time, and from several runs. Returns its place.
+    fn put_first(&mut self, entry: Entry<M>) -> usize {
+        let place = self
+            .requeued
+            .partition_point(|earlier| earlier.at.id < entry.at.id);
+        self.requeued.insert(place, entry);
+        place
     }
 
     /// A message whose retry is due; one that is under way already is left alone.
@@ -269,13 +279,12 @@ impl<M> Lane<M> {
     pub fn recall(&mut self, token: u64) -> Option<&Entry<M>> {
         let entry = self.flying.remove(&token)?;
         self.dirty = true;
-        let queue = if entry.is_retry {
-            &mut self.due_retries
-        } else {
-            &mut self.requeued
-        };
-        queue.push_back(entry);
-        queue.back()
+        if entry.is_retry {
+            self.due_retries.push_front(entry);
+            return self.due_retries.front();
+        }
+        let place = self.put_first(entry);
+        self.requeued.get(place)
     }
 
     /// How long a call took; runs are kept short by it.
