@@ -442,3 +442,6 @@ impl<M> Lane<M> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
