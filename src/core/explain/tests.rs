@@ -1,0 +1,155 @@
+//! Every reason is told, and what to do about it.
+
+use super::*;
+
+fn event() -> EventFacts {
+    EventFacts {
+        id: "abc123".to_owned(),
+        event_type: "table.recordUpdate".to_owned(),
+        enabled: true,
+        webhook: "crm".to_owned(),
+        webhook_enabled: true,
+        table: "customers".to_owned(),
+        table_is_there: true,
+        trigger: Some("O".to_owned()),
+        trigger_is_ours: true,
+        ..EventFacts::default()
+    }
+}
+
+fn server() -> ServerFacts {
+    ServerFacts {
+        capture: true,
+        replication_role: "origin".to_owned(),
+        source: "psql".to_owned(),
+        delivery: true,
+        worker_pid: Some(7),
+        require_https: true,
+        ..ServerFacts::default()
+    }
+}
+
+fn url(url: &str) -> UrlFacts {
+    UrlFacts {
+        url: url.to_owned(),
+        state: "active".to_owned(),
+        ..UrlFacts::default()
+    }
+}
+
+fn failed(event: &EventFacts, urls: &[UrlFacts], server: &ServerFacts) -> Vec<&'static str> {
+    let checks = explain(event, urls, server);
+    assert!(checks.iter().all(|check| !check.detail.is_empty()));
+    let (last, before) = checks.split_last().expect("there is an overall check");
+    assert_eq!(last.name, "overall");
+    assert_eq!(last.ok, before.iter().all(|check| check.ok));
+    let failed = before.iter().filter(|check| !check.ok);
+    failed.map(|check| check.name).collect()
+}
+
+#[test]
+fn nothing_wrong_is_said_so() {
+    let urls = [url("https://example.com/"), url("https://8.8.8.8/")];
+    assert!(failed(&event(), &urls, &server()).is_empty());
+}
+
+#[test]
+fn each_reason_of_the_event_is_found() {
+    type Change = fn(&mut EventFacts);
+    let changes: [(&str, Change); 11] = [
+        ("event_enabled", |e| e.enabled = false),
+        ("webhook_enabled", |e| e.webhook_enabled = false),
+        ("webhook_usable", |e| {
+            e.webhook_detail = Some("no secret".into())
+        }),
+        ("webhook_not_paused", |e| e.webhook_paused = true),
+        ("columns", |e| e.missing_columns = Some("name".into())),
+        ("trigger", |e| e.trigger = None),
+        ("trigger", |e| e.trigger = Some("D".into())),
+        ("trigger", |e| e.trigger_is_ours = false),
+        ("partitions", |e| e.deaf_partitions = Some("p1".into())),
+        ("source", |e| {
+            e.event_sources = Some(vec!["REST API".into()])
+        }),
+        ("message_size", |e| e.too_large = 2),
+    ];
+    for (name, change) in changes {
+        let mut event = event();
+        change(&mut event);
+        assert_eq!(failed(&event, &[], &server()), [name]);
+    }
+    let mut gone = event();
+    gone.table_is_there = false;
+    gone.trigger = None;
+    assert_eq!(failed(&gone, &[], &server()), ["table"]);
+}
+
+#[test]
+fn each_reason_of_the_server_is_found() {
+    type Change = fn(&mut ServerFacts);
+    let changes: [(&str, Change); 4] = [
+        ("capture", |s| s.capture = false),
+        ("session_replication_role", |s| {
+            s.replication_role = "replica".into()
+        }),
+        ("delivery", |s| s.delivery = false),
+        ("worker", |s| s.worker_pid = None),
+    ];
+    for (name, change) in changes {
+        let mut server = server();
+        change(&mut server);
+        assert_eq!(failed(&event(), &[], &server), [name]);
+    }
+}
+
+#[test]
+fn urls_are_judged_one_by_one() {
+    for (bad, said) in [
+        ("http://example.com/", "plain http"),
+        ("http://8.8.8.8/", "plain http"),
+        ("https://10.0.0.1/", "private network"),
+        ("https://169.254.169.254/", "link-local"),
+    ] {
+        let checks = explain(&event(), &[url(bad)], &server());
+        let judged = checks.iter().find(|check| check.name == "url_address");
+        let judged = judged.expect("every URL is judged");
+        assert!(!judged.ok && judged.detail.contains(said), "{judged:?}");
+    }
+    let mut server = server();
+    server.policy = AddressPolicy::parse("10.0.0.0/8").unwrap();
+    let urls = [url("http://10.0.0.1/"), url("http://inside.example/")];
+    assert!(failed(&event(), &urls, &server).is_empty());
+}
+
+#[test]
+fn a_url_that_is_held_says_why() {
+    let state = |state: &str| UrlFacts {
+        state: state.to_owned(),
+        last_error: Some("HTTP 500".to_owned()),
+        ..url("https://example.com/")
+    };
+    assert_eq!(
+        failed(&event(), &[state("disabled")], &server()),
+        ["url_state"]
+    );
+    assert_eq!(
+        failed(&event(), &[state("backing_off")], &server()),
+        ["url_state"]
+    );
+    assert!(failed(&event(), &[state("throttled")], &server()).is_empty());
+}
+
+#[test]
+fn a_source_is_the_same_in_any_case() {
+    let mut event = event();
+    event.event_sources = Some(vec!["PSQL".to_owned()]);
+    assert!(failed(&event, &[], &server()).is_empty());
+}
+
+#[test]
+fn a_trigger_that_always_fires_fires_on_a_replica() {
+    let (mut event, mut server) = (event(), server());
+    server.replication_role = "replica".to_owned();
+    event.trigger = Some("A".to_owned());
+    assert!(failed(&event, &[], &server).is_empty());
+}
