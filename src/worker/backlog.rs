@@ -24,6 +24,16 @@ const RETRIES_PER_LANE: usize = 64;
 /// Due retries that found no room are looked at again after this.
 const RETRY_LOOK_MICROS: i64 = 100_000;
 
+/// What comes after a window that a lane has read to its end.
+enum Next {
+    Window(Arc<Window>),
+    /// The lane stands where the tail stands: the tail feeds it again.
+    Join,
+    /// The lane is ahead of the tail, which is in the middle of the window that the lane
+    /// has finished. It would get that window a second time.
+    Wait,
+}
+
 impl Engine {
     /// Whether a lane wants to read for itself.
     pub fn wants_backlog(&self) -> bool {
@@ -126,28 +136,32 @@ impl Engine {
         if !position.window_is_done() {
             return Some(WindowReader::new(&position, Some(webhook_key)));
         }
-        let next = self.window_after(&position, webhook_key);
-        let lane = self.lanes.get_mut(&url_key)?;
-        match next {
-            Some(window) => Some(WindowReader::new(
+        match self.after(&position, webhook_key) {
+            Next::Window(window) => Some(WindowReader::new(
                 &Position::start_of(window),
                 Some(webhook_key),
             )),
-            None => {
-                lane.join_tail();
+            Next::Join => {
+                self.lanes.get_mut(&url_key)?.join_tail();
                 None
             }
+            Next::Wait => None,
         }
     }
 
-    /// The window that a lane reads next: up to the next tick that names its webhook, or
-    /// else up to the tail. `None` if it stands where the tail stands.
-    fn window_after(&self, position: &Position, webhook_key: i32) -> Option<Arc<Window>> {
+    /// What a lane does that has read up to `position`: the next window goes up to the
+    /// next tick that names its webhook, or else up to the tail.
+    fn after(&self, position: &Position, webhook_key: i32) -> Next {
         let (to, tick) = (&position.window.to, position.window.tick);
+        let tail_window = &self.tail.position.window;
+        let tail_is_between = !self.tail.position.window_is_done();
+        if tail_is_between && *to == tail_window.to {
+            return Next::Wait;
+        }
         if tick < self.tail.last_tick {
             if let Some((next, end, before)) = self.stores.ledger.next_tick(tick, webhook_key) {
                 let from = before.map_or_else(|| Arc::clone(to), Arc::new);
-                return Some(Window::new(from, Arc::new(end), next));
+                return Next::Window(Window::new(from, Arc::new(end), next));
             }
         }
         let passed = self.tail.passed();
@@ -161,17 +175,15 @@ impl Engine {
             } else {
                 Arc::clone(passed)
             };
-            return Some(Window::new(from, Arc::clone(passed), self.tail.last_tick));
+            let window = Window::new(from, Arc::clone(passed), self.tail.last_tick);
+            return Next::Window(window);
         }
-        // The tail is in the middle of a large window: the lane reads it for itself.
-        let tail_window = &self.tail.position.window;
-        (!self.tail.position.window_is_done()).then(|| {
-            Window::new(
-                Arc::clone(&tail_window.from),
-                Arc::clone(&tail_window.to),
-                self.tail.last_tick,
-            )
-        })
+        if tail_is_between {
+            // The tail is in the middle of a large window: the lane reads it for itself.
+            let (from, to) = (Arc::clone(&tail_window.from), Arc::clone(&tail_window.to));
+            return Next::Window(Window::new(from, to, self.tail.last_tick));
+        }
+        Next::Join
     }
 
     /// Messages that were busy when the last worker ended go first. In a transaction.
