@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 /// A request as it came in.
 #[derive(Clone, Debug)]
 pub struct Received {
-    pub connection: usize,
     pub head: String,
     pub body: Vec<u8>,
 }
@@ -46,7 +45,6 @@ impl Connection {
             }
         }
         let mut received = Received {
-            connection: self.number,
             head: String::from_utf8(head).unwrap(),
             body: Vec::new(),
         };
