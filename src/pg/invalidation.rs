@@ -40,10 +40,21 @@ pub fn listen_once(concerns: Concerns) {
     if REGISTERED.replace(true) {
         return;
     }
-    // SAFETY: a static callback without an argument.
+    // SAFETY: static callbacks without an argument.
     unsafe {
         pg_sys::CacheRegisterRelcacheCallback(Some(on_invalidation), pg_sys::Datum::from(0usize));
+        // A schema that gets another name tells nothing to the tables in it.
+        pg_sys::CacheRegisterSyscacheCallback(
+            pg_sys::SysCacheIdentifier::NAMESPACEOID as i32,
+            Some(on_schema_change),
+            pg_sys::Datum::from(0usize),
+        );
     }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_schema_change(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
+    mark_stale();
 }
 
 #[pg_guard]

@@ -155,7 +155,7 @@ fn a_trigger_made_by_hand_for_an_event_of_another_table_captures_nothing() {
 }
 
 #[test]
-fn a_rename_of_table_or_column_is_followed() {
+fn a_rename_of_table_column_or_schema_is_followed() {
     let (cluster, receiver) = with_webhook("rename");
     create_event(
         &cluster,
@@ -179,6 +179,9 @@ fn a_rename_of_table_or_column_is_followed() {
     cluster.sql("create schema shop; alter table goods set schema shop");
     run(&mut session, "update shop.goods set title = 'e'");
     wait_idle(&cluster);
+    cluster.sql("alter schema shop rename to store");
+    run(&mut session, "update store.goods set title = 'f'");
+    wait_idle(&cluster);
 
     let names = receiver.received_at("/ok");
     let names = names
@@ -188,7 +191,7 @@ fn a_rename_of_table_or_column_is_followed() {
         .map(|name| name.expect("a table has a name"))
         .collect();
     assert_eq!(names[..2], ["items", "goods"]);
-    assert_eq!(names[3], "shop.goods");
+    assert_eq!(names[3..], ["shop.goods", "store.goods"]);
     assert_eq!(
         records_at(&receiver, "/ok"),
         [
@@ -196,11 +199,12 @@ fn a_rename_of_table_or_column_is_followed() {
             r#"Update {"id":1,"name":"c"}"#,
             r#"Update {"id":1,"title":"d"}"#,
             r#"Update {"id":1,"title":"e"}"#,
+            r#"Update {"id":1,"title":"f"}"#,
         ]
     );
     assert_eq!(
         cluster.psql("select object_name, status, detail is null from webhook.events"),
-        "shop.goods|Active|t\n"
+        "store.goods|Active|t\n"
     );
 }
 
