@@ -71,6 +71,22 @@ impl Throttle {
         }
     }
 
+    /// A call that was let go at `taken_ns` left only at `left_ns`: on a busy machine a
+    /// thread may wait for a processor. It counts from then on, or it could meet a later
+    /// call within one second of the receiver's.
+    pub fn postpone(&mut self, taken_ns: u64, left_ns: u64) {
+        let taken = self
+            .history
+            .iter_mut()
+            .find(|grain| grain.last_ns >= taken_ns && grain.calls > 0);
+        if let Some(grain) = taken {
+            grain.calls -= 1;
+            self.calls_in_history -= 1;
+        }
+        let left_ns = self.not_before_history(left_ns);
+        self.record(left_ns, 1);
+    }
+
     /// A clock that steps back must not open a second window.
     fn not_before_history(&self, now_ns: u64) -> u64 {
         self.history
@@ -124,6 +140,31 @@ mod tests {
     use proptest::prelude::*;
 
     const SECOND_NS: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_call_that_left_late_counts_from_when_it_left() {
+        let mut throttle = Throttle::new(2);
+        assert_eq!(throttle.try_take(0), Ok(()));
+        assert_eq!(throttle.try_take(0), Ok(()));
+        throttle.postpone(0, 300_000_000);
+        let next = throttle.try_take(WINDOW_NS);
+        assert_eq!(next, Ok(()), "the call that left in time frees its place");
+        let wait = throttle.try_take(WINDOW_NS);
+        assert_eq!(
+            wait,
+            Err(300_000_000),
+            "the other one holds its place longer"
+        );
+    }
+
+    #[test]
+    fn a_late_call_whose_second_is_over_counts_anew() {
+        let mut throttle = Throttle::new(1);
+        assert_eq!(throttle.try_take(0), Ok(()));
+        assert_eq!(throttle.try_take(2 * WINDOW_NS), Ok(()));
+        throttle.postpone(0, 2 * WINDOW_NS);
+        assert!(throttle.try_take(2 * WINDOW_NS + WINDOW_NS / 2).is_err());
+    }
 
     /// Brute force: the most calls that lie in any one second.
     fn most_in_any_second(taken_ns: &[u64]) -> usize {

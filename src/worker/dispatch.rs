@@ -19,6 +19,9 @@ const RESERVED_CONNECTIONS: usize = 8;
 const BYTES_IN_FLIGHT: usize = 48 << 20;
 /// Outcomes taken from the pool at once.
 const OUTCOMES_AT_ONCE: usize = 4096;
+/// A call that leaves later than this after it was let go is late for the throttle; less is
+/// covered by the margin of its window.
+const LATE_NANOS: u64 = 3_000_000;
 /// With so many outcomes unwritten (the disk is full, say) nothing new is sent.
 const UNSETTLED_AT_MOST: usize = 5000;
 
@@ -136,13 +139,18 @@ impl Engine {
 
     fn next_job(&mut self, url_key: i32, target: &Arc<Target>) -> Option<Job> {
         let token = self.new_token(url_key);
+        let now = self.ticker.now();
         let lane = self.lanes.get_mut(&url_key)?;
+        let is_throttled = self.throttles.contains_key(&lane.webhook_key);
         lane.peek().filter(|entry| entry.message.record.is_some())?;
         let entry = lane.start(token)?;
         let message = Arc::clone(&entry.message);
         let attempt = entry.attempts + 1;
         self.queued.remove(&message);
         self.bytes_in_flight += message.held_bytes();
+        if is_throttled {
+            self.let_go.insert(token, now);
+        }
         Some(Job {
             token,
             target: Arc::clone(target),
@@ -188,6 +196,7 @@ impl Engine {
     fn finish(&mut self, outcome: Outcome) {
         let now = self.ticker.now();
         let url_key = (outcome.token >> 32) as i32;
+        self.note_when_it_left(&outcome, now);
         if outcome.verdict == Verdict::Recalled {
             self.give_back(url_key, outcome.token, outcome.ends_run);
             return;
@@ -214,6 +223,20 @@ impl Engine {
         }
         let settled = self.settled(url_key, &entry, outcome);
         self.settlement.add(settled, now);
+    }
+
+    /// The throttle counts a call from when it left, not from when it was let go.
+    fn note_when_it_left(&mut self, outcome: &Outcome, now: u64) {
+        let Some(let_go) = self.let_go.remove(&outcome.token) else {
+            return;
+        };
+        let took = u64::try_from(outcome.duration.as_nanos()).unwrap_or(u64::MAX);
+        let left = now.saturating_sub(took);
+        let url = self.routes.urls.get(&((outcome.token >> 32) as i32));
+        let throttle = url.and_then(|url| self.throttles.get_mut(&url.webhook_key));
+        if let Some(throttle) = throttle.filter(|_| left > let_go + LATE_NANOS) {
+            throttle.postpone(let_go, left);
+        }
     }
 
     fn settled(&self, url_key: i32, entry: &MessageEntry, outcome: Outcome) -> Settled {

@@ -62,6 +62,8 @@ pub struct Engine {
     /// Readers of lanes that read their own backlog.
     pub readers: HashMap<i32, WindowReader>,
     pub throttles: HashMap<i32, Throttle>,
+    /// When the calls on the wire of throttled webhooks were let go, by token.
+    pub let_go: HashMap<u64, u64>,
     pub tail: Tail,
     pub pool: Pool,
     pub settlement: Settlement,
@@ -117,6 +119,7 @@ impl Engine {
             lanes: BTreeMap::new(),
             readers: HashMap::new(),
             throttles: HashMap::new(),
+            let_go: HashMap::new(),
             tail: Tail::restored(&restored.tail),
             pool,
             settlement: Settlement::new(restored.tail.seq),
