@@ -80,15 +80,24 @@ comment on function webhook.test_webhook(text) is
     'logged and counted for the webhook like any message, and waits while the webhook is paused. Errors: '
     '42704 unknown webhook.';
 comment on function webhook.redeliver(uuid) is
-    'Sends a message again under its old id; returns the number of calls queued. Not supported yet: '
-    'raises 0A000.';
+    'Sends a message again under its old id, whatever became of it, to each URL of its webhook; a retry '
+    'that waits is due at once, and where the message still waits for its first call nothing changes. '
+    'Attempts and age count anew; it is sent before what waits. Returns the number of calls queued. '
+    'Errors: 22023 null, 42704 no such message (or past webhook.log_retention), 55000 its webhook was dropped.';
 comment on function webhook.redeliver_failed(text, timestamptz, timestamptz) is
-    'Sends the failed messages of a webhook again, those from since until until; returns their number. '
-    'Not supported yet: raises 0A000.';
+    'Sends the failed messages of a webhook, given by id or name, again: those whose event_date lies from '
+    'since (null = the first) up to, not including, until (null = now); one call for each URL that a message '
+    'failed for. Returns the number of calls queued; says after each 100,000 how far it is. Errors: 42704 '
+    'unknown webhook.';
 comment on function webhook.cancel(uuid) is
-    'Withdraws a pending message; true if it was pending. Not supported yet: raises 0A000.';
+    'Withdraws a message wherever it is pending or failed; true if it was anywhere. A call that is on the '
+    'wire ends, is logged, and is not repeated. Errors: 22023 null, 42704 no such message (or past '
+    'webhook.log_retention).';
 comment on function webhook.cancel_pending(text) is
-    'Withdraws all pending messages of a webhook; returns their number. Not supported yet: raises 0A000.';
+    'Withdraws everything that a webhook, given by id or name, has pending, its retries included, as of now: '
+    'what commits later is sent. A call that is on the wire ends, is logged, and is not repeated. Takes the '
+    'same time for one message or ten million. Returns their number, a message counted once for each URL. '
+    'Errors: 42704 unknown webhook.';
 comment on function webhook.rest(text, text, jsonb) is
     'The REST API for webhooks and events: status and body of the answer to a request, for a gateway that '
     'calls it. /v3/outgoingWebhooks, …/{webhookId}, …/{webhookId}/events and …/events/{eventId}; /v2 is an '
@@ -113,8 +122,6 @@ comment on function webhook.capture() is
     'table the event is not for.';
 comment on function webhook.definitions_changed() is
     'Internal: tells worker and sessions that a definition has changed.';
-comment on function webhook.columns_present(regclass, oid, text[], smallint[]) is
-'Internal. Whether all columns that a definition recorded by name and number are still there; true if it recorded none.';
 comment on function webhook.present_columns(regclass, oid, text[], smallint[]) is
     'Internal: the present names of columns that were recorded by name and number.';
 comment on function webhook.columns_present(regclass, oid, text[], smallint[]) is
@@ -296,6 +303,19 @@ comment on column webhook.worker.version is
 comment on column webhook.worker.last_error is
     'Why none runs, and what to do; null = nothing wrong.';
 
+comment on view webhook.metrics is
+    'Everything as numbers in the style of Prometheus, one row a sample: webhook_messages_total, '
+    'webhook_calls_total and webhook_call_errors_total of each event; webhook_pending_messages, '
+    'webhook_retrying_messages, webhook_failed_messages, webhook_oldest_pending_seconds (0 = none), '
+    'webhook_url_disabled and webhook_url_backing_off (0 or 1) of each URL; webhook_worker_up (0 or 1), '
+    'webhook_outbox_bytes and webhook_call_log_bytes of the database.';
+comment on column webhook.metrics.name is
+    'Name of the metric; those in _total only grow.';
+comment on column webhook.metrics.labels is
+    'What it is a metric of.';
+comment on column webhook.metrics.value is
+    'The value now.';
+
 -- Internal
 
 comment on table webhook.webhook_def is
@@ -307,7 +327,11 @@ comment on table webhook.url_def is
 comment on table webhook.event_def is
     'Internal: events. A dropped one keeps its row.';
 comment on table webhook.control is
-    'Internal: one row, whether the worker was stopped and which tables are written to.';
+    'Internal: one row, whether the worker was stopped and which outbox table is written to.';
+comment on table webhook.segment is
+    'Internal: the tables of outbox and call log, since when each is written and when it was closed.';
+comment on table webhook.cancellation is
+    'Internal: what webhook.cancel_pending() withdrew.';
 comment on table webhook.outbox_0 is
     'Internal: messages as they were captured; insert-only, emptied as a whole.';
 comment on table webhook.outbox_1 is
@@ -356,7 +380,7 @@ comment on view webhook.lane_now is
     'Internal: the newest state of each lane.';
 comment on view webhook.busy is
     'Internal: messages taken by a lane and not settled.';
-comment on view webhook.lagging is
-    'Internal: lanes that have left the tail.';
+comment on view webhook.place is
+    'Internal: how far each lane has got.';
 comment on view webhook.event_now is
     'Internal: events with their present table name and what is wrong with them.';

@@ -20,7 +20,8 @@ revoke all on all functions in schema webhook from public;
 grant usage on schema webhook to webhook_admin, webhook_reader;
 
 grant select
-    on webhook.webhooks, webhook.events, webhook.messages, webhook.calls, webhook.queue, webhook.worker
+    on webhook.webhooks, webhook.events, webhook.messages, webhook.calls, webhook.queue, webhook.worker,
+       webhook.metrics
     to webhook_admin, webhook_reader;
 
 -- A function in a view runs with the rights of whoever reads the view.

@@ -113,14 +113,28 @@ as $$
         or cardinality(webhook.present_columns(object, recorded_for, names, numbers)) = cardinality(names)
 $$;
 
--- One row: whether the worker was stopped by hand, and into which tables writers append.
+-- One row: whether the worker was stopped by hand, and into which outbox table writers append.
 create table webhook.control (
     only_row       boolean primary key default true check (only_row),
     worker_stopped boolean not null default false,
-    outbox_number  smallint not null default 0,
-    log_number     smallint not null default 0
+    outbox_number  smallint not null default 0
 );
 insert into webhook.control default values;
+
+-- Outbox and call log are rings of tables: one is written, full or old ones are closed, and
+-- what is past retention is emptied as a whole. Nothing is deleted row by row.
+create table webhook.segment (
+    kind      text not null check (kind operator(pg_catalog.=) any (array['outbox', 'call_log'])),
+    number    smallint not null,
+    -- both null: empty; closed_at null: being written
+    opened_at timestamptz,
+    closed_at timestamptz,
+    primary key (kind, number)
+);
+insert into webhook.segment (kind, number, opened_at)
+select k.kind, n.number, case when n.number operator(pg_catalog.=) 0 then pg_catalog.clock_timestamp() end
+from (values ('outbox'), ('call_log')) as k (kind)
+cross join (values (0), (1), (2), (3)) as n (number);
 
 -- Messages: insert-only, read between snapshots. id = flush number << 20 | place within the flush;
 -- for changes of one row, and for transactions that follow one another, id order is the true order.
@@ -147,6 +161,14 @@ create index outbox_1_position on webhook.outbox_1 (xid, id);
 create index outbox_2_position on webhook.outbox_2 (xid, id);
 create index outbox_3_position on webhook.outbox_3 (xid, id);
 
+-- Message ids begin with the time (UUID version 7) and rows come nearly in that order, so that
+-- a summary of each block range finds a message or a span of time, and costs writers next to
+-- nothing. The worker summarises what is new.
+create index outbox_0_time on webhook.outbox_0 using brin (message_id, captured_at) with (pages_per_range = 32);
+create index outbox_1_time on webhook.outbox_1 using brin (message_id, captured_at) with (pages_per_range = 32);
+create index outbox_2_time on webhook.outbox_2 using brin (message_id, captured_at) with (pages_per_range = 32);
+create index outbox_3_time on webhook.outbox_3 using brin (message_id, captured_at) with (pages_per_range = 32);
+
 create view webhook.outbox as
     select * from webhook.outbox_0
     union all select * from webhook.outbox_1
@@ -161,7 +183,11 @@ create table webhook.tick (
     created_at   timestamptz not null default pg_catalog.clock_timestamp()
 );
 
--- Calls that failed and will be repeated ('waiting'), were given up ('failed') or were withdrawn ('canceled').
+-- What cannot be told from the lanes' positions: calls that failed and will be repeated
+-- ('waiting'), were given up ('failed') or were withdrawn ('canceled'; 'withdrawn' while the
+-- message still lies before the lane), and redeliveries: 'waiting' as well, 'delivered' where
+-- the position would say that the message was canceled.
+-- accepted_at: since when the message's age counts, if not since event_date.
 create table webhook.retry (
     url_key     integer not null,
     xid         xid8 not null,
@@ -171,14 +197,38 @@ create table webhook.retry (
     event_key   integer,
     event_date  timestamptz not null,
     attempts    integer not null,
-    state       text not null check (state operator(pg_catalog.=) any (array['waiting', 'failed', 'canceled'])),
+    state       text not null check (state operator(pg_catalog.=) any (
+        array['waiting', 'failed', 'canceled', 'withdrawn', 'delivered']
+    )),
     next_at     timestamptz,
     last_error  text,
     changed_at  timestamptz not null default pg_catalog.clock_timestamp(),
+    accepted_at timestamptz,
     primary key (url_key, id, xid)
 );
 create index retry_due on webhook.retry (next_at) where state operator(pg_catalog.=) 'waiting';
 create index retry_message on webhook.retry (message_id);
+create index retry_failed on webhook.retry (webhook_key, event_date) where state operator(pg_catalog.=) 'failed';
+create index retry_withdrawn on webhook.retry (url_key, id, xid) where state operator(pg_catalog.=) 'withdrawn';
+
+-- webhook.cancel_pending(): of what was committed before the snapshot, nothing more is sent to
+-- the URL. counted: how many messages that were, until the worker has heard of it; then it notes
+-- where the lane stood: what lay before (taken_*), and what was on its way (in_flight), is not
+-- canceled.
+create table webhook.cancellation (
+    cancellation_id bigint generated always as identity primary key,
+    url_key         integer not null,
+    webhook_key     integer not null,
+    before          pg_snapshot not null,
+    counted         bigint not null,
+    taken_before    pg_snapshot,
+    taken_within    pg_snapshot,
+    taken_up_to     bigint,
+    in_flight       jsonb,
+    canceled_at     timestamptz not null default pg_catalog.clock_timestamp()
+);
+create index cancellation_url on webhook.cancellation (url_key, cancellation_id);
+create index cancellation_webhook on webhook.cancellation (webhook_key);
 
 -- What the worker has settled since the last fold, one row a settlement, insert-only.
 -- counts:   [[event_key, messages, calls, errors], …]   to add to webhook.counter

@@ -75,7 +75,11 @@ select u.url_key,
        u.disabled_at,
        u.detail,
        coalesce(mention.state, l.state, '{}') as state,
-       greatest(coalesce(l.pending, 0) + coalesce(backlog.pending, 0) + coalesce(unseen.pending, 0), 0) as pending,
+       greatest(
+           coalesce(l.pending, 0) + coalesce(backlog.pending, 0) + coalesce(unseen.pending, 0)
+               - coalesce(canceled.pending, 0) - coalesce(withdrawn.pending, 0),
+           0
+       ) as pending,
        unseen.oldest as unseen_since
 from webhook.url_def u
 join webhook.webhook_def w on w.webhook_key = u.webhook_key
@@ -97,6 +101,20 @@ left join (
     from webhook.unseen n
     group by n.webhook_key
 ) unseen on unseen.webhook_key = u.webhook_key
+left join (
+    -- The worker has not heard of it yet.
+    select k.url_key, sum(k.counted)::bigint as pending
+    from webhook.cancellation k
+    where k.taken_before is null
+    group by k.url_key
+) canceled on canceled.url_key = u.url_key
+left join (
+    -- One by one; the lane has not come to them yet.
+    select r.url_key, count(*) as pending
+    from webhook.retry r
+    where r.state = 'withdrawn'
+    group by r.url_key
+) withdrawn on withdrawn.url_key = u.url_key
 where u.dropped_at is null
    or u.dropped_at >= w.dropped_at;
 
@@ -106,16 +124,27 @@ select n.url_key, (entry ->> 0)::xid8 as xid, (entry ->> 1)::bigint as id
 from webhook.lane_now n
 cross join jsonb_array_elements(coalesce(n.state -> 'busy', '[]')) as entry;
 
--- Lanes that have left the tail, and how far they have got.
-create view webhook.lagging as
+-- How far each lane has got: everything visible in taken_before, and with an id up to taken_up_to
+-- in taken_within, was taken. A lane at the tail (not own) has got as far as the tail. What is
+-- visible in canceled_before is not sent any more.
+create view webhook.place as
 select n.url_key,
        n.webhook_key,
-       (n.state ->> 'from')::pg_snapshot as taken_before,
-       (n.state ->> 'to')::pg_snapshot as taken_within,
-       (n.state ->> 'id')::bigint as taken_up_to,
-       (n.state ->> 'tick')::bigint as tick_id
+       l.own,
+       case when l.own then (n.state ->> 'from')::pg_snapshot else t.tail_from end as taken_before,
+       case when l.own then (n.state ->> 'to')::pg_snapshot else t.tail_to end as taken_within,
+       case when l.own then (n.state ->> 'id')::bigint else t.tail_id end as taken_up_to,
+       k.before as canceled_before
 from webhook.lane_now n
-where (n.state -> 'own')::boolean;
+cross join webhook.tail t
+cross join lateral (select coalesce((n.state -> 'own')::boolean, false)) as l (own)
+left join lateral (
+    select c.before
+    from webhook.cancellation c
+    where c.url_key = n.url_key
+    order by c.cancellation_id desc
+    limit 1
+) k on true;
 
 create view webhook.call_log as
     select * from webhook.call_log_0
@@ -243,8 +272,23 @@ from webhook.event_now e
 left join webhook.event_count k on k.event_key = e.event_key
 where e.dropped_at is null;
 
--- What a dropped webhook still had pending will not be sent: canceled.
+-- What a dropped webhook still had pending will not be sent: canceled. The lanes' places are
+-- looked up once a query; each message is then held against those of its webhook.
 create view webhook.messages as
+with places as materialized (
+    select p.webhook_key,
+           array_agg(p.url_key) as url_keys,
+           array_agg(p.taken_before) as taken_before,
+           array_agg(p.taken_within) as taken_within,
+           array_agg(p.taken_up_to) as taken_up_to,
+           array_agg(p.canceled_before) as canceled_before
+    from webhook.place p
+    group by p.webhook_key
+),
+busy as materialized (
+    select b.xid, b.id
+    from webhook.busy b
+)
 select o.message_id,
        e.id as event_id,
        w.id as webhook_id,
@@ -256,33 +300,61 @@ select o.message_id,
            when exists (
                select from webhook.retry r where r.message_id = o.message_id and r.state = 'failed'
            ) then 'failed'
-           when not (
-               pg_visible_in_snapshot(o.xid, t.tail_from)
-               or (pg_visible_in_snapshot(o.xid, t.tail_to) and o.id <= t.tail_id)
-           )
-           or exists (
+           when exists (
                select from webhook.retry r where r.message_id = o.message_id and r.state = 'waiting'
            )
-           or exists (
-               select from webhook.busy b where b.xid = o.xid and b.id = o.id
-           )
+           or (o.xid, o.id) in (select b.xid, b.id from busy b)
            or exists (
                select
-               from webhook.lagging l
-               where l.webhook_key = o.webhook_key
-                 and not (
+               from unnest(p.url_keys, p.taken_before, p.taken_within, p.taken_up_to, p.canceled_before)
+                   as l (url_key, taken_before, taken_within, taken_up_to, canceled_before)
+               where not (
                      pg_visible_in_snapshot(o.xid, l.taken_before)
                      or (pg_visible_in_snapshot(o.xid, l.taken_within) and o.id <= l.taken_up_to)
+                 )
+                 and (l.canceled_before is null or not pg_visible_in_snapshot(o.xid, l.canceled_before))
+                 and not exists (
+                     select
+                     from webhook.retry r
+                     where r.url_key = l.url_key
+                       and r.xid = o.xid
+                       and r.id = o.id
+                       and r.state in ('canceled', 'withdrawn')
                  )
            )
            then case when w.dropped_at is null then 'pending' else 'canceled' end
            when exists (
-               select from webhook.retry r where r.message_id = o.message_id and r.state = 'canceled'
+               select from webhook.retry r where r.message_id = o.message_id and r.state in ('canceled', 'withdrawn')
+           ) then 'canceled'
+           when exists (
+               select
+               from webhook.cancellation k
+               where k.webhook_key = o.webhook_key
+                 and pg_visible_in_snapshot(o.xid, k.before)
+                 and not (
+                     pg_visible_in_snapshot(o.xid, k.taken_before)
+                     or (pg_visible_in_snapshot(o.xid, k.taken_within) and o.id <= k.taken_up_to)
+                 )
+                 and not k.in_flight @> jsonb_build_array(jsonb_build_array(o.xid::text, o.id::text))
+           )
+           and not exists (
+               select from webhook.retry r where r.message_id = o.message_id and r.state = 'delivered'
+           ) then 'canceled'
+           when exists (
+               -- A cancellation that the worker has not heard of yet.
+               select
+               from unnest(p.taken_before, p.taken_within, p.taken_up_to, p.canceled_before)
+                   as l (taken_before, taken_within, taken_up_to, canceled_before)
+               where pg_visible_in_snapshot(o.xid, l.canceled_before)
+                 and not (
+                     pg_visible_in_snapshot(o.xid, l.taken_before)
+                     or (pg_visible_in_snapshot(o.xid, l.taken_within) and o.id <= l.taken_up_to)
+                 )
            ) then 'canceled'
            else 'delivered'
        end as status
 from webhook.outbox o
-cross join webhook.tail t
+left join places p on p.webhook_key = o.webhook_key
 left join webhook.webhook_def w on w.webhook_key = o.webhook_key
 left join webhook.event_now e on e.event_key = o.event_key;
 
@@ -345,14 +417,17 @@ left join (
     join webhook.outbox o on o.xid = b.xid and o.id = b.id
     group by b.url_key
 ) busy on busy.url_key = n.url_key
-left join webhook.lagging l on l.url_key = n.url_key
 left join lateral (
     -- The first one behind its position: an index scan that begins there.
     select o.captured_at as oldest
-    from webhook.outbox o
-    where n.pending > 0
-      and o.webhook_key = n.webhook_key
-      and o.xid >= pg_snapshot_xmin(l.taken_before)
+    from webhook.place l
+    join webhook.outbox o
+      on o.webhook_key = n.webhook_key
+     and o.xid >= pg_snapshot_xmin(l.taken_before)
+    where l.url_key = n.url_key
+      and l.own
+      and n.pending > 0
+      and (l.canceled_before is null or not pg_visible_in_snapshot(o.xid, l.canceled_before))
       and not (
           pg_visible_in_snapshot(o.xid, l.taken_before)
           or (pg_visible_in_snapshot(o.xid, l.taken_within) and o.id <= l.taken_up_to)

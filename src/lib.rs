@@ -36,7 +36,12 @@ extension_sql_file!(
     requires = ["capture"]
 );
 extension_sql_file!("../sql/views.sql", name = "views", requires = ["functions"]);
-extension_sql_file!("../sql/changes.sql", name = "changes", requires = ["views"]);
+extension_sql_file!("../sql/metrics.sql", name = "metrics", requires = ["views"]);
+extension_sql_file!(
+    "../sql/changes.sql",
+    name = "changes",
+    requires = ["metrics"]
+);
 extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["changes"]);
 extension_sql_file!(
     "../sql/comments.sql",

@@ -8,6 +8,7 @@
 mod create_event;
 mod create_webhook;
 mod definitions_changed;
+mod deliveries;
 mod drop;
 mod explain_event;
 mod installed;
@@ -18,6 +19,5 @@ mod rest;
 mod secrets;
 mod template_parameters;
 mod test_webhook;
-mod unsupported;
 mod update_event;
 mod update_webhook;

@@ -240,6 +240,30 @@ impl<M> Lane<M> {
         dropped
     }
 
+    /// Due retries go back to where they came from. Returns them.
+    pub fn drop_due_retries(&mut self) -> Vec<Entry<M>> {
+        let dropped: Vec<_> = self.due_retries.drain(..).collect();
+        for entry in &dropped {
+            self.retries.remove(&entry.at);
+        }
+        dropped
+    }
+
+    /// Messages of the lane's own that were taken and have no outcome yet: on the wire, or
+    /// about to go there first.
+    pub fn taken(&self) -> usize {
+        let flying = self.flying.values().filter(|entry| !entry.is_retry);
+        flying.count() + self.requeued.len()
+    }
+
+    /// Whether the message is in memory, on the wire, or has an outcome that is not settled.
+    pub fn holds(&self, at: Coordinate) -> bool {
+        let unsettled = self.unsettled.iter().chain(&self.settling);
+        self.waiting().any(|entry| entry.at == at)
+            || self.flying.values().any(|entry| entry.at == at)
+            || unsettled.into_iter().any(|finished| finished.at == at)
+    }
+
     /// Whether a call may start now, as far as the lane itself is concerned.
     pub fn may_start(&self, now: u64) -> bool {
         let limit = if self.failures >= FAILURES_BEFORE_BACKING_OFF {

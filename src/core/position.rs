@@ -58,6 +58,11 @@ impl Position {
         }
     }
 
+    /// Whether a message lies before this position.
+    pub fn has_passed(&self, at: Coordinate) -> bool {
+        self.window.from.sees(at.xid) || (self.window.to.sees(at.xid) && at.id <= self.id)
+    }
+
     pub fn window_is_done(&self) -> bool {
         self.id == END_OF_WINDOW
     }

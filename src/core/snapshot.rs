@@ -19,6 +19,19 @@ pub struct Snapshot {
 }
 
 /// PostgreSQL's text form `xmin:xmax:xid,xid,…`.
+impl Snapshot {
+    /// Whether what this transaction did is visible, provided that it committed.
+    pub fn sees(&self, xid: u64) -> bool {
+        xid < self.xmin || (xid < self.xmax && !self.running.contains(&xid))
+    }
+
+    /// Whether `later` sees all that this one does.
+    pub fn is_within(&self, later: &Self) -> bool {
+        let gone = |xid: &u64| *xid >= self.xmax || self.running.contains(xid);
+        self.xmax <= later.xmax && later.running.iter().all(gone)
+    }
+}
+
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:", self.xmin, self.xmax)?;
@@ -64,5 +77,25 @@ mod tests {
         }
         assert!("10".parse::<Snapshot>().is_err());
         assert!("10:20:x".parse::<Snapshot>().is_err());
+    }
+
+    #[test]
+    fn a_snapshot_sees_what_had_ended() {
+        let snapshot: Snapshot = "10:20:10,14".parse().unwrap();
+        let seen: Vec<u64> = (8..22).filter(|xid| snapshot.sees(*xid)).collect();
+        assert_eq!(seen, [8, 9, 11, 12, 13, 15, 16, 17, 18, 19]);
+    }
+
+    #[test]
+    fn an_earlier_snapshot_lies_within_a_later_one() {
+        let earlier: Snapshot = "10:20:10,14".parse().unwrap();
+        for later in ["10:20:10,14", "14:20:14", "14:25:14,22", "25:25:"] {
+            let later = later.parse().unwrap();
+            assert!(earlier.is_within(&later), "{later}");
+        }
+        for other in ["10:19:10,14", "10:20:10,12,14", "8:30:8"] {
+            let other = other.parse().unwrap();
+            assert!(!earlier.is_within(&other), "{other}");
+        }
     }
 }

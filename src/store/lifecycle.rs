@@ -37,7 +37,7 @@ const TABLES: &str = "
 select c.oid
 from pg_catalog.pg_class c
 where c.relnamespace = 'webhook'::pg_catalog.regnamespace
-  and c.relname in ('webhook_def', 'secret_def', 'url_def', 'event_def', 'control')
+  and c.relname in ('webhook_def', 'secret_def', 'url_def', 'event_def', 'control', 'retry')
 union
 select e.object_name::pg_catalog.oid
 from webhook.event_def e

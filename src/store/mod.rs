@@ -5,6 +5,7 @@
 
 pub mod capture_definitions;
 pub mod definition_changes;
+pub mod deliveries;
 pub mod event_changes;
 pub mod event_definitions;
 pub mod event_trigger;
@@ -24,4 +25,5 @@ pub mod test_message;
 pub mod user_table;
 pub mod webhook_changes;
 pub mod webhook_definitions;
+pub mod withdrawals;
 pub mod worker_switch;

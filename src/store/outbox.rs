@@ -40,6 +40,8 @@ pub struct StoredMessage {
     pub changed: Option<String>,
     pub source: Option<String>,
     pub actor: Option<String>,
+    /// Since when its age counts, if it was redelivered.
+    pub accepted_at: Option<i64>,
 }
 
 /// Bytes of record and old record together.
@@ -157,6 +159,7 @@ fn stored_message(row: &Row<'_>) -> Option<StoredMessage> {
         changed: row.text(9),
         source: row.text(10),
         actor: row.text(11),
+        accepted_at: None,
     })
 }
 

@@ -24,7 +24,28 @@ pub struct CallRow {
     pub duration_ms: f64,
 }
 
-/// A message that failed: waiting for its next call, or given up.
+/// What becomes of a message that was not delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parked {
+    /// For its next call.
+    Waiting,
+    /// Given up, until somebody redelivers it.
+    Failed,
+    /// Withdrawn by a user.
+    Canceled,
+}
+
+impl Parked {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+        }
+    }
+}
+
+/// A message that failed or was withdrawn.
 pub struct RetryRow {
     pub url_key: i32,
     pub at: Coordinate,
@@ -33,7 +54,8 @@ pub struct RetryRow {
     pub event_key: i32,
     pub event_date: i64,
     pub attempts: i32,
-    /// `None`: given up.
+    pub state: Parked,
+    /// When its next call is due.
     pub next_at: Option<i64>,
     pub last_error: Option<String>,
 }
@@ -43,6 +65,8 @@ pub struct DueRetry {
     pub url_key: i32,
     pub at: Coordinate,
     pub attempts: i32,
+    /// Since when its age counts, if it was redelivered.
+    pub accepted_at: Option<i64>,
 }
 
 macro_rules! log_calls {
@@ -64,26 +88,42 @@ const PARK: &str = "
 insert into webhook.retry as r (url_key, xid, id, message_id, webhook_key, event_key, event_date,
                                 attempts, state, next_at, last_error)
 select u.url_key, u.xid, u.id, u.message_id, u.webhook_key, u.event_key, u.event_date,
-       u.attempts, case when u.next_at is null then 'failed' else 'waiting' end, u.next_at, u.last_error
+       u.attempts, u.state, u.next_at, u.last_error
 from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),
                 pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6),
                 pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9),
-                pg_catalog.unnest($10))
-    as u (url_key, xid, id, message_id, webhook_key, event_key, event_date, attempts, next_at, last_error)
+                pg_catalog.unnest($10), pg_catalog.unnest($11))
+    as u (url_key, xid, id, message_id, webhook_key, event_key, event_date, attempts, next_at, last_error,
+          state)
 on conflict (url_key, id, xid) do update
 set attempts = excluded.attempts,
-    state = case when r.state = 'canceled' then r.state else excluded.state end,
-    next_at = excluded.next_at,
+    state = case when r.state in ('canceled', 'withdrawn') then 'canceled' else excluded.state end,
+    next_at = case when r.state in ('canceled', 'withdrawn') then null else excluded.next_at end,
     last_error = excluded.last_error,
     changed_at = pg_catalog.clock_timestamp()";
 
+/// Where the URL's backlog was canceled once, the row stays: it tells that this message of it
+/// was redelivered.
 const DELIVERED: &str = "
+with done as (
+    select d.url_key, d.xid, d.id, exists (
+               select from webhook.cancellation k where k.url_key = d.url_key
+           ) as is_kept
+    from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))
+        as d (url_key, xid, id)
+),
+kept as (
+    update webhook.retry r
+    set state = 'delivered', next_at = null, changed_at = pg_catalog.clock_timestamp()
+    from done d
+    where d.is_kept and r.url_key = d.url_key and r.id = d.id and r.xid = d.xid
+)
 delete from webhook.retry r
-using rows from (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) as d (url_key, xid, id)
-where r.url_key = d.url_key and r.id = d.id and r.xid = d.xid";
+using done d
+where not d.is_kept and r.url_key = d.url_key and r.id = d.id and r.xid = d.xid";
 
 const DUE: &str = "
-select r.url_key, r.xid, r.id, r.attempts
+select r.url_key, r.xid, r.id, r.attempts, r.accepted_at
 from webhook.retry r
 where r.state = 'waiting' and r.next_at <= $1 and r.url_key = any ($2)
 order by r.next_at
@@ -178,6 +218,7 @@ impl SettlementStore {
             Arg::I32Array(&column!(|r| r.attempts)),
             Arg::TimestampArray(&column!(|r| r.next_at)),
             Arg::TextArray(&column!(|r| r.last_error.as_deref())),
+            Arg::TextArray(&column!(|r| Some(r.state.name()))),
         ]);
     }
 
@@ -213,6 +254,7 @@ impl SettlementStore {
                         id: row.i64(2)?,
                     },
                     attempts: row.i32(3)?,
+                    accepted_at: row.i64(4),
                 });
                 Some(())
             },

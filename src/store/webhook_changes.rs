@@ -91,7 +91,7 @@ update webhook.retry r
 set state = 'canceled', next_at = null, changed_at = pg_catalog.clock_timestamp()
 from dropped d
 where r.url_key = d.url_key
-  and r.state = 'waiting'";
+  and r.state in ('waiting', 'withdrawn')";
 
 const PLACE_URLS: &str = "
 update webhook.url_def d

@@ -120,7 +120,7 @@ const CANCEL_RETRIES: &str = "
 update webhook.retry
 set state = 'canceled', next_at = null, changed_at = pg_catalog.clock_timestamp()
 where webhook_key = $1
-  and state = 'waiting'";
+  and state in ('waiting', 'withdrawn')";
 
 /// The error of whoever wants a name that another webhook has.
 pub fn name_is_taken(name: &str) -> Error {

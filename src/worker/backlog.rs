@@ -76,7 +76,8 @@ impl Engine {
             let Some(mut reader) = self.backlog_reader(url_key) else {
                 return false;
             };
-            let page = self.stores.outbox.next_page(&mut reader, true);
+            let withdrawn = self.withdrawals.cover_window(url_key, &reader.window().to);
+            let page = self.stores.outbox.next_page(&mut reader, !withdrawn);
             let window = Arc::clone(reader.window());
             self.make_durable(&page, &window);
             let read_something = !page.is_empty();
@@ -95,6 +96,7 @@ impl Engine {
         let window = reader.window();
         let entries: Vec<MessageEntry> = page
             .into_iter()
+            .filter(|stored| !self.withdrawals.cover_all_of(url_key, stored.at.xid))
             .filter_map(|stored| self.entry(stored, Some(window), 0, false))
             .collect();
         for entry in &entries {
@@ -227,9 +229,10 @@ impl Engine {
             found.extend(stored.into_iter().map(|message| (message.at, message)));
         }
         for retry in &due {
-            let Some(stored) = found.get(&retry.at).cloned() else {
+            let Some(mut stored) = found.get(&retry.at).cloned() else {
                 continue;
             };
+            stored.accepted_at = retry.accepted_at;
             let attempts = u32::try_from(retry.attempts).unwrap_or(0);
             let Some(entry) = self.entry(stored, None, attempts, true) else {
                 continue;
@@ -258,7 +261,8 @@ impl Engine {
                 continue;
             };
             match body {
-                Some(stored) => {
+                Some(mut stored) => {
+                    stored.accepted_at = Some(entry.message.accepted_at);
                     let event = Arc::clone(&entry.message.event);
                     entry.message = Message::new(stored, &event);
                     self.queued.bytes += entry.message.held_bytes();

@@ -67,6 +67,7 @@ impl Engine {
 
     /// Starts the next call of a lane; `false` if it can start none now.
     fn start_one(&mut self, url_key: i32) -> bool {
+        self.skip_withdrawn(url_key);
         let now = self.ticker.now();
         let free = self
             .settings
@@ -138,6 +139,7 @@ impl Engine {
     }
 
     fn next_job(&mut self, url_key: i32, target: &Arc<Target>) -> Option<Job> {
+        self.skip_withdrawn(url_key);
         let token = self.new_token(url_key);
         let now = self.ticker.now();
         let lane = self.lanes.get_mut(&url_key)?;
@@ -243,7 +245,10 @@ impl Engine {
         let event = &entry.message.event;
         let webhook = self.routes.webhooks.get(&event.webhook_key);
         let attempts = entry.attempts + 1;
+        // What was withdrawn while its call was on the wire is not called again.
+        let withdrawn = !entry.is_retry && self.withdrawals.cover(url_key, entry.at);
         let next_at = match outcome.verdict {
+            _ if withdrawn => None,
             Verdict::Delivered | Verdict::TooLarge | Verdict::Unrenderable | Verdict::Recalled => {
                 None
             }
@@ -252,7 +257,7 @@ impl Engine {
                     + i64::try_from(outcome.duration.as_micros()).unwrap_or(0);
                 let delay = self.settings.retry_schedule.delay(attempts, random());
                 let at = now + micros(delay.max(outcome.retry_after.unwrap_or_default()));
-                let too_old = at - entry.message.captured_at > webhook.max_age_us;
+                let too_old = at - entry.message.accepted_at > webhook.max_age_us;
                 (attempts < webhook.max_attempts && !too_old).then_some(at)
             }),
         };

@@ -14,6 +14,7 @@ use super::routes::Routes;
 use super::settle::Settlement;
 use super::tail::Tail;
 use super::time::Ticker;
+use super::withdrawals::Withdrawals;
 use crate::core::lane::{Entry, Feed, Hold, Lane};
 use crate::core::position::Coordinate;
 use crate::core::throttle::Throttle;
@@ -25,6 +26,7 @@ use crate::store::ledger::{LedgerStore, Restored};
 use crate::store::outbox::{OutboxReader, WindowReader};
 use crate::store::routing::RoutingStore;
 use crate::store::settlement::SettlementStore;
+use crate::store::withdrawals::WithdrawalStore;
 
 /// Undispatched messages in memory, all lanes together.
 const QUEUED_MESSAGES: usize = 20_000;
@@ -40,6 +42,7 @@ pub struct Stores {
     pub ledger: LedgerStore,
     pub settlement: SettlementStore,
     pub routing: RoutingStore,
+    pub withdrawals: WithdrawalStore,
 }
 
 impl Stores {
@@ -49,6 +52,7 @@ impl Stores {
             ledger: LedgerStore::new(),
             settlement: SettlementStore::new(),
             routing: RoutingStore::new(),
+            withdrawals: WithdrawalStore::new(),
         }
     }
 }
@@ -67,6 +71,7 @@ pub struct Engine {
     pub tail: Tail,
     pub pool: Pool,
     pub settlement: Settlement,
+    pub withdrawals: Withdrawals,
     pub ticker: Ticker,
     /// Messages that were busy when the last worker ended, by lane, still to be read.
     pub interrupted: HashMap<i32, Vec<Coordinate>>,
@@ -123,6 +128,7 @@ impl Engine {
             tail: Tail::restored(&restored.tail),
             pool,
             settlement: Settlement::new(restored.tail.seq),
+            withdrawals: Withdrawals::default(),
             ticker,
             interrupted: HashMap::new(),
             queued: Queued::default(),
@@ -181,6 +187,7 @@ impl Engine {
             self.fit_lane(url_key, hold, max_in_flight);
         }
         self.fit_throttles(now);
+        self.load_withdrawals();
         self.forget_retired();
     }
 

@@ -35,6 +35,8 @@ pub struct Message {
     pub event: Arc<EventRoute>,
     /// Microseconds since 2000-01-01 UTC.
     pub captured_at: i64,
+    /// Since when its age counts: its capture, or its redelivery.
+    pub accepted_at: i64,
     /// Bytes of the stored record, and of the one before the change.
     pub size: usize,
     /// `None`: too large to wait in memory; read when it is sent.
@@ -52,6 +54,7 @@ impl Message {
             message_id: stored.message_id,
             event: Arc::clone(event),
             captured_at: stored.captured_at,
+            accepted_at: stored.accepted_at.unwrap_or(stored.captured_at),
             size: stored.size.max(0) as usize,
             record: stored.record,
             old_record: stored.old_record,

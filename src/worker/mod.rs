@@ -14,6 +14,7 @@ mod routes;
 mod settle;
 mod tail;
 mod time;
+mod withdrawals;
 
 use std::time::{Duration, Instant};
 

@@ -10,13 +10,14 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::engine::Engine;
+use super::message::Message;
 use super::routes::Logged;
 use super::time;
 use crate::core::position::{Coordinate, Position};
 use crate::delivery::call::{Outcome, Verdict};
 use crate::pg::{clock, tx};
 use crate::store::ledger::{LaneState, LedgerRow};
-use crate::store::settlement::{CallRow, RetryRow};
+use crate::store::settlement::{CallRow, Parked, RetryRow};
 
 /// So many outcomes are written at once, at most.
 const OUTCOMES_A_BATCH: usize = 1000;
@@ -59,6 +60,8 @@ struct Counts {
 /// See the module.
 pub struct Settlement {
     outcomes: Vec<Settled>,
+    /// Canceled before their first call.
+    withdrawn: Vec<RetryRow>,
     counts: BTreeMap<i32, Counts>,
     backlog: BTreeMap<i32, i64>,
     /// Since when there is something to write.
@@ -74,6 +77,7 @@ impl Settlement {
     pub fn new(last_seq: i64) -> Self {
         Self {
             outcomes: Vec::new(),
+            withdrawn: Vec::new(),
             counts: BTreeMap::new(),
             backlog: BTreeMap::new(),
             waiting_since: None,
@@ -91,6 +95,33 @@ impl Settlement {
 
     pub fn change_backlog(&mut self, url_key: i32, by: i64) {
         *self.backlog.entry(url_key).or_default() += by;
+    }
+
+    /// What is still to be added to the written count, absolutely.
+    pub fn set_backlog(&mut self, url_key: i32, delta: i64) {
+        self.backlog.insert(url_key, delta);
+    }
+
+    /// There is something to write.
+    pub fn be_due(&mut self, now: u64) {
+        self.waiting_since.get_or_insert(now);
+    }
+
+    /// A message that was canceled before its first call.
+    pub fn withdraw(&mut self, url_key: i32, at: Coordinate, message: &Message, now: u64) {
+        self.withdrawn.push(RetryRow {
+            url_key,
+            at,
+            message_id: message.message_id,
+            webhook_key: message.event.webhook_key,
+            event_key: message.event.event_key,
+            event_date: message.captured_at,
+            attempts: 0,
+            state: Parked::Canceled,
+            next_at: None,
+            last_error: None,
+        });
+        self.be_due(now);
     }
 
     pub fn add(&mut self, settled: Settled, now: u64) {
@@ -182,6 +213,10 @@ impl Engine {
         let settlement = &self.settlement;
         self.stores.settlement.log_calls(0, &self.call_rows());
         self.stores.settlement.park(&self.retry_rows());
+        self.stores.settlement.park(&settlement.withdrawn);
+        for standpoint in self.withdrawals.noted() {
+            self.stores.withdrawals.note(standpoint);
+        }
         self.stores.settlement.delivered(&self.delivered_retries());
         self.disable_gone();
         let tick = self.store_tick_if_due(now);
@@ -212,6 +247,11 @@ impl Engine {
             .outcomes
             .iter()
             .any(|settled| settled.outcome.verdict == Verdict::Gone);
+        for settled in &self.settlement.outcomes {
+            self.withdrawals.forget(settled.url_key, settled.at);
+        }
+        self.withdrawals.settled();
+        self.settlement.withdrawn.clear();
         self.settlement.outcomes.clear();
         self.settlement.counts.clear();
         self.settlement.backlog.clear();
@@ -354,15 +394,21 @@ impl Engine {
             .iter()
             .filter(|settled| settled.outcome.verdict != Verdict::Delivered)
             .filter(|settled| self.routes.urls.contains_key(&settled.url_key))
-            .map(retry_row)
+            .map(|settled| retry_row(settled, self.is_withdrawn(settled)))
             .collect()
+    }
+
+    /// It was canceled while it was on its way.
+    fn is_withdrawn(&self, settled: &Settled) -> bool {
+        !settled.is_retry && self.withdrawals.cover(settled.url_key, settled.at)
     }
 
     fn delivered_retries(&self) -> Vec<(i32, Coordinate)> {
         self.settlement
             .outcomes
             .iter()
-            .filter(|settled| settled.is_retry && settled.outcome.verdict == Verdict::Delivered)
+            .filter(|settled| settled.is_retry || self.is_withdrawn(settled))
+            .filter(|settled| settled.outcome.verdict == Verdict::Delivered)
             .map(|settled| (settled.url_key, settled.at))
             .collect()
     }
@@ -405,7 +451,8 @@ fn call_row(settled: &Settled) -> CallRow {
     }
 }
 
-fn retry_row(settled: &Settled) -> RetryRow {
+fn retry_row(settled: &Settled, withdrawn: bool) -> RetryRow {
+    let next_at = settled.next_at.filter(|_| !withdrawn);
     RetryRow {
         url_key: settled.url_key,
         at: settled.at,
@@ -414,7 +461,12 @@ fn retry_row(settled: &Settled) -> RetryRow {
         event_key: settled.event_key,
         event_date: settled.event_date,
         attempts: i32::try_from(settled.attempts).unwrap_or(i32::MAX),
-        next_at: settled.next_at,
+        state: match next_at {
+            _ if withdrawn => Parked::Canceled,
+            Some(_) => Parked::Waiting,
+            None => Parked::Failed,
+        },
+        next_at,
         last_error: settled
             .outcome
             .detail

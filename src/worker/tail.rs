@@ -174,6 +174,9 @@ impl Engine {
             let Some(lane) = self.lanes.get_mut(url_key) else {
                 continue;
             };
+            if self.withdrawals.cover_all_of(*url_key, at.xid) {
+                continue;
+            }
             self.settlement.change_backlog(*url_key, 1);
             if !lane.is_at_tail() {
                 continue;

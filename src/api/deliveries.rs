@@ -1,0 +1,97 @@
+//! `webhook.redeliver`, `redeliver_failed`, `cancel` and `cancel_pending`.
+
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::prelude::*;
+
+use crate::core::error::{Error, Kind, Result};
+use crate::core::webhook::required;
+use crate::pg::commit_start;
+use crate::pg::report::ok_or_raise;
+use crate::store::deliveries::{self, FoundMessage};
+use crate::store::{webhook_definitions, worker_switch};
+
+/// So many failed messages are taken up by one statement …
+const PART: i64 = 20_000;
+/// … and progress is told after about so many.
+const TELL_AFTER: i64 = 100_000;
+
+#[pg_extern(sql = false)]
+fn redeliver(message_id: Option<pgrx::Uuid>) -> i32 {
+    let (id, message) = ok_or_raise(found(message_id));
+    if !message.is_live {
+        ok_or_raise::<()>(Err(Error::new(
+            Kind::NotInPrerequisiteState,
+            format!("the webhook of message {} was dropped", shown(id)),
+        )
+        .with_hint(
+            "only messages of webhooks in the view webhook.webhooks can be redelivered",
+        )));
+    }
+    let calls = deliveries::redeliver(id, &message);
+    wake();
+    i32::try_from(calls).unwrap_or(i32::MAX)
+}
+
+#[pg_extern(sql = false)]
+fn redeliver_failed(
+    webhook: Option<&str>,
+    since: Option<TimestampWithTimeZone>,
+    until: Option<TimestampWithTimeZone>,
+) -> i64 {
+    let key = ok_or_raise(key_of(webhook));
+    let mut told = 0;
+    let total = deliveries::redeliver_failed(key, since, until, PART, |so_far| {
+        if so_far - told >= TELL_AFTER {
+            told = so_far;
+            pgrx::notice!("{so_far} failed messages queued so far");
+        }
+    });
+    wake();
+    total
+}
+
+#[pg_extern(sql = false)]
+fn cancel(message_id: Option<pgrx::Uuid>) -> bool {
+    let (id, message) = ok_or_raise(found(message_id));
+    let withdrawn = deliveries::cancel(id, &message);
+    wake();
+    withdrawn > 0
+}
+
+#[pg_extern(sql = false)]
+fn cancel_pending(webhook: Option<&str>) -> i64 {
+    let key = ok_or_raise(key_of(webhook));
+    let withdrawn = deliveries::cancel_pending(key);
+    wake();
+    withdrawn
+}
+
+fn key_of(webhook: Option<&str>) -> Result<i32> {
+    let (key, _) = webhook_definitions::find(required("webhook", webhook)?)?;
+    Ok(key)
+}
+
+fn shown(id: pgrx::Uuid) -> uuid::Uuid {
+    uuid::Uuid::from_bytes(*id.as_bytes())
+}
+
+fn found(message_id: Option<pgrx::Uuid>) -> Result<(pgrx::Uuid, FoundMessage)> {
+    let id = message_id.ok_or_else(|| {
+        Error::invalid("message_id is null").with_hint("the view webhook.messages lists them")
+    })?;
+    let message = deliveries::find(id).ok_or_else(|| {
+        Error::new(
+            Kind::UndefinedObject,
+            format!("message {} does not exist", shown(id)),
+        )
+        .with_hint("the view webhook.messages lists those that are not past webhook.log_retention")
+    })?;
+    Ok((id, message))
+}
+
+/// The worker hears of it at once, not at its next look.
+fn wake() {
+    if !worker_switch::is_stopped() {
+        commit_start::wake_worker_at_commit();
+    }
+}

@@ -1,0 +1,273 @@
+//! What users do with messages that are under way or have failed: redeliver, cancel.
+//!
+//! As the extension's owner. A message is found by its id (a block range index knows where it
+//! can be); each URL of its webhook is then told by the lane's place whether it still waits
+//! there. The worker hears of what was done when the transaction commits.
+
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::{pg_sys, Uuid};
+
+use super::rows::first;
+use crate::pg::invalidation::invalidate;
+use crate::pg::owner::as_owner;
+
+/// A message that the outbox still holds.
+pub struct FoundMessage {
+    pub xid: i64,
+    pub id: i64,
+    pub webhook_key: i32,
+    /// Its webhook was not dropped.
+    pub is_live: bool,
+}
+
+/// xid8 has no Rust type; as text it loses nothing.
+const FIND: &str = "
+select o.xid::pg_catalog.text::pg_catalog.int8, o.id, o.webhook_key, w.dropped_at is null
+from webhook.outbox o
+join webhook.webhook_def w on w.webhook_key = o.webhook_key
+where o.message_id = $1
+limit 1";
+
+/// URLs in use for which message ($1 xid, $2 id) of webhook $3 waits for its first call or has
+/// it right now.
+macro_rules! waiting_urls {
+    () => {
+        "
+    select p.url_key
+    from webhook.place p
+    join webhook.url_def u on u.url_key = p.url_key and u.dropped_at is null
+    where p.webhook_key = $3
+      and (
+          (not (pg_catalog.pg_visible_in_snapshot($1::pg_catalog.text::pg_catalog.xid8, p.taken_before)
+                or (pg_catalog.pg_visible_in_snapshot($1::pg_catalog.text::pg_catalog.xid8, p.taken_within)
+                    and $2 <= p.taken_up_to))
+           and (p.canceled_before is null
+                or not pg_catalog.pg_visible_in_snapshot($1::pg_catalog.text::pg_catalog.xid8, p.canceled_before)))
+          or exists (
+              select
+              from webhook.busy b
+              where b.url_key = p.url_key and b.xid = $1::pg_catalog.text::pg_catalog.xid8 and b.id = $2)
+      )"
+    };
+}
+
+const CANCEL: &str = concat!(
+    "
+with parked as (
+    update webhook.retry r
+    set state = 'canceled', next_at = null, changed_at = pg_catalog.clock_timestamp()
+    where r.message_id = $4 and r.state in ('waiting', 'failed')
+    returning r.url_key
+),
+waiting as (",
+    waiting_urls!(),
+    "
+),
+withdrawn as (
+    insert into webhook.retry (url_key, xid, id, message_id, webhook_key, event_key, event_date, attempts, state)
+    select q.url_key, o.xid, o.id, o.message_id, o.webhook_key, o.event_key, o.captured_at, 0, 'withdrawn'
+    from waiting q
+    cross join (select * from webhook.outbox m where m.message_id = $4 limit 1) o
+    on conflict (url_key, id, xid) do nothing
+    returning url_key
+)
+select (select pg_catalog.count(*) from parked) + (select pg_catalog.count(*) from withdrawn)"
+);
+
+const REDELIVER: &str = concat!(
+    "
+with in_use as (
+    select u.url_key
+    from webhook.url_def u
+    where u.webhook_key = $3 and u.dropped_at is null
+),
+known as (
+    select r.url_key, r.state
+    from webhook.retry r
+    where r.message_id = $4
+),
+again as (
+    update webhook.retry r
+    set state = 'waiting',
+        attempts = case when r.state = 'waiting' then r.attempts else 0 end,
+        next_at = pg_catalog.clock_timestamp(),
+        accepted_at = pg_catalog.clock_timestamp(),
+        changed_at = pg_catalog.clock_timestamp()
+    from in_use u
+    where r.message_id = $4 and r.url_key = u.url_key and r.state <> 'withdrawn'
+    returning r.url_key
+),
+released as (
+    delete from webhook.retry r
+    using in_use u
+    where r.message_id = $4 and r.url_key = u.url_key and r.state = 'withdrawn'
+    returning r.url_key
+),
+waiting as (",
+    waiting_urls!(),
+    "
+),
+added as (
+    insert into webhook.retry (url_key, xid, id, message_id, webhook_key, event_key, event_date,
+                               attempts, state, next_at, accepted_at)
+    select u.url_key, o.xid, o.id, o.message_id, o.webhook_key, o.event_key, o.captured_at,
+           0, 'waiting', pg_catalog.clock_timestamp(), pg_catalog.clock_timestamp()
+    from in_use u
+    cross join (select * from webhook.outbox m where m.message_id = $4 limit 1) o
+    where u.url_key not in (select url_key from waiting)
+      and u.url_key not in (select url_key from known)
+    on conflict (url_key, id, xid) do nothing
+    returning url_key
+)
+select (select pg_catalog.count(*) from again) + (select pg_catalog.count(*) from released)
+     + (select pg_catalog.count(*) from added)"
+);
+
+/// Where the next part of the failed messages of webhook $1 ends; $2 and $3 bound the messages'
+/// dates, $4 is where the last part ended, $5 how many make a part.
+const PART_END: &str = "
+select f.event_date
+from webhook.retry f
+where f.webhook_key = $1
+  and f.state = 'failed'
+  and ($2 is null or f.event_date >= $2)
+  and ($3 is null or f.event_date < $3)
+  and ($4 is null or f.event_date > $4)
+order by f.event_date
+offset $5
+limit 1";
+
+const REDELIVER_FAILED: &str = "
+with again as (
+    update webhook.retry r
+    set state = 'waiting',
+        attempts = 0,
+        next_at = pg_catalog.clock_timestamp(),
+        accepted_at = pg_catalog.clock_timestamp(),
+        changed_at = pg_catalog.clock_timestamp()
+    from webhook.url_def u
+    where r.webhook_key = $1
+      and r.state = 'failed'
+      and u.url_key = r.url_key
+      and u.dropped_at is null
+      and ($2 is null or r.event_date >= $2)
+      and ($3 is null or r.event_date < $3)
+      and ($4 is null or r.event_date > $4)
+      and ($5 is null or r.event_date <= $5)
+    returning 1
+)
+select pg_catalog.count(*) from again";
+
+/// What a URL has pending and not on its way.
+const CANCEL_BACKLOG: &str = "
+with canceled as (
+    insert into webhook.cancellation (url_key, webhook_key, before, counted)
+    select n.url_key, n.webhook_key, pg_catalog.pg_current_snapshot(), n.pending - coalesce(b.calls, 0)
+    from webhook.lane_now n
+    join webhook.url_def u on u.url_key = n.url_key and u.dropped_at is null
+    left join (
+        select y.url_key, pg_catalog.count(*) as calls
+        from webhook.busy y
+        group by y.url_key
+    ) b on b.url_key = n.url_key
+    where n.webhook_key = $1
+      and n.pending > coalesce(b.calls, 0)
+    returning counted
+)
+select coalesce(sum(c.counted), 0)::pg_catalog.int8
+from canceled c";
+
+const CANCEL_RETRIES: &str = "
+with canceled as (
+    update webhook.retry r
+    set state = 'canceled', next_at = null, changed_at = pg_catalog.clock_timestamp()
+    where r.webhook_key = $1
+      and r.state = 'waiting'
+    returning 1
+)
+select pg_catalog.count(*)
+from canceled";
+
+const RETRY_TABLE: &str = "
+select 'webhook.retry'::pg_catalog.regclass::pg_catalog.oid";
+
+/// The message, unless it never was or is past retention.
+pub fn find(message_id: Uuid) -> Option<FoundMessage> {
+    as_owner(|| {
+        first(FIND, &[message_id.into()], |row| FoundMessage {
+            xid: row.value(1),
+            id: row.value(2),
+            webhook_key: row.value(3),
+            is_live: row.value(4),
+        })
+    })
+}
+
+/// For how many URLs the message was withdrawn.
+pub fn cancel(message_id: Uuid, message: &FoundMessage) -> i64 {
+    change(|| count(CANCEL, message_id, message))
+}
+
+/// For how many URLs the message is to be sent (again).
+pub fn redeliver(message_id: Uuid, message: &FoundMessage) -> i64 {
+    change(|| count(REDELIVER, message_id, message))
+}
+
+fn count(statement: &str, message_id: Uuid, message: &FoundMessage) -> i64 {
+    let arguments = [
+        message.xid.into(),
+        message.id.into(),
+        message.webhook_key.into(),
+        message_id.into(),
+    ];
+    first(statement, &arguments, |row| row.value(1)).unwrap_or(0)
+}
+
+/// Failed messages of a webhook whose dates lie from `since` up to `until`, in parts of about
+/// `part` messages; `progress` hears how many there are so far.
+pub fn redeliver_failed(
+    webhook_key: i32,
+    since: Option<TimestampWithTimeZone>,
+    until: Option<TimestampWithTimeZone>,
+    part: i64,
+    mut progress: impl FnMut(i64),
+) -> i64 {
+    change(|| {
+        let (mut total, mut from) = (0, None);
+        loop {
+            let key = webhook_key.into();
+            let arguments = [key, since.into(), until.into(), from.into(), part.into()];
+            let end: Option<TimestampWithTimeZone> =
+                first(PART_END, &arguments, |row| row.value(1));
+            let key = webhook_key.into();
+            let arguments = [key, since.into(), until.into(), from.into(), end.into()];
+            total += first(REDELIVER_FAILED, &arguments, |row| row.value::<i64>(1)).unwrap_or(0);
+            progress(total);
+            if end.is_none() {
+                return total;
+            }
+            from = end;
+        }
+    })
+}
+
+/// Everything a webhook has pending, its retries included; a call that is on its way counts
+/// for nothing.
+pub fn cancel_pending(webhook_key: i32) -> i64 {
+    change(|| {
+        let number = |statement| {
+            first(statement, &[webhook_key.into()], |row| row.value::<i64>(1)).unwrap_or(0)
+        };
+        number(CANCEL_BACKLOG) + number(CANCEL_RETRIES)
+    })
+}
+
+/// As the owner; the worker hears of it at COMMIT.
+fn change<T>(what: impl FnOnce() -> T) -> T {
+    as_owner(|| {
+        let result = what();
+        let table: Option<pg_sys::Oid> = first(RETRY_TABLE, &[], |row| row.value(1));
+        table.into_iter().for_each(invalidate);
+        result
+    })
+}
