@@ -130,6 +130,7 @@ cross join jsonb_array_elements(coalesce(n.state -> 'busy', '[]')) as entry;
 create view webhook.place as
 select n.url_key,
        n.webhook_key,
+       n.pending,
        l.own,
        case when l.own then (n.state ->> 'from')::pg_snapshot else t.tail_from end as taken_before,
        case when l.own then (n.state ->> 'to')::pg_snapshot else t.tail_to end as taken_within,

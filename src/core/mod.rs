@@ -22,6 +22,7 @@ pub mod payload;
 pub mod position;
 pub mod rest;
 pub mod retry;
+pub mod rotation;
 pub mod secret;
 pub mod signing;
 pub mod snapshot;

@@ -7,6 +7,7 @@
 
 use std::ffi::{c_char, c_void, CStr, CString};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use pgrx::{pg_guard, pg_sys, GucContext, GucFlags, GucRegistry, GucSetting};
 use sha2::{Digest, Sha256};
@@ -63,6 +64,10 @@ pub struct Delivery {
     pub retry_schedule: Schedule,
     pub allowed_networks: AddressPolicy,
     pub require_https: bool,
+    /// How long delivered and failed messages, and calls, are kept.
+    pub log_retention: Duration,
+    /// How large outbox and log may become together before that; `None`: no limit.
+    pub log_max_bytes: Option<i64>,
     /// `None`: only the roots that we bring along.
     pub ca_file: Option<PathBuf>,
 }
@@ -81,6 +86,8 @@ pub fn delivery() -> Delivery {
         allowed_networks: AddressPolicy::parse(&text(&ALLOWED_NETWORKS))
             .expect("checked when the setting was set"),
         require_https: REQUIRE_HTTPS.get(),
+        log_retention: Duration::from_secs(LOG_RETENTION.get().unsigned_abs().into()),
+        log_max_bytes: Some(i64::from(LOG_MAX_SIZE.get()) << 20).filter(|most| *most > 0),
         ca_file: Some(text(&CA_FILE))
             .filter(|path| !path.is_empty())
             .map(PathBuf::from),

@@ -362,11 +362,12 @@ pub fn connected<T>(f: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Runs `f` under a snapshot of its own: at PRE_COMMIT none is active.
+/// Runs `f` under a snapshot of its own: at PRE_COMMIT none is active. It sees what has
+/// committed by now, whatever the transaction's isolation.
 pub fn with_snapshot<T>(f: impl FnOnce() -> T) -> T {
     // SAFETY: push and pop are paired on the way without errors; an abort pops the rest.
     unsafe {
-        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
         let result = f();
         pg_sys::PopActiveSnapshot();
         result

@@ -7,7 +7,7 @@
 use std::panic::AssertUnwindSafe;
 
 use pgrx::pg_sys::panic::CaughtError;
-use pgrx::{pg_sys, PgTryBuilder};
+use pgrx::{pg_sys, PgSqlErrorCode, PgTryBuilder};
 
 use super::spi;
 
@@ -15,6 +15,7 @@ use super::spi;
 #[derive(Debug)]
 pub struct Failure {
     pub message: String,
+    code: PgSqlErrorCode,
 }
 
 impl Failure {
@@ -25,7 +26,13 @@ impl Failure {
         };
         Self {
             message: report.message().to_owned(),
+            code: report.sql_error_code(),
         }
+    }
+
+    /// Somebody else held a lock, and it was not waited for.
+    pub fn is_lock_not_available(&self) -> bool {
+        self.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
     }
 }
 

@@ -20,6 +20,7 @@ pub mod rest_answers;
 pub mod routing;
 pub mod row_parts;
 pub mod rows;
+pub mod segments;
 pub mod settlement;
 pub mod test_message;
 pub mod user_table;

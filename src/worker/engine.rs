@@ -14,6 +14,7 @@ use super::routes::Routes;
 use super::settle::Settlement;
 use super::tail::Tail;
 use super::time::Ticker;
+use super::upkeep::Upkeep;
 use super::withdrawals::Withdrawals;
 use crate::core::lane::{Entry, Feed, Hold, Lane};
 use crate::core::position::Coordinate;
@@ -72,6 +73,7 @@ pub struct Engine {
     pub pool: Pool,
     pub settlement: Settlement,
     pub withdrawals: Withdrawals,
+    pub upkeep: Upkeep,
     pub ticker: Ticker,
     /// Messages that were busy when the last worker ended, by lane, still to be read.
     pub interrupted: HashMap<i32, Vec<Coordinate>>,
@@ -129,6 +131,7 @@ impl Engine {
             pool,
             settlement: Settlement::new(restored.tail.seq),
             withdrawals: Withdrawals::default(),
+            upkeep: Upkeep::new(),
             ticker,
             interrupted: HashMap::new(),
             queued: Queued::default(),

@@ -14,6 +14,7 @@ mod routes;
 mod settle;
 mod tail;
 mod time;
+mod upkeep;
 mod withdrawals;
 
 use std::time::{Duration, Instant};
@@ -214,6 +215,8 @@ impl Loop {
     }
 
     fn run(mut self, lifecycle: &Lifecycle) -> End {
+        // Which tables are written has to be known first.
+        self.engine.upkeep_if_due();
         loop {
             if process::shutdown_requested() {
                 self.finish();
@@ -233,6 +236,7 @@ impl Loop {
             self.read();
             self.engine.dispatch();
             self.engine.settle_if_due();
+            self.engine.upkeep_if_due();
             self.sleep();
         }
     }
@@ -342,6 +346,7 @@ impl Loop {
             let around = self
                 .next_look_around
                 .saturating_duration_since(Instant::now());
+            let around = around.min(self.engine.upkeep_due_in());
             self.engine
                 .sleep_limit(clock::now(), until_look.min(around))
         };

@@ -134,6 +134,11 @@ impl Settlement {
         self.waiting_since.get_or_insert(now);
     }
 
+    /// The last row of the ledger.
+    pub fn seq(&self) -> i64 {
+        self.seq
+    }
+
     pub fn outcomes(&self) -> usize {
         self.outcomes.len()
     }
@@ -211,7 +216,9 @@ impl Engine {
 
     fn write_settlement(&self, now: u64) -> Written {
         let settlement = &self.settlement;
-        self.stores.settlement.log_calls(0, &self.call_rows());
+        self.stores
+            .settlement
+            .log_calls(self.upkeep.log_number, &self.call_rows());
         self.stores.settlement.park(&self.retry_rows());
         self.stores.settlement.park(&settlement.withdrawn);
         for standpoint in self.withdrawals.noted() {
@@ -271,6 +278,7 @@ impl Engine {
             crate::pg::invalidation::mark_stale();
         }
         self.forget_retired();
+        self.upkeep_soon();
     }
 
     fn learn_next_retry(&mut self) {

@@ -1,0 +1,208 @@
+//! The rings of tables that outbox and call log consist of.
+//!
+//! A table is emptied by TRUNCATE under a lock that is not waited for: a waiting one would
+//! block whoever comes after it. What is still to be sent holds its table back; the few
+//! messages that wait for a retry move to the table that is written. For the worker, in a
+//! transaction; statements are seldom run, and each sees what committed before it.
+
+use super::rows::{execute, first, query};
+use crate::core::rotation::Segment;
+
+/// Blocks that are summarised together (`pages_per_range` of the index).
+const BLOCKS_A_RANGE: i64 = 32;
+
+/// Which ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ring {
+    Outbox,
+    CallLog,
+}
+
+impl Ring {
+    /// The beginning of its tables' names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Outbox => "outbox",
+            Self::CallLog => "call_log",
+        }
+    }
+}
+
+/// Times in microseconds; $1 ring.
+const SEGMENTS: &str = "
+select s.number,
+       (extract(epoch from s.opened_at) * 1000000)::pg_catalog.int8,
+       (extract(epoch from s.closed_at) * 1000000)::pg_catalog.int8,
+       pg_catalog.pg_relation_size(c.oid),
+       pg_catalog.pg_total_relation_size(c.oid)
+from webhook.segment s
+join pg_catalog.pg_class c
+  on c.relname = s.kind || '_' || s.number
+ and c.relnamespace = 'webhook'::pg_catalog.regnamespace
+where s.kind = $1
+order by s.number";
+
+const NOW: &str = "
+select (extract(epoch from pg_catalog.clock_timestamp()) * 1000000)::pg_catalog.int8";
+
+const CLOSE: &str = "
+update webhook.segment s
+set closed_at = pg_catalog.clock_timestamp()
+where s.kind = $1
+  and s.opened_at is not null
+  and s.closed_at is null";
+
+const OPEN: &str = "
+update webhook.segment s
+set opened_at = pg_catalog.clock_timestamp()
+where s.kind = $1
+  and s.number = $2";
+
+/// Writers hear of it, because it is a definition.
+const WRITE_TO: &str = "
+update webhook.control k
+set outbox_number = $1";
+
+const EMPTIED: &str = "
+update webhook.segment s
+set opened_at = null, closed_at = null
+where s.kind = $1
+  and s.number = $2";
+
+/// Cancellations whose messages are gone; $1 seconds.
+const FORGET_CANCELLATIONS: &str = "
+delete from webhook.cancellation k
+where k.canceled_at < pg_catalog.clock_timestamp() - $1 * interval '1 second'
+  and not exists (
+      select
+      from webhook.place p
+      where p.url_key = k.url_key
+        and p.own
+  )";
+
+/// The tables of a ring.
+pub fn all(ring: Ring) -> Vec<Segment> {
+    query(SEGMENTS, &[ring.name().into()], |row| Segment {
+        number: row.value(1),
+        opened_at: row.get(2),
+        closed_at: row.get(3),
+        row_bytes: row.value(4),
+        total_bytes: row.value(5),
+    })
+}
+
+/// By the clock that the tables' times are of.
+pub fn now() -> i64 {
+    first(NOW, &[], |row| row.value(1)).unwrap_or(0)
+}
+
+/// From this transaction's end on, rows go to another table of the ring.
+pub fn write_to(ring: Ring, number: i16) {
+    execute(CLOSE, &[ring.name().into()]);
+    execute(OPEN, &[ring.name().into(), number.into()]);
+    if ring == Ring::Outbox {
+        execute(WRITE_TO, &[number.into()]);
+    }
+}
+
+/// Takes a table from everybody else, or fails at once.
+pub fn lock(ring: Ring, number: i16) {
+    let table = ring.name();
+    execute(
+        &format!("lock table webhook.{table}_{number} in access exclusive mode nowait"),
+        &[],
+    );
+}
+
+/// Whether tail or lanes still have something to read in an outbox table, or have it on the wire.
+pub fn is_needed(number: i16) -> bool {
+    let statement = format!(
+        "
+select exists (
+           select
+           from webhook.tail t
+           join webhook.outbox_{number} o on o.xid >= pg_catalog.pg_snapshot_xmin(t.tail_from)
+           where not (pg_catalog.pg_visible_in_snapshot(o.xid, t.tail_from)
+                      or (pg_catalog.pg_visible_in_snapshot(o.xid, t.tail_to) and o.id <= t.tail_id)))
+    or exists (
+           select
+           from webhook.place p
+           join webhook.url_def u on u.url_key = p.url_key and u.dropped_at is null
+           join webhook.outbox_{number} o
+             on o.webhook_key = p.webhook_key
+            and o.xid >= pg_catalog.pg_snapshot_xmin(p.taken_before)
+           where p.own
+             and p.pending > 0
+             and (p.canceled_before is null
+                  or not pg_catalog.pg_visible_in_snapshot(o.xid, p.canceled_before))
+             and not (pg_catalog.pg_visible_in_snapshot(o.xid, p.taken_before)
+                      or (pg_catalog.pg_visible_in_snapshot(o.xid, p.taken_within)
+                          and o.id <= p.taken_up_to)))
+    or exists (
+           select
+           from webhook.busy b
+           join webhook.url_def u on u.url_key = b.url_key and u.dropped_at is null
+           join webhook.outbox_{number} o on o.xid = b.xid and o.id = b.id)"
+    );
+    first(&statement, &[], |row| row.value(1)).unwrap_or(true)
+}
+
+/// Messages that wait for a retry move to the table that is written; what was given up or
+/// withdrawn is forgotten with its message.
+pub fn rescue(number: i16, written: i16) {
+    execute(
+        &format!(
+            "
+insert into webhook.outbox_{written}
+select o.*
+from (select distinct r.xid, r.id from webhook.retry r where r.state = 'waiting') w
+join webhook.outbox_{number} o on o.xid = w.xid and o.id = w.id"
+        ),
+        &[],
+    );
+    execute(
+        &format!(
+            "
+delete from webhook.retry r
+where r.state <> 'waiting'
+  and exists (select from webhook.outbox_{number} o where o.xid = r.xid and o.id = r.id)"
+        ),
+        &[],
+    );
+}
+
+/// Empties a table that is locked.
+pub fn truncate(ring: Ring, number: i16) {
+    let table = ring.name();
+    execute(&format!("truncate webhook.{table}_{number}"), &[]);
+    execute(EMPTIED, &[table.into(), number.into()]);
+}
+
+pub fn forget_cancellations(retention_seconds: f64) {
+    execute(FORGET_CANCELLATIONS, &[retention_seconds.into()]);
+}
+
+/// How many full block ranges there are between two blocks.
+pub fn full_ranges(from_block: i64, blocks: i64) -> i64 {
+    (blocks - from_block).max(0) / BLOCKS_A_RANGE
+}
+
+/// Adds block ranges from `from_block` on to the time index of an outbox table, so that messages
+/// are found there. Returns the first block that is not in it.
+pub fn summarise(number: i16, from_block: i64, ranges: i64) -> i64 {
+    // Not while VACUUM or ANALYZE is at it: they would be canceled, again and again.
+    execute(
+        &format!("lock table webhook.outbox_{number} in share update exclusive mode nowait"),
+        &[],
+    );
+    let end = from_block + ranges * BLOCKS_A_RANGE;
+    execute(
+        &format!(
+            "
+select pg_catalog.brin_summarize_range('webhook.outbox_{number}_time', b)
+from pg_catalog.generate_series($1, $2 - 1, {BLOCKS_A_RANGE}) as b"
+        ),
+        &[from_block.into(), end.into()],
+    );
+    end
+}

@@ -1,0 +1,203 @@
+//! Rotation and retention: closing, emptying and indexing the tables of outbox and call log.
+//!
+//! Now and then, in transactions of its own, which never wait for a lock: what cannot be had
+//! now is tried again. Nothing that is pending is ever emptied.
+
+use std::time::{Duration, Instant};
+
+use super::engine::Engine;
+use crate::core::rotation::{self, Limits, Plan, Segment};
+use crate::pg::tx::{self, Failure};
+use crate::store::segments::{self, Ring};
+
+/// While messages come and go, sizes are looked at this often …
+const WHILE_BUSY: Duration = Duration::from_secs(1);
+/// … and otherwise this often at least: old messages go although nothing happens.
+const WHILE_IDLE: Duration = Duration::from_secs(600);
+/// Looks in the time that a message is kept, if that is short.
+const LOOKS_A_RETENTION: u32 = 20;
+/// A table that cannot be emptied, because something in it is pending or somebody reads it,
+/// is tried again after this.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
+/// Block ranges that are indexed in one look: 12 MB, a few milliseconds.
+const RANGES_A_LOOK: i64 = 48;
+/// Blocks of a table are of this size.
+const BLOCK_BYTES: i64 = pgrx::pg_sys::BLCKSZ as i64;
+/// The two rings share webhook.log_max_size.
+const RINGS: i64 = 2;
+const TABLES: usize = 4;
+
+/// See the module.
+pub struct Upkeep {
+    /// The call log table that is written.
+    pub log_number: usize,
+    next_look: Instant,
+    /// The settlement after which was looked last.
+    seen: i64,
+    /// More is to be indexed than one look does.
+    is_behind: bool,
+    /// Blocks of each outbox table that are in its time index.
+    summarised: [i64; TABLES],
+    /// Not before this is a table tried again that could not be emptied.
+    blocked_until: [[Option<Instant>; TABLES]; RINGS as usize],
+}
+
+impl Upkeep {
+    pub fn new() -> Self {
+        Self {
+            log_number: 0,
+            next_look: Instant::now(),
+            seen: -1,
+            is_behind: false,
+            summarised: [0; TABLES],
+            blocked_until: Default::default(),
+        }
+    }
+
+    fn block(&mut self, ring: Ring, number: i16) {
+        self.blocked_until[ring as usize][place(number)] = Some(Instant::now() + TRY_AGAIN);
+    }
+
+    fn is_blocked(&self, ring: Ring, number: i16) -> bool {
+        self.blocked_until[ring as usize][place(number)].is_some_and(|until| Instant::now() < until)
+    }
+}
+
+fn place(number: i16) -> usize {
+    usize::try_from(number).unwrap_or(0) % TABLES
+}
+
+impl Engine {
+    /// When to look again at the latest, so that the loop wakes up.
+    pub fn upkeep_due_in(&self) -> Duration {
+        self.upkeep
+            .next_look
+            .saturating_duration_since(Instant::now())
+    }
+
+    /// Opens transactions of its own.
+    pub fn upkeep_if_due(&mut self) {
+        if Instant::now() < self.upkeep.next_look {
+            return;
+        }
+        self.upkeep.is_behind = false;
+        self.look_after(Ring::Outbox);
+        self.look_after(Ring::CallLog);
+        let settled = self.settlement.seq();
+        let busy = settled != self.upkeep.seen || self.upkeep.is_behind;
+        self.upkeep.seen = settled;
+        let pause = if busy { WHILE_BUSY } else { WHILE_IDLE };
+        let short = (self.settings.log_retention / LOOKS_A_RETENTION).max(WHILE_BUSY);
+        self.upkeep.next_look = Instant::now() + pause.min(short);
+    }
+
+    /// Something was settled: sizes are worth a look.
+    pub fn upkeep_soon(&mut self) {
+        let soon = Instant::now() + WHILE_BUSY;
+        self.upkeep.next_look = self.upkeep.next_look.min(soon);
+    }
+
+    fn look_after(&mut self, ring: Ring) {
+        let looked = tx::transaction(|| (segments::all(ring), segments::now()));
+        let Some((tables, now)) = self.success(looked, "look at the tables of outbox and log")
+        else {
+            return;
+        };
+        if let (Ring::CallLog, Some(number)) = (ring, rotation::written(&tables)) {
+            self.upkeep.log_number = place(number);
+        }
+        let plan = Plan::of(&tables, now, self.limits());
+        for number in plan.empty {
+            self.empty(ring, number, &tables);
+        }
+        if plan.close {
+            self.close(ring);
+        }
+        if ring == Ring::Outbox {
+            self.summarise(&tables);
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            retention_micros: i64::try_from(self.settings.log_retention.as_micros())
+                .unwrap_or(i64::MAX),
+            max_bytes: self.settings.log_max_bytes.map(|most| most / RINGS),
+        }
+    }
+
+    fn empty(&mut self, ring: Ring, number: i16, tables: &[Segment]) {
+        let Some(written) =
+            rotation::written(tables).filter(|_| !self.upkeep.is_blocked(ring, number))
+        else {
+            return;
+        };
+        let retention = self.settings.log_retention.as_secs_f64();
+        let emptied = tx::transaction(|| {
+            // First without the lock: that may take a while.
+            if ring == Ring::Outbox && segments::is_needed(number) {
+                return false;
+            }
+            segments::lock(ring, number);
+            if ring == Ring::Outbox {
+                // A writer may have been at it until now.
+                if segments::is_needed(number) {
+                    return false;
+                }
+                segments::rescue(number, written);
+                segments::forget_cancellations(retention);
+            }
+            segments::truncate(ring, number);
+            true
+        });
+        match self.success(emptied, "empty an old table of outbox or log") {
+            Some(true) => {
+                if ring == Ring::Outbox {
+                    self.upkeep.summarised[place(number)] = 0;
+                }
+            }
+            _ => self.upkeep.block(ring, number),
+        }
+    }
+
+    /// Closes the written table, if another one is free.
+    fn close(&mut self, ring: Ring) {
+        let turned = tx::transaction(|| {
+            let next = rotation::next_free(&segments::all(ring))?;
+            segments::write_to(ring, next);
+            Some(next)
+        });
+        let turned = self.success(turned, "write outbox or log to another table");
+        if let (Ring::CallLog, Some(Some(number))) = (ring, turned) {
+            self.upkeep.log_number = place(number);
+        }
+    }
+
+    fn summarise(&mut self, tables: &[Segment]) {
+        for table in tables {
+            let done = self.upkeep.summarised[place(table.number)];
+            let ranges = segments::full_ranges(done, table.row_bytes / BLOCK_BYTES);
+            if ranges == 0 {
+                continue;
+            }
+            self.upkeep.is_behind |= ranges > RANGES_A_LOOK;
+            let ranges = ranges.min(RANGES_A_LOOK);
+            let summarised = tx::transaction(|| segments::summarise(table.number, done, ranges));
+            if let Some(done) = self.success(summarised, "index the outbox by time") {
+                self.upkeep.summarised[place(table.number)] = done;
+            }
+        }
+    }
+
+    /// That a lock was not free is no trouble.
+    fn success<T>(&self, result: Result<T, Failure>, what: &str) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(failure) if failure.is_lock_not_available() => None,
+            Err(failure) => {
+                pgrx::warning!("could not {what}: {}", failure.message);
+                None
+            }
+        }
+    }
+}
