@@ -246,5 +246,6 @@ as 'MODULE_PATHNAME', 'rest_wrapper';
 create function webhook.worker_process()
 returns table (pid integer, started_at timestamptz)
 language c
+rows 1
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'worker_process_wrapper';

@@ -30,21 +30,43 @@ select l.seq, l.counts, l.backlog, l.lanes
 from webhook.tail t
 join webhook.ledger l on l.seq > t.folded_seq and l.seq <= 9223372036854775807;
 
--- Messages that the tail reader has not counted yet.
+-- Messages that the tail reader has not counted yet. A function, because it may say how many
+-- rows it gives: from the size of the outbox the planner would expect so many that it compiled
+-- the plan of every view for seconds.
+create function webhook.unseen_messages()
+returns table (
+    xid         xid8,
+    id          bigint,
+    message_id  uuid,
+    event_key   integer,
+    webhook_key integer,
+    captured_at timestamptz
+)
+language sql
+stable
+security definer
+rows 100
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+    select o.xid, o.id, o.message_id, o.event_key, o.webhook_key, o.captured_at
+    from webhook.tail t
+    cross join lateral (
+        select n.xid, n.id, n.message_id, n.event_key, n.webhook_key, n.captured_at
+        from webhook.outbox n
+        where n.xid >= pg_catalog.pg_snapshot_xmax(t.tail_from)
+          and n.xid <= '18446744073709551615'::pg_catalog.xid8
+        union all
+        select n.xid, n.id, n.message_id, n.event_key, n.webhook_key, n.captured_at
+        from pg_catalog.pg_snapshot_xip(t.tail_from) as running (xid)
+        join webhook.outbox n on n.xid = running.xid
+    ) o
+    where not (pg_catalog.pg_visible_in_snapshot(o.xid, t.tail_to) and o.id <= t.tail_id)
+$$;
+
 create view webhook.unseen as
-select o.xid, o.id, o.message_id, o.event_key, o.webhook_key, o.captured_at
-from webhook.tail t
-cross join lateral (
-    select n.xid, n.id, n.message_id, n.event_key, n.webhook_key, n.captured_at
-    from webhook.outbox n
-    where n.xid >= pg_snapshot_xmax(t.tail_from)
-      and n.xid <= '18446744073709551615'::xid8
-    union all
-    select n.xid, n.id, n.message_id, n.event_key, n.webhook_key, n.captured_at
-    from pg_snapshot_xip(t.tail_from) as running (xid)
-    join webhook.outbox n on n.xid = running.xid
-) o
-where not (pg_visible_in_snapshot(o.xid, t.tail_to) and o.id <= t.tail_id);
+select u.xid, u.id, u.message_id, u.event_key, u.webhook_key, u.captured_at
+from webhook.unseen_messages() u;
 
 -- Exact counters, one row an event.
 create view webhook.event_count as
@@ -276,20 +298,6 @@ where e.dropped_at is null;
 -- What a dropped webhook still had pending will not be sent: canceled. The lanes' places are
 -- looked up once a query; each message is then held against those of its webhook.
 create view webhook.messages as
-with places as materialized (
-    select p.webhook_key,
-           array_agg(p.url_key) as url_keys,
-           array_agg(p.taken_before) as taken_before,
-           array_agg(p.taken_within) as taken_within,
-           array_agg(p.taken_up_to) as taken_up_to,
-           array_agg(p.canceled_before) as canceled_before
-    from webhook.place p
-    group by p.webhook_key
-),
-busy as materialized (
-    select b.xid, b.id
-    from webhook.busy b
-)
 select o.message_id,
        e.id as event_id,
        w.id as webhook_id,
@@ -304,7 +312,7 @@ select o.message_id,
            when exists (
                select from webhook.retry r where r.message_id = o.message_id and r.state = 'waiting'
            )
-           or (o.xid, o.id) in (select b.xid, b.id from busy b)
+           or (o.xid, o.id) in (select b.xid, b.id from webhook.busy b)
            or exists (
                select
                from unnest(p.url_keys, p.taken_before, p.taken_within, p.taken_up_to, p.canceled_before)
@@ -355,7 +363,16 @@ select o.message_id,
            else 'delivered'
        end as status
 from webhook.outbox o
-left join places p on p.webhook_key = o.webhook_key
+left join (
+    select a.webhook_key,
+           array_agg(a.url_key) as url_keys,
+           array_agg(a.taken_before) as taken_before,
+           array_agg(a.taken_within) as taken_within,
+           array_agg(a.taken_up_to) as taken_up_to,
+           array_agg(a.canceled_before) as canceled_before
+    from webhook.place a
+    group by a.webhook_key
+) p on p.webhook_key = o.webhook_key
 left join webhook.webhook_def w on w.webhook_key = o.webhook_key
 left join webhook.event_now e on e.event_key = o.event_key;
 
@@ -394,7 +411,18 @@ select w.id as webhook_id,
        n.pending,
        coalesce(r.retrying, 0) as retrying,
        coalesce(r.failed, 0) as failed,
-       case when n.pending > 0 or r.retrying > 0 then least(busy.oldest, lagging.oldest, n.unseen_since, r.oldest) end as oldest_pending,
+       case
+           when n.pending > 0 or r.retrying > 0
+           then least(
+               case
+                   when n.pending > 0
+                   then timestamptz '2000-01-01 00:00:00+00'
+                       + (n.state ->> 'oldest')::double precision * interval '1 microsecond'
+               end,
+               n.unseen_since,
+               r.oldest
+           )
+       end as oldest_pending,
        case
            when n.state ->> 'state' = 'backing_off' then (n.state ->> 'next')::timestamptz
            else r.next_attempt_at
@@ -411,31 +439,7 @@ left join (
            (array_agg(a.last_error order by a.changed_at desc) filter (where a.state = 'waiting'))[1] as last_error
     from webhook.retry a
     group by a.url_key
-) r on r.url_key = n.url_key
-left join (
-    select b.url_key, min(o.captured_at) as oldest
-    from webhook.busy b
-    join webhook.outbox o on o.xid = b.xid and o.id = b.id
-    group by b.url_key
-) busy on busy.url_key = n.url_key
-left join lateral (
-    -- The first one behind its position: an index scan that begins there.
-    select o.captured_at as oldest
-    from webhook.place l
-    join webhook.outbox o
-      on o.webhook_key = n.webhook_key
-     and o.xid >= pg_snapshot_xmin(l.taken_before)
-    where l.url_key = n.url_key
-      and l.own
-      and n.pending > 0
-      and (l.canceled_before is null or not pg_visible_in_snapshot(o.xid, l.canceled_before))
-      and not (
-          pg_visible_in_snapshot(o.xid, l.taken_before)
-          or (pg_visible_in_snapshot(o.xid, l.taken_within) and o.id <= l.taken_up_to)
-      )
-    order by o.xid, o.id
-    limit 1
-) lagging on true;
+) r on r.url_key = n.url_key;
 
 create view webhook.worker as
 select here.database,
@@ -450,7 +454,7 @@ select here.database,
            then 'no worker runs: call webhook.start_worker(), and raise max_worker_processes if it finds no free slot'
        end as last_error
 from (values (current_database()::text)) as here (database)
-left join webhook.control k on true
+left join (select c.worker_stopped from webhook.control c limit 1) k on true
 left join pg_extension x on x.extname = 'webhook_ext'
 left join webhook.worker_process() p on true;
 

@@ -159,6 +159,12 @@ impl<M> Lane<M> {
             .chain(&self.queue)
     }
 
+    /// What was taken or waits in memory, but not retries; of the queue only the first.
+    pub fn foremost(&self) -> impl Iterator<Item = &Entry<M>> {
+        let flying = self.flying.values().filter(|entry| !entry.is_retry);
+        flying.chain(&self.requeued).chain(self.queue.front())
+    }
+
     /// Calls on the wire, at most.
     pub fn in_flight(&self) -> usize {
         self.runs

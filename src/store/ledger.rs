@@ -36,6 +36,10 @@ pub struct LaneState {
     /// When the next call may come, if the lane is silent.
     pub next: Option<String>,
     pub error: Option<String>,
+    /// Date of the oldest message that is pending, if it is known, in microseconds since
+    /// 2000-01-01 UTC.
+    #[serde(default)]
+    pub oldest: Option<i64>,
 }
 
 impl LaneState {
@@ -56,6 +60,7 @@ impl LaneState {
             state: "active".to_owned(),
             next: None,
             error: None,
+            oldest: None,
         }
     }
 

@@ -99,6 +99,9 @@ impl Engine {
             .filter(|stored| !self.withdrawals.cover_all_of(url_key, stored.at.xid))
             .filter_map(|stored| self.entry(stored, Some(window), 0, false))
             .collect();
+        if !entries.is_empty() {
+            self.oldest_behind.remove(&url_key);
+        }
         for entry in &entries {
             self.queued.add(&entry.message);
         }
@@ -145,6 +148,7 @@ impl Engine {
             )),
             Next::Join => {
                 self.lanes.get_mut(&url_key)?.join_tail();
+                self.oldest_behind.remove(&url_key);
                 None
             }
             Next::Wait => None,

@@ -77,6 +77,8 @@ pub struct Engine {
     pub ticker: Ticker,
     /// Messages that were busy when the last worker ended, by lane, still to be read.
     pub interrupted: HashMap<i32, Vec<Coordinate>>,
+    /// Date of the first message that a lagging lane has still to read, as far as is known.
+    pub oldest_behind: HashMap<i32, i64>,
     pub queued: Queued,
     /// Messages whose bodies must be read before they can be sent.
     pub bodiless: Vec<(i32, Coordinate)>,
@@ -134,6 +136,7 @@ impl Engine {
             upkeep: Upkeep::new(),
             ticker,
             interrupted: HashMap::new(),
+            oldest_behind: HashMap::new(),
             queued: Queued::default(),
             bodiless: Vec::new(),
             bytes_in_flight: 0,
@@ -148,6 +151,9 @@ impl Engine {
         for state in &restored.lanes {
             let durable = state.durable()?;
             let feed = durable.position.map_or(Feed::Tail, Feed::Own);
+            engine
+                .oldest_behind
+                .extend(state.oldest.map(|oldest| (state.u, oldest)));
             // The webhook is filled in when the definitions are loaded.
             let lane = MessageLane::new(state.u, 0, feed);
             engine.lanes.insert(state.u, lane);
@@ -239,6 +245,15 @@ impl Engine {
         let Some(lane) = self.lanes.get_mut(&url_key) else {
             return;
         };
+        let oldest = lane.foremost().map(|entry| entry.message.captured_at).min();
+        let known = self.oldest_behind.get(&url_key).copied();
+        self.oldest_behind.extend(
+            oldest
+                .into_iter()
+                .chain(known)
+                .min()
+                .map(|at| (url_key, at)),
+        );
         for entry in lane.drop_queue() {
             self.queued.remove(&entry.message);
         }
@@ -272,6 +287,8 @@ impl Engine {
             stays
         });
         let lanes = &self.lanes;
+        self.oldest_behind
+            .retain(|url_key, _| lanes.contains_key(url_key));
         self.readers
             .retain(|url_key, _| lanes.contains_key(url_key));
         self.interrupted

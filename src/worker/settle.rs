@@ -30,7 +30,7 @@ const WRITE_AGAIN_NANOS: u64 = 1_000_000_000;
 /// Not more than ten ticks a second.
 const TICK_EVERY_NANOS: u64 = 100_000_000;
 /// The ledger is folded after so many entries, so that the views stay quick …
-const FOLD_AFTER_ENTRIES: usize = 20_000;
+const FOLD_AFTER_ENTRIES: usize = 5_000;
 /// … or when it has been in use for so long.
 const FOLD_AFTER_NANOS: u64 = 10_000_000_000;
 
@@ -355,6 +355,9 @@ impl Engine {
                     "throttled".clone_into(&mut state.state);
                 }
                 state.error.clone_from(&lane.last_error);
+                let behind = self.oldest_behind.get(&lane.url_key).copied();
+                let dates = lane.foremost().map(|entry| entry.message.captured_at);
+                state.oldest = dates.chain(behind).min();
                 state
             })
             .collect()

@@ -179,9 +179,13 @@ impl Engine {
             }
             self.settlement.change_backlog(*url_key, 1);
             if !lane.is_at_tail() {
+                self.oldest_behind
+                    .entry(*url_key)
+                    .or_insert(message.captured_at);
                 continue;
             }
             if lane.hold.is_some() || lane.queued() >= LANE_QUEUE {
+                self.oldest_behind.insert(*url_key, message.captured_at);
                 lane.leave_tail(Position {
                     window: Arc::clone(window),
                     id: at.id - 1,

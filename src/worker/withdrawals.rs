@@ -128,6 +128,7 @@ impl Engine {
     fn hear_of(&mut self, cancellation: &NewCancellation) {
         let url_key = cancellation.url_key;
         self.drop_queue(url_key);
+        self.oldest_behind.remove(&url_key);
         let interrupted = self.interrupted.get(&url_key).map_or(0, Vec::len);
         let Some(lane) = self.lanes.get(&url_key) else {
             return;
