@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod error;
 pub mod event;
 pub mod explain;
+pub mod flush_map;
 pub mod headers;
 pub mod hstore_text;
 pub mod ids;

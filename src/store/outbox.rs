@@ -1,15 +1,17 @@
 //! Reading the outbox between two snapshots, page by page, in the order of ids.
 //!
 //! A small window is read in one statement and sorted here. A large one (a giant
-//! transaction, or a long absence of the worker) is first listed by flush: the
-//! rows of one flush are contiguous in the order, so the list is short and each
-//! page is an index range. Nothing is held open between pages.
+//! transaction, or a long absence of the worker) is first looked through, in steps
+//! (`core::flush_map`): the rows of one flush are contiguous in the order, so each
+//! page is a few index ranges. Nothing is held open between pages.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::core::flush_map::{Flush, FlushMap, Stretch, LARGE_ROWS};
 use crate::core::position::{Coordinate, Position, Window};
 use crate::pg::spi::{Arg, Query, Row};
 
@@ -18,8 +20,10 @@ use crate::pg::spi::{Arg, Query, Row};
 pub const PAGE_ROWS: usize = 1000;
 /// A larger body is left in the table until it is sent: pages stay small in memory.
 const INLINE_BYTES: i32 = 8 * 1024;
-/// Flushes listed at once; a window with more is listed again from where it ended.
-const FLUSHES_LISTED: i64 = 200_000;
+/// A window over more transactions than this is large, whatever it holds for this reader.
+const LARGE_XIDS: u64 = 20_000;
+/// Rows looked through in one step: some ten milliseconds.
+const STEP_ROWS: i64 = 20_000;
 
 /// A message as the outbox holds it.
 #[derive(Clone, Debug)]
@@ -119,11 +123,35 @@ macro_rules! window_rows {
 
 const WINDOW_PAGE: &str = window_rows!(columns!("o", "$7"), "limit $8");
 
-const WINDOW_FLUSHES: &str = concat!(
-    "select w.xid, w.flush, pg_catalog.count(*) from (",
-    window_rows!("o.xid, o.id >> 20 as flush", ""),
-    ") w where $7 is not null group by w.xid, w.flush order by w.flush limit $8"
-);
+/// The next rows in the order of the index. $1 and $2 first and last transaction, $3 ids that run
+/// at the window's end, $4 id after which, $5 and $6 where the last step ended, $7 limit.
+const STEP: &str = "
+select o.xid, o.id, o.webhook_key
+from webhook.outbox o
+where o.xid >= $1
+  and o.xid <= $2
+  and not (o.xid = any ($3))
+  and o.id > $4
+  and (o.xid, o.id) > ($5, $6)
+order by o.xid, o.id
+limit $7";
+
+/// The small flushes of a stretch. $1 and $2 first and last transactions, $3 ids that run at the
+/// window's end, $4 id after which, $5 webhook or 0, $6 and $7 first and end of the flush
+/// numbers, $8 rows of a large flush, $9 xmax and $10 running ids of the window's start: a range may
+/// span what was read before.
+const SMALL_FLUSHES: &str = "
+select o.xid, o.id >> 20, pg_catalog.count(*)
+from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) as r (first, last)
+join webhook.outbox o on o.xid >= r.first and o.xid <= r.last
+where (o.xid >= $9 or o.xid = any ($10))
+  and not (o.xid = any ($3))
+  and o.id > $4
+  and ($5 = 0 or o.webhook_key = $5)
+  and o.id >= $6 << 20
+  and o.id < $7 << 20
+group by o.xid, o.id >> 20
+having pg_catalog.count(*) < $8";
 
 /// $1 ids of transactions and $2 flush numbers side by side, $3 id after which, $4 webhook
 /// or 0, $5 inline bytes, $6 limit.
@@ -163,11 +191,25 @@ fn stored_message(row: &Row<'_>) -> Option<StoredMessage> {
     })
 }
 
-/// A flush and how many of its rows are still to be read.
-struct Flush {
-    xid: u64,
-    number: i64,
-    rows: i64,
+/// What is known of a window.
+enum Plan {
+    /// Nothing: it may be small.
+    Unknown,
+    /// It is large, and being looked through.
+    Mapping(Mapping),
+    Mapped {
+        map: FlushMap,
+        /// The next ones.
+        flushes: VecDeque<Flush>,
+    },
+}
+
+/// How far a large window has been looked through.
+struct Mapping {
+    /// Transactions that are left: from … to.
+    ranges: VecDeque<(u64, u64)>,
+    after: Coordinate,
+    map: FlushMap,
 }
 
 /// How far the reading of one window has come.
@@ -176,11 +218,12 @@ pub struct WindowReader {
     after_id: i64,
     /// 0 reads every webhook's messages.
     webhook_key: i32,
-    /// The list of a large window; `None` until it proves to be large.
-    plan: Option<VecDeque<Flush>>,
-    plan_is_cut: bool,
+    plan: Plan,
     done: bool,
 }
+
+/// Before every row.
+const NOWHERE: Coordinate = Coordinate { xid: 0, id: 0 };
 
 impl WindowReader {
     pub fn new(position: &Position, webhook_key: Option<i32>) -> Self {
@@ -188,8 +231,7 @@ impl WindowReader {
             window: Arc::clone(&position.window),
             after_id: position.id,
             webhook_key: webhook_key.unwrap_or(0),
-            plan: None,
-            plan_is_cut: false,
+            plan: Plan::Unknown,
             done: position.window_is_done() || position.window.from == position.window.to,
         }
     }
@@ -200,6 +242,30 @@ impl WindowReader {
 
     pub fn is_done(&self) -> bool {
         self.done
+    }
+
+    /// Whether the window spans so many transactions that one statement may take long.
+    fn is_wide(&self) -> bool {
+        self.window.to.xmax.saturating_sub(self.window.from.xmax) > LARGE_XIDS
+    }
+
+    fn begin_mapping(&mut self) {
+        let (from, to) = (&self.window.from, &self.window.to);
+        let ended = |xid: &&u64| **xid < to.xmax && !to.running.contains(xid);
+        let mut ranges: VecDeque<_> = from
+            .running
+            .iter()
+            .filter(ended)
+            .map(|xid| (*xid, *xid))
+            .collect();
+        if to.xmax > from.xmax {
+            ranges.push_back((from.xmax, to.xmax - 1));
+        }
+        self.plan = Plan::Mapping(Mapping {
+            ranges,
+            after: NOWHERE,
+            map: FlushMap::default(),
+        });
     }
 
     /// Where the pages read so far end.
@@ -218,7 +284,8 @@ impl WindowReader {
 /// Kept plans of this file's statements.
 pub struct OutboxReader {
     window_page: Query,
-    window_flushes: Query,
+    step: Query,
+    small_flushes: Query,
     flush_rows: Query,
     by_coordinate: Query,
 }
@@ -227,22 +294,31 @@ impl OutboxReader {
     pub fn new() -> Self {
         Self {
             window_page: Query::new(WINDOW_PAGE),
-            window_flushes: Query::new(WINDOW_FLUSHES),
+            step: Query::new(STEP),
+            small_flushes: Query::new(SMALL_FLUSHES),
             flush_rows: Query::new(FLUSH_ROWS),
             by_coordinate: Query::new(BY_COORDINATE),
         }
     }
 
-    /// The next messages of the window, by id. `with_bodies: false` for a reader that
-    /// only counts.
+    /// The next messages of the window, by id; none while a large one is looked through.
+    /// `with_bodies: false` for a reader that only counts.
     pub fn next_page(&self, reader: &mut WindowReader, with_bodies: bool) -> Vec<StoredMessage> {
         if reader.done {
             return Vec::new();
         }
         let inline = if with_bodies { INLINE_BYTES } else { -1 };
-        let mut page = match reader.plan {
-            None => self.small_window(reader, inline),
-            Some(_) => self.planned_page(reader, inline),
+        let mut page = match mem::replace(&mut reader.plan, Plan::Unknown) {
+            Plan::Unknown if reader.is_wide() => {
+                reader.begin_mapping();
+                Vec::new()
+            }
+            Plan::Unknown => self.small_window(reader, inline),
+            Plan::Mapping(mapping) => {
+                reader.plan = self.look_through(reader, mapping);
+                Vec::new()
+            }
+            Plan::Mapped { map, flushes } => self.planned_page(reader, map, flushes, inline),
         };
         page.sort_unstable_by_key(|message| message.at.id);
         if let Some(last) = page.last() {
@@ -251,7 +327,7 @@ impl OutboxReader {
         page
     }
 
-    /// The whole window if it fits a page; else it is listed and read by flush.
+    /// The whole window if it fits a page; else it is looked through first.
     fn small_window(&self, reader: &mut WindowReader, inline: i32) -> Vec<StoredMessage> {
         let mut page = Vec::new();
         self.in_window(
@@ -267,9 +343,52 @@ impl OutboxReader {
             reader.done = true;
             return page;
         }
-        drop(page);
-        self.list(reader);
-        self.planned_page(reader, inline)
+        reader.begin_mapping();
+        Vec::new()
+    }
+
+    /// One step through a large window.
+    fn look_through(&self, reader: &WindowReader, mut mapping: Mapping) -> Plan {
+        let mut room = STEP_ROWS;
+        while let Some((first, last)) = mapping.ranges.front().copied() {
+            let mut rows = 0;
+            let (after, map) = (&mut mapping.after, &mut mapping.map);
+            let from = *after;
+            self.step.read(
+                &[
+                    Arg::Xid(first),
+                    Arg::Xid(last),
+                    Arg::XidArray(&reader.window.to.running),
+                    Arg::I64(reader.after_id),
+                    Arg::Xid(from.xid),
+                    Arg::I64(from.id),
+                    Arg::I64(room),
+                ],
+                |row| {
+                    rows += 1;
+                    let at = Coordinate {
+                        xid: row.xid(0)?,
+                        id: row.i64(1)?,
+                    };
+                    *after = at;
+                    if reader.webhook_key == 0 || row.i32(2) == Some(reader.webhook_key) {
+                        map.add(at);
+                    }
+                    Some(())
+                },
+            );
+            if rows == room {
+                return Plan::Mapping(mapping);
+            }
+            room -= rows;
+            mapping.after = NOWHERE;
+            mapping.ranges.pop_front();
+        }
+        mapping.map.end_flush();
+        Plan::Mapped {
+            map: mapping.map,
+            flushes: VecDeque::new(),
+        }
     }
 
     fn in_window(
@@ -296,35 +415,67 @@ impl OutboxReader {
         );
     }
 
-    fn list(&self, reader: &mut WindowReader) {
-        let mut plan = VecDeque::new();
-        self.in_window(&self.window_flushes, reader, 0, FLUSHES_LISTED, |row| {
-            if let (Some(xid), Some(number), Some(rows)) = (row.xid(0), row.i64(1), row.i64(2)) {
-                plan.push_back(Flush { xid, number, rows });
-            }
-        });
-        reader.plan_is_cut = plan.len() as i64 == FLUSHES_LISTED;
-        reader.plan = Some(plan);
-    }
-
-    fn planned_page(&self, reader: &mut WindowReader, inline: i32) -> Vec<StoredMessage> {
-        if reader.plan.as_ref().is_none_or(VecDeque::is_empty) && reader.plan_is_cut {
-            self.list(reader);
+    fn small_flushes(&self, reader: &WindowReader, stretch: &Stretch) -> Vec<Flush> {
+        let mut found = Vec::new();
+        let (first, last): (Vec<u64>, Vec<u64>) = stretch.ranges.iter().copied().unzip();
+        if first.is_empty() {
+            return found;
         }
-        let (xids, numbers) = choose(reader.plan.get_or_insert_default());
-        let mut page = Vec::new();
-        self.flush_rows.read(
+        self.small_flushes.read(
             &[
-                Arg::XidArray(&xids),
-                Arg::I64Array(&numbers),
+                Arg::XidArray(&first),
+                Arg::XidArray(&last),
+                Arg::XidArray(&reader.window.to.running),
                 Arg::I64(reader.after_id),
                 Arg::I32(reader.webhook_key),
-                Arg::I32(inline),
-                Arg::I64(PAGE_ROWS as i64),
+                Arg::I64(stretch.first()),
+                Arg::I64(stretch.end()),
+                Arg::I64(LARGE_ROWS),
+                Arg::Xid(reader.window.from.xmax),
+                Arg::XidArray(&reader.window.from.running),
             ],
-            |row| page.extend(stored_message(row)),
+            |row| {
+                found.push(Flush {
+                    xid: row.xid(0)?,
+                    number: row.i64(1)?,
+                    rows: row.i64(2)?,
+                });
+                Some(())
+            },
         );
-        reader.done = reader.plan.as_ref().is_none_or(VecDeque::is_empty) && !reader.plan_is_cut;
+        found
+    }
+
+    fn planned_page(
+        &self,
+        reader: &mut WindowReader,
+        mut map: FlushMap,
+        mut flushes: VecDeque<Flush>,
+        inline: i32,
+    ) -> Vec<StoredMessage> {
+        if flushes.is_empty() {
+            if let Some(stretch) = map.next_stretch() {
+                let small = self.small_flushes(reader, &stretch);
+                flushes = stretch.merged(small);
+            }
+        }
+        let (xids, numbers) = choose(&mut flushes);
+        let mut page = Vec::new();
+        if !xids.is_empty() {
+            self.flush_rows.read(
+                &[
+                    Arg::XidArray(&xids),
+                    Arg::I64Array(&numbers),
+                    Arg::I64(reader.after_id),
+                    Arg::I32(reader.webhook_key),
+                    Arg::I32(inline),
+                    Arg::I64(PAGE_ROWS as i64),
+                ],
+                |row| page.extend(stored_message(row)),
+            );
+        }
+        reader.done = flushes.is_empty() && map.is_empty();
+        reader.plan = Plan::Mapped { map, flushes };
         page
     }
 

@@ -82,10 +82,11 @@ impl Engine {
             self.make_durable(&page, &window);
             let read_something = !page.is_empty();
             self.give_page(url_key, page, &reader);
-            if !reader.is_done() {
+            let has_more = !reader.is_done();
+            if has_more {
                 self.readers.insert(url_key, reader);
             }
-            if read_something {
+            if read_something || has_more {
                 return true;
             }
         }
