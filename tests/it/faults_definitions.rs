@@ -159,6 +159,7 @@ fn numbers_out_of_range_stop_nobody() {
         ("max_in_flight = -5, max_attempts = 0", 1),
         ("call_throttling = -3, delivery_order = 'sideways'", 2),
         ("max_age = '-5 days', log_level = 'loud'", 3),
+        ("max_age = '170000000 years'", 4),
     ] {
         cluster.sql(&format!(
             "update webhook.webhook_def set {edit} where webhook_key = {key}"
