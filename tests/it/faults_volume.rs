@@ -19,8 +19,10 @@ const WORKER_LIMIT_KB: u64 = 150 * 1024;
 /// bytes a row.
 const BACKEND_GROWTH_KB: u64 = 64 * 1024;
 
-/// Debug builds take minutes to send a million.
-const COPIED_ROWS: i64 = 200_000;
+/// Debug builds take minutes to send a million …
+const SENT_ROWS: i64 = 200_000;
+/// … and some seconds to capture and count it.
+const COPIED_ROWS: i64 = 1_000_000;
 
 fn assert_worker_stayed_small(peak_kb: u64) {
     assert!(peak_kb > 0, "the worker was not seen");
@@ -70,6 +72,28 @@ fn an_update_of_a_hundred_thousand_rows_is_sent_exactly() {
     assert_eq!(counted, 100_000);
 }
 
+/// Copies so many rows in one transaction, in bounded memory of the session.
+fn copy_items(cluster: &Cluster, rows: i64) {
+    let mut session = cluster.connect("postgres");
+    let pid: i32 = session
+        .query_one("select pg_backend_pid()", &[])
+        .unwrap()
+        .get(0);
+    let before = private_kb(pid).expect("the session has a process");
+    let peak_kb = peak(pid, private_kb, || {
+        let mut copy = session.copy_in("copy items from stdin").unwrap();
+        for id in 1..=rows {
+            writeln!(copy, "{id}\titem {id}").unwrap();
+        }
+        assert_eq!(copy.finish().unwrap(), rows as u64);
+    });
+    let growth = peak_kb.saturating_sub(before);
+    assert!(
+        growth < BACKEND_GROWTH_KB,
+        "the session grew by {growth} kB"
+    );
+}
+
 #[test]
 fn a_copy_of_two_hundred_thousand_rows_is_sent_exactly() {
     let (cluster, receiver) = ready_cluster("copy");
@@ -77,32 +101,41 @@ fn a_copy_of_two_hundred_thousand_rows_is_sent_exactly() {
     let unlogged = ", log_level => 'none'";
     watch_items_in(&cluster, "postgres", &receiver, "/count/a", unlogged);
     let worker = worker_of(&cluster, "postgres");
-    let mut session = cluster.connect("postgres");
-    let pid: i32 = session
-        .query_one("select pg_backend_pid()", &[])
-        .unwrap()
-        .get(0);
-    let before = private_kb(pid).expect("the session has a process");
     let peak_kb = peak(worker, private_kb, || {
-        let backend_peak_kb = peak(pid, private_kb, || {
-            let mut copy = session.copy_in("copy items from stdin").unwrap();
-            for id in 1..=COPIED_ROWS {
-                writeln!(copy, "{id}\titem {id}").unwrap();
-            }
-            assert_eq!(copy.finish().unwrap(), COPIED_ROWS as u64);
-        });
-        let growth = backend_peak_kb.saturating_sub(before);
-        assert!(
-            growth < BACKEND_GROWTH_KB,
-            "the session grew by {growth} kB"
-        );
-        receiver.wait_for(DRAIN_LIMIT, "/count/a", COPIED_ROWS as u64);
+        copy_items(&cluster, SENT_ROWS);
+        receiver.wait_for(DRAIN_LIMIT, "/count/a", SENT_ROWS as u64);
         wait_idle(&cluster, DRAIN_LIMIT);
     });
-    assert_eq!(receiver.count("/count/a").requests, COPIED_ROWS as u64);
+    assert_eq!(receiver.count("/count/a").requests, SENT_ROWS as u64);
     assert_worker_stayed_small(peak_kb);
     let counted: i64 = cluster.value("select calls from webhook.webhooks");
+    assert_eq!(counted, SENT_ROWS);
+}
+
+#[test]
+fn a_copy_of_a_million_rows_is_captured_and_counted_exactly_in_bounded_memory() {
+    let (cluster, receiver) = ready_cluster("million");
+    watch_items_in(&cluster, "postgres", &receiver, "/count/a", "");
+    cluster.sql("select webhook.pause_webhook('/count/a')");
+    let worker = worker_of(&cluster, "postgres");
+    let peak_kb = peak(worker, private_kb, || {
+        copy_items(&cluster, COPIED_ROWS);
+        let unseen = "select exists (select from webhook.unseen)::text";
+        cluster.wait_for_text(DRAIN_LIMIT, unseen, "false");
+        cluster.sql("select webhook.resume_webhook('/count/a')");
+        receiver.wait_for(DRAIN_LIMIT, "/count/a", 5000);
+    });
+    assert_worker_stayed_small(peak_kb);
+    let counted: i64 = cluster.value("select messages from webhook.webhooks");
     assert_eq!(counted, COPIED_ROWS);
+    let written = cluster.psql(
+        "select count(*), count(distinct message_id), count(distinct id), count(distinct xid)
+         from webhook.outbox",
+    );
+    assert_eq!(
+        written,
+        format!("{COPIED_ROWS}|{COPIED_ROWS}|{COPIED_ROWS}|1\n")
+    );
 }
 
 #[test]
