@@ -103,10 +103,10 @@ fn retries_whose_messages_are_gone_make_way_for_those_that_can_be_sent() {
     receiver.behave("/status/400/a", "/ok");
     let wanted: Vec<String> = (2001..=2020).map(|id| format!("\"id\":{id},")).collect();
     cluster.wait_until(PATIENCE, "what is new to be repeated", || {
-        let taken = receiver.received();
+        let repeated = receiver.received_since(seen);
         let missing = wanted
             .iter()
-            .filter(|id| !taken.iter().any(|one| one.raw.contains(*id)));
+            .filter(|id| !repeated.iter().any(|one| one.raw.contains(*id)));
         match missing.count() {
             0 => Ok(()),
             missing => Err(format!("{missing} are missing")),
