@@ -7,7 +7,7 @@ use super::support::definitions::{create_event, create_webhook};
 use super::support::watched::{
     assert_all_received, insert_items, wait_until_nothing_is_left, watch_items, watch_items_at,
 };
-use super::support::worker::cluster_restarts;
+use super::support::worker::{cluster_restarts, wait_until_gone, worker_of};
 use super::support::{Cluster, Received, Receiver, StopMode, PATIENCE};
 
 /// The last pauses of a lane that fails are some seconds long.
@@ -82,6 +82,10 @@ fn what_a_receiver_asks_for_is_honoured_up_to_an_hour_and_nonsense_is_ignored() 
     }
     let state = "select state from webhook.queue where outgoing_url ~ '/410'";
     cluster.wait_for_text(PATIENCE, state, "disabled");
+    // The next worker remembers who wants to be left alone.
+    let worker = worker_of(&cluster, "postgres");
+    cluster.signal(worker, "TERM");
+    wait_until_gone(&cluster, PATIENCE, worker);
     insert_items(&cluster, 2..=20);
     receiver.wait_for(PATIENCE, "/ok/healthy", 20);
     assert_all_received(&cluster, &receiver.received_at("/ok/healthy"));
