@@ -20,8 +20,11 @@ const KEEP_KNOWN: Duration = Duration::from_secs(5);
 /// How long a failure is believed: a burst of calls asks once.
 const KEEP_FAILED: Duration = Duration::from_secs(1);
 
-/// Look-ups at once. A resolver that hangs holds this many threads at most.
-const MAX_LOOKUPS: usize = 8;
+/// Look-ups at once. A resolver that hangs holds this many threads at most. One name
+/// holds one, and longer than the calls that asked: with fewer than there are calls
+/// (`webhook.connections` as shipped), the names of a few dead domains would keep all
+/// others from being looked up.
+const MAX_LOOKUPS: usize = 64;
 
 /// Names remembered; beyond that the stale ones go.
 const MAX_NAMES: usize = 4096;

@@ -40,6 +40,11 @@ pub fn raise(error: Error) -> ! {
     unreachable!("an ERROR does not return")
 }
 
+/// Says the same in the log, for whoever has nobody to raise an error to.
+pub fn warn(error: Error) {
+    report_of(error).report(PgLogLevel::WARNING);
+}
+
 /// The value, or the error raised.
 pub fn ok_or_raise<T>(result: Result<T>) -> T {
     result.unwrap_or_else(|error| raise(error))

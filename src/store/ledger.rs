@@ -35,6 +35,9 @@ pub struct LaneState {
     pub state: String,
     /// When the next call may come, if the lane is silent.
     pub next: Option<String>,
+    /// The same in microseconds since 2000-01-01 UTC, for the next worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<i64>,
     pub error: Option<String>,
     /// Date of the oldest message that is pending, if it is known, in microseconds since
     /// 2000-01-01 UTC.
@@ -59,6 +62,7 @@ impl LaneState {
                 .collect(),
             state: "active".to_owned(),
             next: None,
+            until: None,
             error: None,
             oldest: None,
         }

@@ -52,9 +52,11 @@ pub struct Definitions {
     pub events: Vec<EventRow>,
 }
 
+/// More than a bigint of microseconds holds would be an error, and nothing could be read.
 const WEBHOOKS: &str = "
 select webhook_key, id, call_throttling, paused, headers::pg_catalog.text, timeout_ms, max_attempts,
-       (extract(epoch from max_age) * 1000000)::pg_catalog.int8, max_in_flight, log_level, detail
+       (extract(epoch from least(max_age, '10000 years'::pg_catalog.interval)) * 1000000)::pg_catalog.int8,
+       max_in_flight, log_level, detail
 from webhook.webhook_def
 where dropped_at is null";
 

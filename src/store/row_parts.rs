@@ -44,7 +44,8 @@ impl RowParts {
     }
 
     /// A template that cannot be read (edited by hand) holds its webhook until it is
-    /// mended: until then all that it may need is kept.
+    /// mended: until then all that it may need is kept. Where it names nothing that is known,
+    /// that is the row.
     fn of_template(
         text: &str,
         definition: &CaptureDefinition,
@@ -63,7 +64,7 @@ impl RowParts {
                     .map(|(name, _)| name.clone())
                     .collect();
                 Self {
-                    sent: Some(named(&all)),
+                    sent: (!all.is_empty()).then(|| named(&all)),
                     old: named(&all),
                     lists_changes: true,
                 }

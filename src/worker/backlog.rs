@@ -10,6 +10,7 @@ use crate::core::lane::{Feed, Lane};
 use crate::core::position::{Coordinate, Position, Window};
 use crate::pg::clock;
 use crate::store::outbox::{StoredMessage, WindowReader};
+use crate::store::settlement::DueRetry;
 
 /// A lane with fewer undispatched messages reads its next page.
 const LOW_WATER: usize = 1000;
@@ -233,6 +234,7 @@ impl Engine {
             let stored = self.stores.outbox.at(&coordinates, false);
             found.extend(stored.into_iter().map(|message| (message.at, message)));
         }
+        self.forget_lost(&due, &found);
         for retry in &due {
             let Some(mut stored) = found.get(&retry.at).cloned() else {
                 continue;
@@ -253,6 +255,23 @@ impl Engine {
             // What is due but already loaded, or found no room, is no reason to spin.
             at.max(now + RETRY_LOOK_MICROS)
         });
+    }
+
+    /// Retries whose messages are gone (somebody emptied the outbox) can never be sent;
+    /// they would be found due for ever, in the place of those that can.
+    fn forget_lost(&self, due: &[DueRetry], found: &HashMap<Coordinate, StoredMessage>) {
+        let lost: Vec<(i32, Coordinate)> = due
+            .iter()
+            .filter(|retry| !found.contains_key(&retry.at))
+            .map(|retry| (retry.url_key, retry.at))
+            .collect();
+        if !lost.is_empty() {
+            pgrx::warning!(
+                "{} calls of webhook messages are not repeated: their messages are no longer in webhook.outbox",
+                lost.len()
+            );
+            self.stores.settlement.delivered(&lost);
+        }
     }
 
     /// Reads the bodies of large messages that are about to be sent. In a transaction.

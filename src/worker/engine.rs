@@ -18,10 +18,12 @@ use super::upkeep::Upkeep;
 use super::withdrawals::Withdrawals;
 use crate::core::lane::{Entry, Feed, Hold, Lane};
 use crate::core::position::Coordinate;
+use crate::core::retry::MAX_RETRY_AFTER;
 use crate::core::throttle::Throttle;
 use crate::delivery::client::ClientConfig;
 use crate::delivery::pool::Pool;
 use crate::delivery::tls::check_ca_pem;
+use crate::pg::clock;
 use crate::pg::settings::Delivery;
 use crate::store::ledger::{LedgerStore, Restored};
 use crate::store::outbox::{OutboxReader, WindowReader};
@@ -155,7 +157,10 @@ impl Engine {
                 .oldest_behind
                 .extend(state.oldest.map(|oldest| (state.u, oldest)));
             // The webhook is filled in when the definitions are loaded.
-            let lane = MessageLane::new(state.u, 0, feed);
+            let mut lane = MessageLane::new(state.u, 0, feed);
+            if let Some(until) = state.until {
+                lane.be_silent_until(ticker.now() + silence_left(until, clock::now()));
+            }
             engine.lanes.insert(state.u, lane);
             if !durable.busy.is_empty() {
                 engine.interrupted.insert(state.u, durable.busy);
@@ -357,6 +362,13 @@ impl Engine {
             .flatten()
             .fold(longest, Duration::min)
     }
+}
+
+/// How much is left of a silence that the last worker kept, in nanoseconds. Not more than
+/// there can be, if the clock went back meanwhile.
+fn silence_left(until: i64, now: i64) -> u64 {
+    let left = Duration::from_micros(u64::try_from(until.saturating_sub(now)).unwrap_or(0));
+    u64::try_from(left.min(MAX_RETRY_AFTER).as_nanos()).unwrap_or(u64::MAX / 2)
 }
 
 /// The file of `webhook.ca_file`. One that cannot be used is a warning: public

@@ -22,9 +22,10 @@ use std::time::{Duration, Instant};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use crate::core::error::{Error, Kind};
 use crate::delivery::pool::Pool;
 use crate::pg::wait::{self, Waiter};
-use crate::pg::{clock, invalidation, process, settings, tx};
+use crate::pg::{clock, invalidation, process, report, settings, tx};
 use crate::store::lifecycle::{Lifecycle, Standing};
 use engine::{Engine, Stores};
 
@@ -32,6 +33,12 @@ use engine::{Engine, Stores};
 const SAFETY_LOOK: Duration = Duration::from_secs(10);
 /// DROP DATABASE waits five seconds for us: often enough to be well within.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
+/// Where each URL stood is lost with these tables. The outbox still has the messages, so
+/// that the way out repeats some and loses none.
+const BEGIN_ANEW: &str = "if somebody emptied its tables, this sends everything again that is in \
+    webhook.outbox: truncate webhook.fold, webhook.ledger, webhook.lane, webhook.tick; \
+    insert into webhook.fold values (true, 0, '3:3:', '3:3:', 0, 0)";
+
 /// Right after the start a commit may come that could not know us yet: looks follow one
 /// another at growing intervals, from here up to [`SAFETY_LOOK`].
 const FIRST_LOOK: Duration = Duration::from_millis(2);
@@ -175,7 +182,13 @@ fn run(lifecycle: &Lifecycle) -> End {
     match engine {
         Ok(engine) => Loop::new(engine, bell).run(lifecycle),
         Err(reason) => {
-            pgrx::warning!("webhook worker cannot restore its state: {reason}");
+            report::warn(
+                Error::new(
+                    Kind::NotInPrerequisiteState,
+                    format!("webhook worker cannot restore its state: {reason}"),
+                )
+                .with_hint(BEGIN_ANEW),
+            );
             process::sleep(REST_AFTER_ERROR);
             End::ToBeRestarted
         }

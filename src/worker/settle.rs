@@ -351,6 +351,7 @@ impl Engine {
                     "backing_off".clone_into(&mut state.state);
                     let wait = i64::try_from((until - now) / 1000).unwrap_or(0);
                     state.next = Some(time::text(now_pg + wait));
+                    state.until = Some(now_pg + wait);
                 } else if self.throttled.contains(&lane.webhook_key) {
                     "throttled".clone_into(&mut state.state);
                 }

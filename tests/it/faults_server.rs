@@ -1,13 +1,11 @@
 //! The whole server crashes, stops or starts again (faults 5, 6 and 10).
 
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
-
 use super::support::ending::SetOnDrop;
+use super::support::listener::FullListener;
 use super::support::watched::{
     assert_items_delivered, committed_items, insert_items, wait_idle, watch_items, watch_items_in,
 };
@@ -95,32 +93,6 @@ fn a_fast_stop_does_not_wait_for_a_connection_that_is_not_accepted() {
     cluster.start_again();
     insert_items(&cluster, 11..=20);
     receiver.wait_for(PATIENCE, "/ok/b", 20);
-}
-
-/// A port where connections are neither accepted nor refused.
-struct FullListener {
-    port: u16,
-    _listener: Socket,
-    _waiting: Vec<TcpStream>,
-}
-
-impl FullListener {
-    fn new() -> Self {
-        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        listener.bind(&any.into()).unwrap();
-        listener.listen(0).unwrap();
-        let address = listener.local_addr().unwrap().as_socket().unwrap();
-        let mut waiting = Vec::new();
-        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
-            waiting.push(stream);
-        }
-        Self {
-            port: address.port(),
-            _listener: listener,
-            _waiting: waiting,
-        }
-    }
 }
 
 #[test]

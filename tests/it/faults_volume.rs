@@ -1,15 +1,13 @@
 //! A great deal at once (fault 33): exact counts, bounded memory.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::support::ending::SetOnDrop;
 use super::support::watched::{
     assert_items_delivered, insert_statement, wait_idle, watch_items, watch_items_in,
 };
-use super::support::worker::{private_kb, worker_of};
+use super::support::worker::{peak, private_kb, worker_of};
 use super::support::{compare, ready_cluster, Cluster, PATIENCE};
 
 /// Debug builds on a busy machine deliver some thousands a second.
@@ -21,25 +19,10 @@ const WORKER_LIMIT_KB: u64 = 150 * 1024;
 /// bytes a row.
 const BACKEND_GROWTH_KB: u64 = 64 * 1024;
 
-/// Debug builds take minutes to send a million.
-const COPIED_ROWS: i64 = 200_000;
-
-/// Runs `work` and returns the most private memory a process had meanwhile.
-fn peak_kb(pid: i32, work: impl FnOnce()) -> u64 {
-    let (peak, done) = (AtomicU64::new(0), AtomicBool::new(false));
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                peak.fetch_max(private_kb(pid).unwrap_or(0), Ordering::Relaxed);
-                thread::sleep(Duration::from_millis(10));
-            }
-        });
-        // Also when `work` panics the watcher must end.
-        let _done = SetOnDrop(&done);
-        work();
-    });
-    peak.into_inner()
-}
+/// Debug builds take minutes to send a million …
+const SENT_ROWS: i64 = 200_000;
+/// … and some seconds to capture and count it.
+const COPIED_ROWS: i64 = 1_000_000;
 
 fn assert_worker_stayed_small(peak_kb: u64) {
     assert!(peak_kb > 0, "the worker was not seen");
@@ -54,8 +37,10 @@ fn assert_backend_stays_small(cluster: &Cluster, statement: &str) {
         .unwrap()
         .get(0);
     let before = private_kb(pid).expect("the session has a process");
-    let peak = peak_kb(pid, || session.batch_execute(statement).unwrap());
-    let growth = peak.saturating_sub(before);
+    let peak_kb = peak(pid, private_kb, || {
+        session.batch_execute(statement).unwrap()
+    });
+    let growth = peak_kb.saturating_sub(before);
     assert!(
         growth < BACKEND_GROWTH_KB,
         "the session grew by {growth} kB"
@@ -75,16 +60,38 @@ fn an_update_of_a_hundred_thousand_rows_is_sent_exactly() {
         receiver.url("/ok/a")
     ));
     let worker = worker_of(&cluster, "postgres");
-    let peak = peak_kb(worker, || {
+    let peak_kb = peak(worker, private_kb, || {
         assert_backend_stays_small(&cluster, "update items set note = note || ' changed'");
         wait_idle(&cluster, DRAIN_LIMIT);
     });
     let received = receiver.received_at("/ok/a");
     compare::assert_delivered(&compare::changes("recordUpdate", 1..=100_000), &received);
     assert_eq!(received.len(), 100_000);
-    assert_worker_stayed_small(peak);
+    assert_worker_stayed_small(peak_kb);
     let counted: i64 = cluster.value("select messages from webhook.webhooks");
     assert_eq!(counted, 100_000);
+}
+
+/// Copies so many rows in one transaction, in bounded memory of the session.
+fn copy_items(cluster: &Cluster, rows: i64) {
+    let mut session = cluster.connect("postgres");
+    let pid: i32 = session
+        .query_one("select pg_backend_pid()", &[])
+        .unwrap()
+        .get(0);
+    let before = private_kb(pid).expect("the session has a process");
+    let peak_kb = peak(pid, private_kb, || {
+        let mut copy = session.copy_in("copy items from stdin").unwrap();
+        for id in 1..=rows {
+            writeln!(copy, "{id}\titem {id}").unwrap();
+        }
+        assert_eq!(copy.finish().unwrap(), rows as u64);
+    });
+    let growth = peak_kb.saturating_sub(before);
+    assert!(
+        growth < BACKEND_GROWTH_KB,
+        "the session grew by {growth} kB"
+    );
 }
 
 #[test]
@@ -94,32 +101,41 @@ fn a_copy_of_two_hundred_thousand_rows_is_sent_exactly() {
     let unlogged = ", log_level => 'none'";
     watch_items_in(&cluster, "postgres", &receiver, "/count/a", unlogged);
     let worker = worker_of(&cluster, "postgres");
-    let mut session = cluster.connect("postgres");
-    let pid: i32 = session
-        .query_one("select pg_backend_pid()", &[])
-        .unwrap()
-        .get(0);
-    let before = private_kb(pid).expect("the session has a process");
-    let peak = peak_kb(worker, || {
-        let backend_peak = peak_kb(pid, || {
-            let mut copy = session.copy_in("copy items from stdin").unwrap();
-            for id in 1..=COPIED_ROWS {
-                writeln!(copy, "{id}\titem {id}").unwrap();
-            }
-            assert_eq!(copy.finish().unwrap(), COPIED_ROWS as u64);
-        });
-        let growth = backend_peak.saturating_sub(before);
-        assert!(
-            growth < BACKEND_GROWTH_KB,
-            "the session grew by {growth} kB"
-        );
-        receiver.wait_for(DRAIN_LIMIT, "/count/a", COPIED_ROWS as u64);
+    let peak_kb = peak(worker, private_kb, || {
+        copy_items(&cluster, SENT_ROWS);
+        receiver.wait_for(DRAIN_LIMIT, "/count/a", SENT_ROWS as u64);
         wait_idle(&cluster, DRAIN_LIMIT);
     });
-    assert_eq!(receiver.count("/count/a").requests, COPIED_ROWS as u64);
-    assert_worker_stayed_small(peak);
+    assert_eq!(receiver.count("/count/a").requests, SENT_ROWS as u64);
+    assert_worker_stayed_small(peak_kb);
     let counted: i64 = cluster.value("select calls from webhook.webhooks");
+    assert_eq!(counted, SENT_ROWS);
+}
+
+#[test]
+fn a_copy_of_a_million_rows_is_captured_and_counted_exactly_in_bounded_memory() {
+    let (cluster, receiver) = ready_cluster("million");
+    watch_items_in(&cluster, "postgres", &receiver, "/count/a", "");
+    cluster.sql("select webhook.pause_webhook('/count/a')");
+    let worker = worker_of(&cluster, "postgres");
+    let peak_kb = peak(worker, private_kb, || {
+        copy_items(&cluster, COPIED_ROWS);
+        let unseen = "select exists (select from webhook.unseen)::text";
+        cluster.wait_for_text(DRAIN_LIMIT, unseen, "false");
+        cluster.sql("select webhook.resume_webhook('/count/a')");
+        receiver.wait_for(DRAIN_LIMIT, "/count/a", 5000);
+    });
+    assert_worker_stayed_small(peak_kb);
+    let counted: i64 = cluster.value("select messages from webhook.webhooks");
     assert_eq!(counted, COPIED_ROWS);
+    let written = cluster.psql(
+        "select count(*), count(distinct message_id), count(distinct id), count(distinct xid)
+         from webhook.outbox",
+    );
+    assert_eq!(
+        written,
+        format!("{COPIED_ROWS}|{COPIED_ROWS}|{COPIED_ROWS}|1\n")
+    );
 }
 
 #[test]
@@ -127,7 +143,7 @@ fn sixty_four_writers_at_once_are_sent_exactly() {
     let (cluster, receiver) = ready_cluster("writers");
     watch_items(&cluster, &receiver, "/ok/a");
     let worker = worker_of(&cluster, "postgres");
-    let peak = peak_kb(worker, || {
+    let peak_kb = peak(worker, private_kb, || {
         thread::scope(|scope| {
             for writer in 0..64 {
                 let cluster = &cluster;
@@ -146,5 +162,5 @@ fn sixty_four_writers_at_once_are_sent_exactly() {
     });
     let received = assert_items_delivered(&cluster, &receiver, "/ok/a", PATIENCE);
     assert_eq!(received.len(), 6400);
-    assert_worker_stayed_small(peak);
+    assert_worker_stayed_small(peak_kb);
 }

@@ -1,12 +1,15 @@
-//! The worker is killed, stopped or panics (faults 2, 3 and 7).
+//! The worker is killed, stopped or panics (faults 2, 3, 4 and 7).
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::support::watched::{
-    assert_items_delivered, insert_items, wait_idle, watch_items, watch_items_in,
+    assert_items_delivered, insert_items, wait_idle, wait_until_nothing_is_left, watch_items,
+    watch_items_in,
 };
-use super::support::worker::{cluster_restarts, wait_until_gone, wait_until_up, worker_of};
+use super::support::worker::{
+    cluster_restarts, wait_until_gone, wait_until_up, worker_of, workers_in,
+};
 use super::support::{ready_cluster, Cluster, Received, PATIENCE};
 
 /// Receivers that hang must not end a call before the test wants it.
@@ -191,6 +194,55 @@ fn a_panic_in_a_delivery_thread_is_a_failed_call_and_other_urls_go_on() {
     assert!(errors(&cluster) > 2, "the later messages did not panic");
     let detail = cluster.psql("select distinct detail from webhook.calls where status = 'Failure'");
     assert!(detail.contains("a fault test asked for it"), "{detail}");
+    assert_eq!(worker_of(&cluster, "postgres"), worker);
+    assert_eq!(cluster_restarts(&cluster), 0, "{}", cluster.log());
+}
+
+/// Longer than a session waits before it starts a worker where it found none (a second),
+/// and than a second worker would wait for the first (four).
+const STOPPED_FOR: Duration = Duration::from_secs(6);
+
+#[test]
+fn a_worker_that_is_stopped_gets_no_rival_and_goes_on_when_it_is_continued() {
+    let (cluster, receiver) = ready_cluster("sigstop");
+    cluster.configure("webhook.retry_schedule", "200ms");
+    cluster.configure("log_min_messages", "debug1");
+    cluster.reload();
+    watch_items(&cluster, &receiver, "/ok/a");
+    watch_items_in(
+        &cluster,
+        "postgres",
+        &receiver,
+        "/hang/b",
+        ", timeout_ms => 3000",
+    );
+    insert_items(&cluster, 1..=20);
+    receiver.wait_for(PATIENCE, "/ok/a", 20);
+    receiver.wait_for(PATIENCE, "/hang/b", 16);
+    let worker = worker_of(&cluster, "postgres");
+    cluster.signal(worker, "STOP");
+    let sent = receiver.count("/ok/a").requests;
+
+    let (mut id, started) = (20, Instant::now());
+    let mut watcher = cluster.connect("postgres");
+    while started.elapsed() < STOPPED_FOR {
+        id += 1;
+        // Each in a session that does not know the worker yet.
+        insert_items(&cluster, id..=id);
+        assert!(!cluster.value::<bool>("select webhook.start_worker()"));
+        assert_eq!(workers_in(&mut watcher, "postgres"), [worker]);
+    }
+    assert_eq!(receiver.count("/ok/a").requests, sent, "it was not stopped");
+    let registered = "registering background worker \"webhook_ext worker of database";
+    assert_eq!(cluster.log().matches(registered).count(), 0);
+
+    receiver.behave("/hang/b", "/ok");
+    cluster.signal(worker, "CONT");
+    wait_until_nothing_is_left(&cluster, PATIENCE);
+    for path in ["/ok/a", "/hang/b"] {
+        assert_items_delivered(&cluster, &receiver, path, PATIENCE);
+    }
+    assert_eq!(receiver.received_at("/ok/a").len() as i64, id);
     assert_eq!(worker_of(&cluster, "postgres"), worker);
     assert_eq!(cluster_restarts(&cluster), 0, "{}", cluster.log());
 }

@@ -1,11 +1,10 @@
 //! A worker without work sleeps: hardly a statement, hardly a cycle.
 
-use std::fs;
 use std::time::Duration;
 
 use super::support::definitions::wait_idle;
 use super::support::watched::{insert_items, watch_items};
-use super::support::worker::worker_of;
+use super::support::worker::{cpu_ticks, worker_of};
 use super::support::{Cluster, Receiver};
 
 /// Two safety looks and one to spare.
@@ -15,15 +14,6 @@ const MOST_STATEMENTS: i64 = 3;
 const MOST_CPU_TICKS: u64 = 6;
 
 const IDLE_S: u64 = 20;
-
-fn cpu_ticks(pid: i32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the worker runs");
-    // The command name stands in parentheses and may hold any character.
-    let (_, fields) = stat.rsplit_once(") ").expect("a stat line has a name");
-    let fields: Vec<&str> = fields.split(' ').collect();
-    // utime and stime are fields 14 and 15; the state, behind the name, is 3.
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-}
 
 #[test]
 fn an_idle_worker_runs_hardly_a_statement_and_uses_hardly_any_cpu() {

@@ -60,6 +60,7 @@ pub fn give(behaviour: &Behaviour, stream: &mut TcpStream) -> io::Result<Next> {
         Behaviour::Reset => reset(stream)?,
         Behaviour::Drop => {}
         Behaviour::Garbage => stream.write_all(b"ERR 42 what is this\r\n\r\n")?,
+        Behaviour::Raw { answer } => stream.write_all(answer.as_bytes())?,
         Behaviour::BothLengths => give_both_lengths(stream)?,
     }
     Ok(Next::End)

@@ -52,6 +52,8 @@ pub enum Behaviour {
     Garbage,
     /// `/binary`: a body with NUL and bytes that are not UTF-8.
     Binary,
+    /// `/raw?answer=<text>`: exactly this, and then the end.
+    Raw { answer: String },
     /// `/both-lengths`: content-length and chunked at once, contradicting each other.
     BothLengths,
     /// `/gzip-bomb`: a small body that unpacks to a large one.
@@ -144,6 +146,9 @@ impl Behaviour {
             "drop" => Self::Drop,
             "garbage" => Self::Garbage,
             "binary" => Self::Binary,
+            "raw" => Self::Raw {
+                answer: parameter("answer")?,
+            },
             "both-lengths" => Self::BothLengths,
             "gzip-bomb" => Self::GzipBomb,
             name if name.starts_with("ok") => Self::Answer(plain),

@@ -50,9 +50,13 @@ impl StopMode {
     }
 }
 
+/// Prepares the directory of a cluster and names the variables its server shall see.
+type Environment = fn(&Path) -> Vec<(String, String)>;
+
 pub struct Builder {
     name: String,
     settings: Vec<(String, String)>,
+    environment: Option<Environment>,
 }
 
 impl Builder {
@@ -67,11 +71,20 @@ impl Builder {
         self.set("fsync", "on")
     }
 
+    /// Variables for the server, made once its directory is there.
+    pub fn environment(mut self, environment: Environment) -> Self {
+        self.environment = Some(environment);
+        self
+    }
+
     pub fn start(self) -> Cluster {
+        let directory = new_directory(&self.name);
+        let environment = self.environment.map(|prepare| prepare(&directory));
         let cluster = Cluster {
-            directory: new_directory(&self.name),
+            directory,
             port: free_port(),
             bindir: server_bindir(),
+            environment: environment.unwrap_or_default(),
         };
         cluster.init(&self.settings);
         cluster.start_again();
@@ -83,6 +96,8 @@ pub struct Cluster {
     directory: PathBuf,
     port: u16,
     bindir: PathBuf,
+    /// What the server sees of its environment beside our own.
+    environment: Vec<(String, String)>,
 }
 
 impl Cluster {
@@ -95,6 +110,7 @@ impl Cluster {
         Builder {
             name: name.into(),
             settings: Vec::new(),
+            environment: None,
         }
     }
 
@@ -148,6 +164,7 @@ impl Cluster {
                 .pg_ctl("start")
                 .arg("--log")
                 .arg(&log)
+                .envs(self.environment.iter().cloned())
                 .output()
                 .unwrap();
             if output.status.success() {
@@ -386,7 +403,7 @@ fn new_directory(name: &str) -> PathBuf {
 }
 
 /// A port nobody listens on. Two test processes start at different places of the range.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let width = PORTS.end - PORTS.start;
     let first = (process::id() % u32::from(width)) as u16;

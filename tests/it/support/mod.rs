@@ -6,12 +6,16 @@
 // A test file uses what it needs; not every part has a caller in every build.
 #![allow(dead_code, unused_imports)]
 
+pub mod calls;
 pub mod cluster;
 pub mod compare;
 pub mod contents;
 pub mod definitions;
+pub mod distortion;
 pub mod ending;
+pub mod listener;
 pub mod receiver;
+pub mod secure;
 pub mod signature;
 mod sweeper;
 pub mod wait;

@@ -61,9 +61,15 @@ pub struct Receiver {
 
 impl Receiver {
     pub fn start() -> Self {
+        Self::start_at(0)
+    }
+
+    /// On a port that is known before: nobody listens there until now. 0 takes a free one.
+    pub fn start_at(port: u16) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_webhook-receiver"))
             // Its stdin closes with this process, however that ends.
             .arg("--until-stdin-closes")
+            .args(["--port", &port.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

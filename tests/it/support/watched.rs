@@ -26,15 +26,23 @@ pub fn watch_items_in(
 ) {
     cluster.sql_in(
         database,
-        &format!(
-            "create table if not exists items (id bigint primary key, note text);
-             select webhook.create_webhook(
-                 name => '{path}', outgoing_urls => array['{url}']{options});
-             select webhook.create_event(
-                 webhook => '{path}', object_name => 'items', event_type => 'table.recordInsert')",
-            url = receiver.url(path)
-        ),
+        &watch_statements(path, &receiver.url(path), options),
     );
+}
+
+/// The same for any URL.
+pub fn watch_items_at(cluster: &Cluster, name: &str, url: &str, options: &str) {
+    cluster.sql(&watch_statements(name, url, options));
+}
+
+fn watch_statements(name: &str, url: &str, options: &str) -> String {
+    format!(
+        "create table if not exists items (id bigint primary key, note text);
+         select webhook.create_webhook(
+             name => '{name}', outgoing_urls => array['{url}']{options});
+         select webhook.create_event(
+             webhook => '{name}', object_name => 'items', event_type => 'table.recordInsert')"
+    )
 }
 
 pub fn insert_items(cluster: &Cluster, ids: std::ops::RangeInclusive<i64>) {
@@ -66,6 +74,18 @@ pub fn wait_idle(cluster: &Cluster, limit: Duration) {
         cluster.psql("select * from webhook.queue"),
         cluster.log()
     );
+}
+
+/// Waits until nothing is left to be sent, however often receivers have failed: unlike
+/// [`wait_idle`] also for what waits for a later retry or a receiver that is down.
+pub fn wait_until_nothing_is_left(cluster: &Cluster, limit: Duration) {
+    let left = "select coalesce(sum(pending + retrying), 0)::text from webhook.queue";
+    cluster.wait_for_text(limit, left, "0");
+}
+
+/// Every committed insert was received, no other was, each under one message id.
+pub fn assert_all_received(cluster: &Cluster, received: &[Received]) {
+    assert_delivered(&committed_items(cluster), received);
 }
 
 /// Waits until nothing is pending, then: every committed insert was received at

@@ -1,15 +1,19 @@
 //! The worker and other server processes as the operating system shows them.
 
-use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use std::{fs, thread};
 
 use postgres::Client;
 
 use super::cluster::{is_alive, Cluster};
+use super::ending::SetOnDrop;
 use super::PATIENCE;
 
 /// What pg_stat_activity calls it.
 const BACKEND_TYPE: &str = "webhook_ext";
+
+const MEASURE_EVERY: Duration = Duration::from_millis(10);
 
 fn title_of(pid: i32) -> String {
     let title = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -19,6 +23,37 @@ fn title_of(pid: i32) -> String {
 /// Private memory of a process in kB: what it has allocated itself, without shared buffers and code.
 pub fn private_kb(pid: i32) -> Option<u64> {
     status_field(pid, "RssAnon:")
+}
+
+pub fn threads(pid: i32) -> Option<u64> {
+    status_field(pid, "Threads:")
+}
+
+/// CPU time a process has used, in ticks of 10 ms.
+pub fn cpu_ticks(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
+    // The command name stands in parentheses and may hold any character.
+    let (_, fields) = stat.rsplit_once(") ").expect("a stat line has a name");
+    let fields: Vec<&str> = fields.split(' ').collect();
+    // utime and stime are fields 14 and 15; the state, behind the name, is 3.
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// Runs `work` and returns the most that `measure` saw of a process meanwhile.
+pub fn peak(pid: i32, measure: fn(i32) -> Option<u64>, work: impl FnOnce()) -> u64 {
+    let (peak, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                peak.fetch_max(measure(pid).unwrap_or(0), Ordering::Relaxed);
+                thread::sleep(MEASURE_EVERY);
+            }
+        });
+        // Also when `work` panics the watcher must end.
+        let _done = SetOnDrop(&done);
+        work();
+    });
+    peak.into_inner()
 }
 
 /// The first word after `name` in /proc/<pid>/status.
@@ -42,7 +77,7 @@ pub fn worker_of(cluster: &Cluster, database: &str) -> i32 {
     )
 }
 
-fn workers_in(session: &mut Client, database: &str) -> Vec<i32> {
+pub fn workers_in(session: &mut Client, database: &str) -> Vec<i32> {
     let query = "select pid from pg_stat_activity where backend_type = $1 and datname = $2";
     let rows = session.query(query, &[&BACKEND_TYPE, &database]);
     let rows = rows.expect("pg_stat_activity can be read");

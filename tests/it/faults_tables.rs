@@ -1,0 +1,194 @@
+//! A superuser empties internal tables while messages are on their way (fault 32): the
+//! server goes on, the user's transactions go on, and so does delivery of what is new,
+//! or the log says what to do.
+
+use super::support::definitions::{create_event, create_webhook};
+use super::support::watched::{
+    assert_all_received, insert_items, insert_statement, wait_until_nothing_is_left, watch_items,
+};
+use super::support::worker::{cluster_restarts, wait_until_gone, worker_of};
+use super::support::{ready_cluster, Cluster, Receiver, PATIENCE};
+
+/// Emptying these is harmless beyond what they held.
+const SPARE: &[&str] = &[
+    "outbox_0",
+    "outbox_1",
+    "tick",
+    "retry",
+    "ledger",
+    "counter",
+    "lane",
+    "call_log_0",
+    "call_log_3",
+];
+
+/// A receiver that takes its time and one that fails: messages are on the wire, wait in
+/// memory, wait in the outbox, and wait for a retry.
+fn busy_cluster(name: &str) -> (Cluster, Receiver) {
+    let (cluster, receiver) = ready_cluster(name);
+    cluster.configure("webhook.retry_schedule", "500ms");
+    cluster.reload();
+    watch_items(&cluster, &receiver, "/ok/a");
+    watch_items(&cluster, &receiver, "/slow/20/b");
+    watch_items(&cluster, &receiver, "/status/503/c");
+    cluster.sql("create table marks (id bigint)");
+    create_webhook(&cluster, "marks", &[receiver.url("/ok/marks")], "");
+    create_event(&cluster, "marks", "marks", "Insert", "");
+    insert_items(&cluster, 1..=3000);
+    receiver.wait_for(PATIENCE, "/slow/20/b", 20);
+    receiver.wait_for(PATIENCE, "/status/503/c", 5);
+    (cluster, receiver)
+}
+
+/// A change that is made now is captured and sent.
+fn assert_goes_on(cluster: &Cluster, receiver: &Receiver, mark: i64, after: &str) {
+    cluster.sql(&format!("insert into marks values ({mark})"));
+    let wanted = format!("\"data\":[{{\"id\":{mark}}}]");
+    cluster.wait_until(PATIENCE, &format!("mark {mark} after {after}"), || {
+        let received = receiver.received_at("/ok/marks");
+        if received.iter().any(|request| request.raw.contains(&wanted)) {
+            Ok(())
+        } else {
+            Err(format!(
+                "{} marks\n{}",
+                received.len(),
+                cluster.psql("select * from webhook.worker")
+            ))
+        }
+    });
+    assert_eq!(cluster_restarts(cluster), 0, "{}", cluster.log());
+}
+
+fn restart_worker(cluster: &Cluster) {
+    let worker = worker_of(cluster, "postgres");
+    cluster.signal(worker, "TERM");
+    wait_until_gone(cluster, PATIENCE, worker);
+}
+
+#[test]
+fn a_superuser_who_empties_a_table_of_the_engine_stops_nothing_that_is_new() {
+    let (cluster, receiver) = busy_cluster("emptied");
+    let (mut mark, mut id) = (0, 3000);
+    for how in ["truncate webhook.", "delete from webhook."] {
+        for table in SPARE {
+            let statement = format!("{how}{table}");
+            cluster.sql(&insert_statement(id + 1..=id + 50));
+            id += 50;
+            cluster.sql(&statement);
+            mark += 1;
+            assert_goes_on(&cluster, &receiver, mark, &statement);
+        }
+        restart_worker(&cluster);
+        mark += 1;
+        assert_goes_on(&cluster, &receiver, mark, "a restart");
+    }
+}
+
+/// More retries than are read at once, and none of them can be sent any more.
+#[test]
+fn retries_whose_messages_are_gone_make_way_for_those_that_can_be_sent() {
+    let (cluster, receiver) = ready_cluster("orphans");
+    cluster.configure("webhook.retry_schedule", "1s");
+    cluster.reload();
+    watch_items(&cluster, &receiver, "/status/400/a");
+    insert_items(&cluster, 1..=1200);
+    let parked = "select (count(*) > 1000)::text from webhook.retry where state = 'waiting'";
+    cluster.wait_for_text(PATIENCE, parked, "true");
+    cluster.sql("truncate webhook.outbox_0, webhook.outbox_1, webhook.outbox_2, webhook.outbox_3");
+    // These fail, too, and so wait for a retry behind all the others.
+    insert_items(&cluster, 2001..=2020);
+    let new = "select count(*)::text from webhook.retry r join webhook.outbox o using (message_id)";
+    cluster.wait_for_text(PATIENCE, new, "20");
+    let seen = receiver.received().last().map_or(0, |request| request.seq);
+    receiver.behave("/status/400/a", "/ok");
+    let wanted: Vec<String> = (2001..=2020).map(|id| format!("\"id\":{id},")).collect();
+    cluster.wait_until(PATIENCE, "what is new to be repeated", || {
+        let repeated = receiver.received_since(seen);
+        let missing = wanted
+            .iter()
+            .filter(|id| !repeated.iter().any(|one| one.raw.contains(*id)));
+        match missing.count() {
+            0 => Ok(()),
+            missing => Err(format!("{missing} are missing")),
+        }
+    });
+    let left = "select count(*)::text from webhook.retry where state = 'waiting'";
+    cluster.wait_for_text(PATIENCE, left, "0");
+    assert_eq!(cluster_restarts(&cluster), 0, "{}", cluster.log());
+}
+
+/// Everything is gone that says who gets what. Writers do not notice, and whoever defines
+/// it anew finds everything working.
+#[test]
+fn a_superuser_who_empties_the_definitions_stops_no_writer_and_may_define_them_anew() {
+    let (cluster, receiver) = busy_cluster("undefined");
+    let mut writer = cluster.connect("postgres");
+    let mut write = |ids| writer.batch_execute(&insert_statement(ids)).unwrap();
+    for (round, statement) in [
+        "delete from webhook.event_def",
+        "delete from webhook.secret_def",
+        "truncate webhook.url_def",
+        "delete from webhook.webhook_def",
+        "truncate webhook.webhook_def cascade",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let (first, name) = (10_000 * (1 + round as i64), format!("/ok/anew{round}"));
+        write(first..=first + 49);
+        cluster.sql(statement);
+        write(first + 50..=first + 99);
+        watch_items(&cluster, &receiver, &name);
+        write(first + 100..=first + 149);
+        receiver.wait_for(PATIENCE, &name, 50);
+        let mut session = cluster.connect("postgres");
+        session
+            .batch_execute(&insert_statement(first + 150..=first + 160))
+            .unwrap();
+        receiver.wait_for(PATIENCE, &name, 61);
+        assert_eq!(cluster_restarts(&cluster), 0, "{}", cluster.log());
+    }
+    worker_of(&cluster, "postgres");
+}
+
+/// Without its one row a table of the engine cannot be worked with: the log and the errors
+/// say what to do, and then it goes on.
+#[test]
+fn where_a_lone_row_is_missing_it_is_said_what_to_do() {
+    let (cluster, receiver) = busy_cluster("lonerows");
+    cluster.sql("delete from webhook.control");
+    let mut session = cluster.connect("postgres");
+    let refused = session.batch_execute(&insert_statement(5001..=5001));
+    let refused = refused.unwrap_err();
+    let refused = refused.as_db_error().expect("the server answered");
+    assert!(
+        refused.message().contains("webhook.control has no row"),
+        "{refused:?}"
+    );
+    cluster.sql("insert into webhook.control default values");
+    assert_goes_on(&cluster, &receiver, 1, "webhook.control was mended");
+
+    for path in ["/slow/20/b", "/status/503/c"] {
+        receiver.behave(path, "/ok");
+    }
+    cluster.sql("delete from webhook.fold; delete from webhook.ledger");
+    assert_goes_on(&cluster, &receiver, 2, "webhook.fold was emptied");
+    // So far it has its state in memory. The next one has none.
+    cluster.sql("select webhook.stop_worker()");
+    cluster.sql("delete from webhook.ledger");
+    cluster.sql("select webhook.start_worker()");
+    let hint = cluster.wait_until(PATIENCE, "the worker to say what to do", || {
+        let log = cluster.log();
+        log.lines()
+            .find_map(|line| line.split_once("webhook.outbox: "))
+            .map(|(_, statements)| statements.to_owned())
+            .ok_or("it does not".to_owned())
+    });
+    assert!(cluster.log().contains("webhook.fold has no row"));
+    cluster.sql(&hint);
+    assert_goes_on(&cluster, &receiver, 4, "the state was made anew");
+    wait_until_nothing_is_left(&cluster, PATIENCE);
+    for path in ["/ok/a", "/slow/20/b", "/status/503/c"] {
+        assert_all_received(&cluster, &receiver.received_at(path));
+    }
+}
