@@ -61,9 +61,19 @@ pub struct Receiver {
 
 impl Receiver {
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// One that keeps only the last `requests`; counts stay complete.
+    pub fn start_keeping(requests: usize) -> Self {
+        Self::start_with(&["--keep", &requests.to_string()])
+    }
+
+    fn start_with(options: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_webhook-receiver"))
             // Its stdin closes with this process, however that ends.
             .arg("--until-stdin-closes")
+            .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
