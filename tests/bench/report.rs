@@ -27,14 +27,39 @@ pub enum Target {
     AtMost(f64),
     /// On `ours` itself.
     OursAtMost(f64),
+    OursAtLeast(f64),
 }
 
 impl Line {
+    /// Ours against a limit of its own, which also stands where a comparison would.
+    pub fn limited(
+        name: &'static str,
+        what: String,
+        ours: f64,
+        unit: &'static str,
+        target: Target,
+    ) -> Self {
+        let (Target::AtLeast(limit)
+        | Target::AtMost(limit)
+        | Target::OursAtMost(limit)
+        | Target::OursAtLeast(limit)) = target;
+        Self {
+            name,
+            what,
+            ours,
+            compared_with: limit,
+            unit,
+            ratio: ours / limit,
+            target: Some(target),
+        }
+    }
+
     fn met(&self) -> Option<bool> {
         self.target.map(|target| match target {
             Target::AtLeast(limit) => self.ratio >= limit,
             Target::AtMost(limit) => self.ratio <= limit,
             Target::OursAtMost(limit) => self.ours <= limit,
+            Target::OursAtLeast(limit) => self.ours >= limit,
         })
     }
 
@@ -44,6 +69,7 @@ impl Line {
             Some(Target::AtLeast(limit)) => format!("ratio >= {limit}"),
             Some(Target::AtMost(limit)) => format!("ratio <= {limit}"),
             Some(Target::OursAtMost(limit)) => format!("<= {limit} {}", self.unit),
+            Some(Target::OursAtLeast(limit)) => format!(">= {limit} {}", self.unit),
         }
     }
 }

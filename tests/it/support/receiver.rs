@@ -61,15 +61,24 @@ pub struct Receiver {
 
 impl Receiver {
     pub fn start() -> Self {
-        Self::start_at(0)
+        Self::start_with(&[])
     }
 
-    /// On a port that is known before: nobody listens there until now. 0 takes a free one.
+    /// On a port that is known before: nobody listens there until now.
     pub fn start_at(port: u16) -> Self {
+        Self::start_with(&["--port", &port.to_string()])
+    }
+
+    /// One that keeps only the last `requests`; counts stay complete.
+    pub fn start_keeping(requests: usize) -> Self {
+        Self::start_with(&["--keep", &requests.to_string()])
+    }
+
+    fn start_with(options: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_webhook-receiver"))
             // Its stdin closes with this process, however that ends.
             .arg("--until-stdin-closes")
-            .args(["--port", &port.to_string()])
+            .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
