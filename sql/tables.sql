@@ -178,6 +178,8 @@ create table webhook.retry (
     primary key (url_key, id, xid)
 );
 create index retry_due on webhook.retry (next_at) where state operator(pg_catalog.=) 'waiting';
+-- What holds a lane that keeps the order.
+create index retry_waiting on webhook.retry (url_key, id, xid) where state operator(pg_catalog.=) 'waiting';
 create index retry_message on webhook.retry (message_id);
 
 -- What the worker has settled since the last fold, one row a settlement, insert-only.

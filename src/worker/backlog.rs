@@ -10,6 +10,7 @@ use crate::core::lane::{Feed, Lane};
 use crate::core::position::{Coordinate, Position, Window};
 use crate::pg::clock;
 use crate::store::outbox::{StoredMessage, WindowReader};
+use crate::store::settlement::DueRetry;
 
 /// A lane with fewer undispatched messages reads its next page.
 const LOW_WATER: usize = 1000;
@@ -44,6 +45,7 @@ impl Engine {
         lane.hold.is_none()
             && !lane.is_at_tail()
             && lane.queued() < LOW_WATER
+            && lane.stands_until().is_none()
             && (lane.queued() == 0 || lane.silent_until(self.ticker.now()).is_none())
     }
 
@@ -216,22 +218,36 @@ impl Engine {
         let url_keys: Vec<i32> = self
             .lanes
             .values()
-            .filter(|lane| lane.hold.is_none() && lane.retries_loaded() < RETRIES_PER_LANE)
+            .filter(|lane| lane.hold.is_none() && !lane.keeps_order())
+            .filter(|lane| lane.retries_loaded() < RETRIES_PER_LANE)
             .map(|lane| lane.url_key)
             .collect();
         let due = self.stores.settlement.due(now, &url_keys, RETRIES_A_LOOK);
-        let coordinates: Vec<Coordinate> = due.iter().map(|retry| retry.at).collect();
-        let mut found: HashMap<Coordinate, StoredMessage> = HashMap::new();
-        if !due.is_empty() {
-            let stored = self.stores.outbox.at(&coordinates, false);
-            found.extend(stored.into_iter().map(|message| (message.at, message)));
+        self.load_retries(due);
+        self.next_retry_at = self.stores.settlement.next_due(&url_keys).map(|at| {
+            // What is due but already loaded, or found no room, is no reason to spin.
+            at.max(now + RETRY_LOOK_MICROS)
+        });
+    }
+
+    /// Hands retries to their lanes, in this order. In a transaction.
+    pub fn load_retries(&mut self, due: Vec<DueRetry>) {
+        if due.is_empty() {
+            return;
         }
-        for retry in &due {
-            let Some(stored) = found.get(&retry.at).cloned() else {
-                continue;
-            };
+        let coordinates: Vec<Coordinate> = due.iter().map(|retry| retry.at).collect();
+        let stored = self.stores.outbox.at(&coordinates, false);
+        let found: HashMap<Coordinate, StoredMessage> = stored
+            .into_iter()
+            .map(|message| (message.at, message))
+            .collect();
+        let mut lost = Vec::new();
+        for retry in due {
+            let stored = found.get(&retry.at).cloned();
             let attempts = u32::try_from(retry.attempts).unwrap_or(0);
-            let Some(entry) = self.entry(stored, None, attempts, true) else {
+            let Some(entry) = stored.and_then(|stored| self.entry(stored, None, attempts, true))
+            else {
+                lost.push((retry.url_key, retry.at));
                 continue;
             };
             if let Some(lane) = self.lanes.get_mut(&retry.url_key) {
@@ -241,10 +257,19 @@ impl Engine {
                 }
             }
         }
-        self.next_retry_at = self.stores.settlement.next_due(&url_keys).map(|at| {
-            // What is due but already loaded, or found no room, is no reason to spin.
-            at.max(now + RETRY_LOOK_MICROS)
-        });
+        self.give_up(&lost);
+    }
+
+    /// Somebody emptied the outbox: what cannot be sent any more must not hold what can.
+    fn give_up(&mut self, lost: &[(i32, Coordinate)]) {
+        self.stores
+            .settlement
+            .give_up(lost, "the message or its event is no longer there");
+        for (url_key, _) in lost {
+            if let Some(lane) = self.lanes.get_mut(url_key) {
+                lane.retry_ended();
+            }
+        }
     }
 
     /// Reads the bodies of large messages that are about to be sent. In a transaction.

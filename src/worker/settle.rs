@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::engine::Engine;
+use super::engine::{Engine, MessageLane};
 use super::routes::Logged;
 use super::time;
 use crate::core::position::{Coordinate, Position};
@@ -112,6 +112,11 @@ impl Settlement {
         if !self.counts.is_empty() || !self.backlog.is_empty() {
             self.waiting_since.get_or_insert(now);
         }
+    }
+
+    /// Lanes say something else than is written.
+    pub fn notice_lanes(&mut self, now: u64) {
+        self.waiting_since.get_or_insert(now);
     }
 
     fn due_at(&self) -> Option<u64> {
@@ -299,10 +304,9 @@ impl Engine {
                 let interrupted = self.interrupted.get(&lane.url_key);
                 durable.busy.extend(interrupted.into_iter().flatten());
                 let mut state = LaneState::new(lane.url_key, &durable);
-                if let Some(until) = lane.silent_until(now) {
+                if let Some(next_at) = next_call_at(lane, now, now_pg) {
                     "backing_off".clone_into(&mut state.state);
-                    let wait = i64::try_from((until - now) / 1000).unwrap_or(0);
-                    state.next = Some(time::text(now_pg + wait));
+                    state.next = Some(time::text(next_at));
                 } else if self.throttled.contains(&lane.webhook_key) {
                     "throttled".clone_into(&mut state.state);
                 }
@@ -376,6 +380,14 @@ impl Engine {
             }
         }
     }
+}
+
+/// When a lane that is silent, or that a retry holds, makes its next call.
+fn next_call_at(lane: &MessageLane, now: u64, now_pg: i64) -> Option<i64> {
+    let silent = lane
+        .silent_until(now)
+        .map(|until| now_pg + i64::try_from((until - now) / 1000).unwrap_or(0));
+    silent.max(lane.held_until())
 }
 
 /// What a settlement wrote.

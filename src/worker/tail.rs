@@ -178,7 +178,8 @@ impl Engine {
             if !lane.is_at_tail() {
                 continue;
             }
-            if lane.hold.is_some() || lane.queued() >= LANE_QUEUE {
+            let stands = lane.hold.is_some() || lane.stands_until().is_some();
+            if stands || lane.queued() >= LANE_QUEUE {
                 lane.leave_tail(Position {
                     window: Arc::clone(window),
                     id: at.id - 1,
