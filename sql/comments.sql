@@ -9,9 +9,11 @@ comment on function webhook.create_webhook(text, text[], text, integer, boolean,
     'to 1000000, all URLs together; null = no limit. enabled: false = its events capture nothing. '
     'headers: extra request headers, a JSON object of name to text. timeout_ms: 1 to 600000, from connect '
     'to the last byte read. max_attempts: 1 to 1000 calls per message and URL. max_age: a message older '
-    'than this is given up. max_in_flight: 1 to 1000 calls at a time per URL. delivery_order: none (fifo '
-    'is not supported yet). log_level: all, errors or none; counters always count. Errors: 22023 bad '
-    'argument, 42710 name or URL taken.';
+    'than this is given up. max_in_flight: 1 to 1000 calls at a time per URL. delivery_order: none, or fifo: '
+    'per URL the changes of one row, and transactions that follow one another, arrive in that order; one '
+    'call at a time, and a message that fails holds those behind it until it was delivered, given up or '
+    'canceled. log_level: all, errors or none; counters always count. Errors: 22023 bad argument, 42710 '
+    'name or URL taken.';
 comment on function webhook.update_webhook(text, text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text) is
     'Changes a webhook, given by id or name, and returns it; null leaves a value as it is. description: an '
     'empty text takes it away. call_throttling: 0 lifts the limit. outgoing_urls: the whole list; one that '
@@ -27,8 +29,9 @@ comment on function webhook.pause_webhook(text) is
     'Holds delivery of a webhook, given by id or name: changes are still captured, nothing is sent. '
     'Errors: 42704 unknown webhook.';
 comment on function webhook.resume_webhook(text) is
-    'Ends a pause, and opens URLs again that were switched off (by an answer 410 Gone). Takes id or name. '
-    'Errors: 42704 unknown webhook.';
+    'Ends a pause, and opens URLs again that were switched off (by an answer 410 Gone). With '
+    'delivery_order fifo, messages that wait for a retry are due at once. Takes id or name. Errors: 42704 '
+    'unknown webhook.';
 comment on function webhook.regenerate_secret(text, interval) is
     'Gives a webhook, by id or name, a new secret and returns it. During overlap (0 or more) messages '
     'carry the signatures of both. Errors: 42704 unknown webhook, 22023 negative overlap.';
@@ -276,7 +279,7 @@ comment on column webhook.queue.outgoing_url is
     'The URL.';
 comment on column webhook.queue.state is
     'active; throttled: held by call_throttling; paused: by webhook.pause_webhook(); backing_off: it '
-    'fails, the next call is a probe; disabled: switched off, webhook.resume_webhook() opens it again.';
+    'fails, the next call is a probe (with delivery_order fifo: the retry that holds the others); disabled: switched off, webhook.resume_webhook() opens it again.';
 comment on column webhook.queue.pending is
     'Messages not settled for this URL, those that wait for a retry not counted.';
 comment on column webhook.queue.retrying is

@@ -207,6 +207,8 @@ create table webhook.retry (
     primary key (url_key, id, xid)
 );
 create index retry_due on webhook.retry (next_at) where state operator(pg_catalog.=) 'waiting';
+-- What holds a lane that keeps the order.
+create index retry_waiting on webhook.retry (url_key, id, xid) where state operator(pg_catalog.=) 'waiting';
 create index retry_message on webhook.retry (message_id);
 create index retry_failed on webhook.retry (webhook_key, event_date) where state operator(pg_catalog.=) 'failed';
 create index retry_withdrawn on webhook.retry (url_key, id, xid) where state operator(pg_catalog.=) 'withdrawn';

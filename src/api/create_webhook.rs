@@ -6,7 +6,7 @@ use pgrx::JsonB;
 
 use super::random;
 use crate::core::definition::{DeliveryOrder, LogLevel};
-use crate::core::error::{Error, Kind, Result};
+use crate::core::error::{Error, Result};
 use crate::core::headers;
 use crate::core::secret::Secret;
 use crate::core::webhook::{
@@ -156,14 +156,7 @@ pub fn checked_max_age(max_age: Interval) -> Result<Interval> {
 }
 
 pub fn checked_order(delivery_order: &str) -> Result<&'static str> {
-    match DeliveryOrder::parse(delivery_order)? {
-        DeliveryOrder::None => Ok(DeliveryOrder::None.as_str()),
-        DeliveryOrder::Fifo => Err(Error::new(
-            Kind::FeatureNotSupported,
-            "delivery_order \"fifo\" is not supported yet",
-        )
-        .with_hint("use 'none'; eventDate in the payload tells the order")),
-    }
+    DeliveryOrder::parse(delivery_order).map(DeliveryOrder::as_str)
 }
 
 fn store(mut webhook: NewWebhook) -> Result<CreatedWebhook> {

@@ -54,8 +54,7 @@ impl From<Error> for Answer {
             | Kind::UndefinedObject
             | Kind::DuplicateObject
             | Kind::InsufficientPrivilege
-            | Kind::WrongObjectType
-            | Kind::FeatureNotSupported => Self::failure(BAD_REQUEST, &rest::message(&error)),
+            | Kind::WrongObjectType => Self::failure(BAD_REQUEST, &rest::message(&error)),
             Kind::NotInPrerequisiteState | Kind::LockNotAvailable => raise(error),
         }
     }

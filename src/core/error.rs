@@ -22,8 +22,6 @@ pub enum Kind {
     NotInPrerequisiteState,
     /// `55P03`: a table is busy for longer than we may wait.
     LockNotAvailable,
-    /// `0A000`: part of the contract, not built yet.
-    FeatureNotSupported,
 }
 
 /// An error for the user: lower case, names the argument and the value, and

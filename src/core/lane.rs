@@ -11,6 +11,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::position::{Coordinate, Position, Window};
+use order::{Order, Source};
+
+mod order;
 
 /// A lane at the tail may hold so many undispatched messages and still have them
 /// listed one by one in its durable state; beyond, it is written as a position.
@@ -81,6 +84,8 @@ pub enum Hold {
 struct Finished {
     at: Coordinate,
     is_retry: bool,
+    /// It will be called again.
+    waits: bool,
 }
 
 /// See the module.
@@ -112,6 +117,7 @@ pub struct Lane<M> {
     failures: u32,
     silent_until: u64,
     finished_at: u64,
+    order: Order,
 }
 
 impl<M> Lane<M> {
@@ -136,6 +142,7 @@ impl<M> Lane<M> {
             failures: 0,
             silent_until: 0,
             finished_at: 0,
+            order: Order::default(),
         }
     }
 
@@ -246,15 +253,6 @@ impl<M> Lane<M> {
         dropped
     }
 
-    /// Due retries go back to where they came from. Returns them.
-    pub fn drop_due_retries(&mut self) -> Vec<Entry<M>> {
-        let dropped: Vec<_> = self.due_retries.drain(..).collect();
-        for entry in &dropped {
-            self.retries.remove(&entry.at);
-        }
-        dropped
-    }
-
     /// Messages of the lane's own that were taken and have no outcome yet: on the wire, or
     /// about to go there first.
     pub fn taken(&self) -> usize {
@@ -275,9 +273,18 @@ impl<M> Lane<M> {
         let limit = if self.failures >= FAILURES_BEFORE_BACKING_OFF {
             1
         } else {
-            self.max_in_flight
+            self.connections()
         };
         self.hold.is_none() && now >= self.silent_until && self.runs < limit
+    }
+
+    /// A run is sequential: with one at a time a lane keeps the order.
+    fn connections(&self) -> usize {
+        if self.order.is_kept {
+            1
+        } else {
+            self.max_in_flight
+        }
     }
 
     /// How many messages the next run may have. One, unless the receiver is quick and
@@ -291,7 +298,7 @@ impl<M> Lane<M> {
             return 1;
         }
         let in_time = usize::try_from(RUN_NANOS / self.call_nanos).unwrap_or(1);
-        let share = self.queue.len() / self.max_in_flight.max(1);
+        let share = self.queue.len() / self.connections().max(1);
         share.min(in_time).clamp(1, RUN_AT_MOST)
     }
 
@@ -311,6 +318,7 @@ impl<M> Lane<M> {
         self.dirty = true;
         if entry.is_retry {
             self.due_retries.push_front(entry);
+            self.retry_came_back();
             return self.due_retries.front();
         }
         let place = self.put_first(entry);
@@ -328,18 +336,17 @@ impl<M> Lane<M> {
     }
 
     pub fn has_next(&self) -> bool {
-        !(self.requeued.is_empty() && self.due_retries.is_empty() && self.queue.is_empty())
+        self.source() != Source::Nowhere
     }
 
     /// The message to send next; [`Lane::start`] takes it.
     pub fn peek(&mut self) -> Option<&mut Entry<M>> {
-        if let Some(entry) = self.requeued.front_mut() {
-            return Some(entry);
+        match self.source() {
+            Source::Requeued => self.requeued.front_mut(),
+            Source::DueRetries => self.due_retries.front_mut(),
+            Source::Queue => self.queue.front_mut(),
+            Source::Nowhere => None,
         }
-        if let Some(entry) = self.due_retries.front_mut() {
-            return Some(entry);
-        }
-        self.queue.front_mut()
     }
 
     /// Takes the message that [`Lane::peek`] showed: it is on the wire as `token`.
@@ -356,15 +363,18 @@ impl<M> Lane<M> {
         if let Some(entry) = self.pop() {
             if entry.is_retry {
                 self.retries.remove(&entry.at);
+                self.retry_ended();
             }
         }
     }
 
     fn pop(&mut self) -> Option<Entry<M>> {
-        self.requeued
-            .pop_front()
-            .or_else(|| self.due_retries.pop_front())
-            .or_else(|| self.queue.pop_front())
+        match self.source() {
+            Source::Requeued => self.requeued.pop_front(),
+            Source::DueRetries => self.due_retries.pop_front(),
+            Source::Queue => self.queue.pop_front(),
+            Source::Nowhere => None,
+        }
     }
 
     /// The call ended. The message stays busy until the outcome is settled.
@@ -373,7 +383,11 @@ impl<M> Lane<M> {
         self.unsettled.push(Finished {
             at: entry.at,
             is_retry: entry.is_retry,
+            waits: false,
         });
+        if entry.is_retry {
+            self.retry_ended();
+        }
         self.dirty = true;
         self.finished_at = now;
         match health {

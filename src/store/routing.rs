@@ -12,6 +12,7 @@ pub struct WebhookRow {
     pub max_attempts: i32,
     pub max_age_us: i64,
     pub max_in_flight: i32,
+    pub delivery_order: String,
     pub log_level: String,
     pub detail: Option<String>,
 }
@@ -56,7 +57,8 @@ pub struct Definitions {
 const WEBHOOKS: &str = "
 select webhook_key, id, call_throttling, paused, headers::pg_catalog.text, timeout_ms, max_attempts,
        (extract(epoch from least(max_age, '10000 years'::pg_catalog.interval)) * 1000000)::pg_catalog.int8,
-       max_in_flight, log_level, detail
+       max_in_flight, log_level, detail,
+       delivery_order
 from webhook.webhook_def
 where dropped_at is null";
 
@@ -137,6 +139,7 @@ impl RoutingStore {
                 max_in_flight: row.i32(8)?,
                 log_level: row.text(9)?,
                 detail: row.text(10),
+                delivery_order: row.text(11)?,
             });
             Some(())
         });

@@ -5,6 +5,10 @@ use uuid::Uuid;
 use crate::core::position::Coordinate;
 use crate::pg::spi::{Arg, Query};
 
+/// Of the retries of a lane that keeps the order so many are looked at together: they
+/// follow one another.
+const WAITING_AT_MOST: i64 = 64;
+
 /// One call for the log.
 pub struct CallRow {
     pub call_id: Uuid,
@@ -61,12 +65,19 @@ pub struct RetryRow {
 }
 
 /// A retry that is due.
+#[derive(Clone, Debug)]
 pub struct DueRetry {
     pub url_key: i32,
     pub at: Coordinate,
     pub attempts: i32,
     /// Since when its age counts, if it was redelivered.
     pub accepted_at: Option<i64>,
+}
+
+/// A retry of a lane that keeps the order.
+pub struct WaitingRetry {
+    pub retry: DueRetry,
+    pub next_at: i64,
 }
 
 macro_rules! log_calls {
@@ -134,6 +145,29 @@ select min(r.next_at)
 from webhook.retry r
 where r.state = 'waiting' and r.url_key = any ($1)";
 
+/// The first retries of each URL in the order of ids, due or not.
+const WAITING: &str = "
+select w.url_key, w.xid, w.id, w.attempts, w.next_at, w.accepted_at
+from pg_catalog.unnest($1) as u (url_key)
+cross join lateral (
+    select r.url_key, r.xid, r.id, r.attempts, r.next_at, r.accepted_at
+    from webhook.retry r
+    where r.url_key = u.url_key
+      and r.state = 'waiting'
+    order by r.id, r.xid
+    limit $2
+) w
+order by w.url_key, w.id, w.xid";
+
+const GIVE_UP: &str = "
+update webhook.retry r
+set state = 'failed', next_at = null, last_error = $4, changed_at = pg_catalog.clock_timestamp()
+from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) as d (url_key, xid, id)
+where r.url_key = d.url_key
+  and r.id = d.id
+  and r.xid = d.xid
+  and r.state = 'waiting'";
+
 /// Kept plans of this file's statements.
 pub struct SettlementStore {
     log_calls: [Query; 4],
@@ -141,6 +175,8 @@ pub struct SettlementStore {
     delivered: Query,
     due: Query,
     next_due: Query,
+    waiting: Query,
+    give_up: Query,
 }
 
 impl SettlementStore {
@@ -156,6 +192,8 @@ impl SettlementStore {
             delivered: Query::new(DELIVERED),
             due: Query::new(DUE),
             next_due: Query::new(NEXT_DUE),
+            waiting: Query::new(WAITING),
+            give_up: Query::new(GIVE_UP),
         }
     }
 
@@ -260,6 +298,49 @@ impl SettlementStore {
             },
         );
         due
+    }
+
+    /// What waits for these URLs, sorted by URL and order, the first [`WAITING_AT_MOST`] of
+    /// each.
+    pub fn waiting(&self, url_keys: &[i32]) -> Vec<WaitingRetry> {
+        let mut waiting = Vec::new();
+        self.waiting.read(
+            &[Arg::I32Array(url_keys), Arg::I64(WAITING_AT_MOST)],
+            |row| {
+                let at = Coordinate {
+                    xid: row.xid(1)?,
+                    id: row.i64(2)?,
+                };
+                waiting.push(WaitingRetry {
+                    retry: DueRetry {
+                        url_key: row.i32(0)?,
+                        at,
+                        attempts: row.i32(3)?,
+                        accepted_at: row.i64(5),
+                    },
+                    // One without a time is due.
+                    next_at: row.i64(4).unwrap_or(i64::MIN),
+                });
+                Some(())
+            },
+        );
+        waiting
+    }
+
+    /// Retries that cannot be sent any more are failures, for this reason.
+    pub fn give_up(&self, retries: &[(i32, Coordinate)], why: &str) {
+        if retries.is_empty() {
+            return;
+        }
+        let urls: Vec<_> = retries.iter().map(|(url_key, _)| *url_key).collect();
+        let xids: Vec<_> = retries.iter().map(|(_, at)| at.xid).collect();
+        let ids: Vec<_> = retries.iter().map(|(_, at)| at.id).collect();
+        self.give_up.write(&[
+            Arg::I32Array(&urls),
+            Arg::XidArray(&xids),
+            Arg::I64Array(&ids),
+            Arg::Text(Some(why)),
+        ]);
     }
 
     /// When the next retry of these URLs is due.

@@ -81,6 +81,17 @@ set disabled_at = null, detail = null
 where webhook_key = $1
   and disabled_at is not null";
 
+/// Where one message holds all others it is worth a try at once.
+const RETRY_NOW: &str = "
+update webhook.retry r
+set next_at = pg_catalog.clock_timestamp(), changed_at = pg_catalog.clock_timestamp()
+from webhook.webhook_def w
+where w.webhook_key = $1
+  and w.delivery_order = 'fifo'
+  and r.webhook_key = w.webhook_key
+  and r.state = 'waiting'
+  and r.next_at > pg_catalog.clock_timestamp()";
+
 const EXPIRE_SECRETS: &str = "
 update webhook.secret_def
 set expires_at = pg_catalog.clock_timestamp() + $2
@@ -197,12 +208,14 @@ pub fn find(webhook: &str) -> Result<(i32, String)> {
     })
 }
 
-/// Holds delivery, or lets it go on; the latter re-opens URLs that were switched off.
+/// Holds delivery, or lets it go on; the latter re-opens URLs that were switched off, and where
+/// the order is kept the message that holds the others is due at once.
 pub fn set_paused(webhook_key: i32, paused: bool, by: &str) {
     as_owner(|| {
         execute(PAUSE, &[webhook_key.into(), paused.into(), by.into()]);
         if !paused {
             execute(ENABLE_URLS, &[webhook_key.into()]);
+            execute(RETRY_NOW, &[webhook_key.into()]);
         }
     });
 }

@@ -45,6 +45,7 @@ impl Engine {
         lane.hold.is_none()
             && !lane.is_at_tail()
             && lane.queued() < LOW_WATER
+            && lane.stands_until().is_none()
             && (lane.queued() == 0 || lane.silent_until(self.ticker.now()).is_none())
     }
 
@@ -224,24 +225,39 @@ impl Engine {
         let url_keys: Vec<i32> = self
             .lanes
             .values()
-            .filter(|lane| lane.hold.is_none() && lane.retries_loaded() < RETRIES_PER_LANE)
+            .filter(|lane| lane.hold.is_none() && !lane.keeps_order())
+            .filter(|lane| lane.retries_loaded() < RETRIES_PER_LANE)
             .map(|lane| lane.url_key)
             .collect();
         let due = self.stores.settlement.due(now, &url_keys, RETRIES_A_LOOK);
-        let coordinates: Vec<Coordinate> = due.iter().map(|retry| retry.at).collect();
-        let mut found: HashMap<Coordinate, StoredMessage> = HashMap::new();
-        if !due.is_empty() {
-            let stored = self.stores.outbox.at(&coordinates, false);
-            found.extend(stored.into_iter().map(|message| (message.at, message)));
+        self.load_retries(due);
+        self.next_retry_at = self.stores.settlement.next_due(&url_keys).map(|at| {
+            // What is due but already loaded, or found no room, is no reason to spin.
+            at.max(now + RETRY_LOOK_MICROS)
+        });
+    }
+
+    /// Hands retries to their lanes, in this order. In a transaction.
+    pub fn load_retries(&mut self, due: Vec<DueRetry>) {
+        if due.is_empty() {
+            return;
         }
-        self.forget_lost(&due, &found);
-        for retry in &due {
-            let Some(mut stored) = found.get(&retry.at).cloned() else {
-                continue;
-            };
-            stored.accepted_at = retry.accepted_at;
+        let coordinates: Vec<Coordinate> = due.iter().map(|retry| retry.at).collect();
+        let stored = self.stores.outbox.at(&coordinates, false);
+        let found: HashMap<Coordinate, StoredMessage> = stored
+            .into_iter()
+            .map(|message| (message.at, message))
+            .collect();
+        let mut lost = Vec::new();
+        for retry in due {
+            let mut stored = found.get(&retry.at).cloned();
+            if let Some(stored) = &mut stored {
+                stored.accepted_at = retry.accepted_at;
+            }
             let attempts = u32::try_from(retry.attempts).unwrap_or(0);
-            let Some(entry) = self.entry(stored, None, attempts, true) else {
+            let Some(entry) = stored.and_then(|stored| self.entry(stored, None, attempts, true))
+            else {
+                lost.push((retry.url_key, retry.at));
                 continue;
             };
             if let Some(lane) = self.lanes.get_mut(&retry.url_key) {
@@ -251,26 +267,25 @@ impl Engine {
                 }
             }
         }
-        self.next_retry_at = self.stores.settlement.next_due(&url_keys).map(|at| {
-            // What is due but already loaded, or found no room, is no reason to spin.
-            at.max(now + RETRY_LOOK_MICROS)
-        });
+        self.give_up(&lost);
     }
 
-    /// Retries whose messages are gone (somebody emptied the outbox) can never be sent;
-    /// they would be found due for ever, in the place of those that can.
-    fn forget_lost(&self, due: &[DueRetry], found: &HashMap<Coordinate, StoredMessage>) {
-        let lost: Vec<(i32, Coordinate)> = due
-            .iter()
-            .filter(|retry| !found.contains_key(&retry.at))
-            .map(|retry| (retry.url_key, retry.at))
-            .collect();
-        if !lost.is_empty() {
-            pgrx::warning!(
-                "{} calls of webhook messages are not repeated: their messages are no longer in webhook.outbox",
-                lost.len()
-            );
-            self.stores.settlement.delivered(&lost);
+    /// Somebody emptied the outbox: what cannot be sent any more must not hold what can.
+    fn give_up(&mut self, lost: &[(i32, Coordinate)]) {
+        if lost.is_empty() {
+            return;
+        }
+        pgrx::warning!(
+            "{} calls of webhook messages are not repeated: their messages are no longer in webhook.outbox",
+            lost.len()
+        );
+        self.stores
+            .settlement
+            .give_up(lost, "the message or its event is no longer there");
+        for (url_key, _) in lost {
+            if let Some(lane) = self.lanes.get_mut(url_key) {
+                lane.retry_ended();
+            }
         }
     }
 

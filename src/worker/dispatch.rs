@@ -224,6 +224,11 @@ impl Engine {
             self.settlement.change_backlog(url_key, -1);
         }
         let settled = self.settled(url_key, &entry, outcome);
+        if let (Some(due_at), Some(lane)) = (settled.next_at, self.lanes.get_mut(&url_key)) {
+            for behind in lane.wait_for_retry(entry.at, due_at) {
+                self.queued.remove(&behind.message);
+            }
+        }
         self.settlement.add(settled, now);
     }
 

@@ -1,8 +1,8 @@
 //! The worker's state between its transactions.
 //!
 //! The main thread owns all of it: the lanes, where the tail stands, what waits to
-//! be settled. Threads see only jobs. The steps live in files of their own: `tail`
-//! and `backlog` read, `dispatch` sends, `settle` writes.
+//! be settled. Threads see only jobs. The steps live in files of their own: `tail`,
+//! `backlog` and `fifo` read, `dispatch` sends, `settle` writes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::message::Message;
-use super::routes::Routes;
+use super::routes::{Routes, WebhookRoute};
 use super::settle::Settlement;
 use super::tail::Tail;
 use super::time::Ticker;
@@ -186,19 +186,13 @@ impl Engine {
                 .or_insert_with(|| MessageLane::new(*url_key, route.webhook_key, Feed::Tail));
             lane.webhook_key = route.webhook_key;
         }
-        let holds: Vec<(i32, Option<Hold>, usize)> = self
+        let holds: Vec<(i32, Option<Hold>)> = self
             .lanes
             .keys()
-            .map(|url_key| {
-                (
-                    *url_key,
-                    self.hold_of(*url_key),
-                    self.in_flight_of(*url_key),
-                )
-            })
+            .map(|url_key| (*url_key, self.hold_of(*url_key)))
             .collect();
-        for (url_key, hold, max_in_flight) in holds {
-            self.fit_lane(url_key, hold, max_in_flight);
+        for (url_key, hold) in holds {
+            self.fit_lane(url_key, hold);
         }
         self.fit_throttles(now);
         self.load_withdrawals();
@@ -219,19 +213,25 @@ impl Engine {
         }
     }
 
-    fn in_flight_of(&self, url_key: i32) -> usize {
-        self.routes
-            .urls
-            .get(&url_key)
-            .and_then(|url| self.routes.webhooks.get(&url.webhook_key))
-            .map_or(1, |webhook| webhook.max_in_flight)
+    fn webhook_of(&self, url_key: i32) -> Option<&WebhookRoute> {
+        let url = self.routes.urls.get(&url_key)?;
+        self.routes.webhooks.get(&url.webhook_key)
     }
 
-    fn fit_lane(&mut self, url_key: i32, hold: Option<Hold>, max_in_flight: usize) {
+    fn fit_lane(&mut self, url_key: i32, hold: Option<Hold>) {
+        let (max_in_flight, fifo) = self
+            .webhook_of(url_key)
+            .map_or((1, false), |webhook| (webhook.max_in_flight, webhook.fifo));
         let Some(lane) = self.lanes.get_mut(&url_key) else {
             return;
         };
         lane.max_in_flight = max_in_flight;
+        if lane.keeps_order() != fifo {
+            self.next_retry_at = Some(i64::MIN);
+        }
+        for entry in lane.keep_order(fifo) {
+            self.queued.remove(&entry.message);
+        }
         if lane.hold.is_some() && hold.is_none() {
             lane.reopen();
             self.next_retry_at = Some(i64::MIN);
@@ -343,8 +343,10 @@ impl Engine {
     /// How long the loop may sleep for the engine's sake.
     pub fn sleep_limit(&self, now_pg: i64, longest: Duration) -> Duration {
         let now = self.ticker.now();
-        let retry = self
-            .next_retry_at
+        let retry = [self.next_retry_at, self.next_waiting_at()]
+            .into_iter()
+            .flatten()
+            .min()
             .map(|at| Duration::from_micros(u64::try_from(at.saturating_sub(now_pg)).unwrap_or(0)));
         let throttled = self
             .next_throttled

@@ -9,6 +9,7 @@
 mod backlog;
 mod dispatch;
 mod engine;
+mod fifo;
 mod message;
 mod routes;
 mod settle;
@@ -302,6 +303,7 @@ impl Loop {
             || self.tail_is_due
             || engine.wants_backlog()
             || engine.wants_retries(now)
+            || engine.wants_waiting(now)
             || !engine.bodiless.is_empty();
         if !wanted {
             return;
@@ -328,6 +330,8 @@ impl Loop {
             if engine.wants_retries(now) {
                 engine.read_due_retries();
             }
+            // Last: what was read above may be a reason to ask.
+            engine.read_waiting();
             Some(more)
         });
         match read {
@@ -348,6 +352,7 @@ impl Loop {
             || self.checked != invalidation::generation()
             || self.loaded != self.checked
             || self.engine.wants_backlog()
+            || self.engine.wants_waiting(clock::now())
             || !self.engine.bodiless.is_empty();
         let limit = if self.engine.queued.is_exhausted() {
             // The tail waits for lanes that move: their outcomes ring.

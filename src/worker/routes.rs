@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use super::message::EventRoute;
 use super::time;
 use crate::core::body::Body;
+use crate::core::definition::DeliveryOrder;
 use crate::core::endpoint::Endpoint;
 use crate::core::error::Result;
 use crate::core::event::{test_event_key, TEST_EVENT_TYPE};
@@ -35,6 +36,8 @@ pub struct WebhookRoute {
     pub paused: bool,
     pub per_second: Option<u32>,
     pub max_in_flight: usize,
+    /// Each URL gets its messages in their order.
+    pub fifo: bool,
     pub max_attempts: u32,
     pub max_age_us: i64,
     pub logged: Logged,
@@ -173,6 +176,7 @@ fn webhook_route(row: &WebhookRow, url_keys: Vec<i32>, broken: Option<String>) -
             .and_then(|rate| u32::try_from(rate).ok())
             .filter(|rate| *rate > 0),
         max_in_flight: usize::try_from(row.max_in_flight).unwrap_or(1).max(1),
+        fifo: row.delivery_order == DeliveryOrder::Fifo.as_str(),
         max_attempts: u32::try_from(row.max_attempts).unwrap_or(1).max(1),
         max_age_us: row.max_age_us,
         logged: match row.log_level.as_str() {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::engine::Engine;
+use super::engine::{Engine, MessageLane};
 use super::message::Message;
 use super::routes::Logged;
 use super::time;
@@ -347,11 +347,10 @@ impl Engine {
                 let interrupted = self.interrupted.get(&lane.url_key);
                 durable.busy.extend(interrupted.into_iter().flatten());
                 let mut state = LaneState::new(lane.url_key, &durable);
-                if let Some(until) = lane.silent_until(now) {
+                if let Some(next_at) = next_call_at(lane, now, now_pg) {
                     "backing_off".clone_into(&mut state.state);
-                    let wait = i64::try_from((until - now) / 1000).unwrap_or(0);
-                    state.next = Some(time::text(now_pg + wait));
-                    state.until = Some(now_pg + wait);
+                    state.next = Some(time::text(next_at));
+                    state.until = silent_until(lane, now, now_pg);
                 } else if self.throttled.contains(&lane.webhook_key) {
                     "throttled".clone_into(&mut state.state);
                 }
@@ -434,6 +433,16 @@ impl Engine {
             }
         }
     }
+}
+
+/// When a lane that is silent, or that a retry holds, makes its next call.
+fn next_call_at(lane: &MessageLane, now: u64, now_pg: i64) -> Option<i64> {
+    silent_until(lane, now, now_pg).max(lane.held_until())
+}
+
+fn silent_until(lane: &MessageLane, now: u64, now_pg: i64) -> Option<i64> {
+    let until = lane.silent_until(now)?;
+    Some(now_pg + i64::try_from((until - now) / 1000).unwrap_or(0))
 }
 
 /// What a settlement wrote.

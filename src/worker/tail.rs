@@ -184,7 +184,8 @@ impl Engine {
                     .or_insert(message.captured_at);
                 continue;
             }
-            if lane.hold.is_some() || lane.queued() >= LANE_QUEUE {
+            let stands = lane.hold.is_some() || lane.stands_until().is_some();
+            if stands || lane.queued() >= LANE_QUEUE {
                 self.oldest_behind.insert(*url_key, message.captured_at);
                 lane.leave_tail(Position {
                     window: Arc::clone(window),

@@ -155,7 +155,7 @@ impl Engine {
 
     fn drop_due_retries(&mut self) {
         for lane in self.lanes.values_mut() {
-            for entry in lane.drop_due_retries() {
+            for entry in lane.unload_retries() {
                 self.queued.remove(&entry.message);
             }
         }

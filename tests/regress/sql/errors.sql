@@ -152,10 +152,6 @@ select webhook.create_event('Taken', 'visitors', 'table.recordInsert');
 \set VERBOSITY default
 
 -- 0A000: declared, not built yet
-select webhook.create_webhook('New', array['https://example.com/'], delivery_order => 'fifo');
-\echo :LAST_ERROR_SQLSTATE
-select webhook.update_webhook('Taken', delivery_order => 'fifo');
-\echo :LAST_ERROR_SQLSTATE
 \set VERBOSITY terse
 select webhook.redeliver('00000000-0000-0000-0000-000000000000');
 select webhook.redeliver_failed('Taken', until => now());

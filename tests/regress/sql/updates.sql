@@ -31,7 +31,7 @@ select name, description, call_throttling from webhook.update_webhook('Sales', d
 select name, call_throttling, enabled from webhook.update_webhook('Sales', 'Sales');
 select count(*)
 from webhook.update_webhook('Sales', headers => '{"X-Key": "1"}', timeout_ms => 100, max_attempts => 3,
-                            max_age => '1 hour', max_in_flight => 2, delivery_order => 'none', log_level => 'errors');
+                            max_age => '1 hour', max_in_flight => 2, delivery_order => 'fifo', log_level => 'errors');
 select headers, timeout_ms, max_attempts, max_age, max_in_flight, delivery_order, log_level
 from webhook.webhook_def
 where id = :'webhook';
