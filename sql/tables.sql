@@ -16,8 +16,8 @@ create table webhook.webhook_def (
     max_attempts    integer not null,
     max_age         interval not null,
     max_in_flight   integer not null,
-    delivery_order  text not null,
-    log_level       text not null,
+    delivery_order  text not null check (delivery_order operator(pg_catalog.=) any (array['none', 'fifo'])),
+    log_level       text not null check (log_level operator(pg_catalog.=) any (array['all', 'errors', 'none'])),
     detail          text,
     created_at      timestamptz not null default pg_catalog.clock_timestamp(),
     created_by      text not null,
@@ -53,7 +53,9 @@ create table webhook.event_def (
     event_key           integer primary key default pg_catalog.nextval('webhook.definition_key_seq'),
     id                  text not null unique,
     webhook_key         integer not null references webhook.webhook_def on delete cascade,
-    event_type          text not null,
+    event_type          text not null check (event_type operator(pg_catalog.=) any (
+        array['table.recordInsert', 'table.recordUpdate', 'table.recordDelete']
+    )),
     object_name         regclass,
     -- its name when the event was created, shown once the table is gone
     object_label        text,
@@ -67,8 +69,8 @@ create table webhook.event_def (
     payload_template    text,
     condition           text,
     enabled             boolean not null,
-    null_style          text not null,
-    list_style          text not null,
+    null_style          text not null check (null_style operator(pg_catalog.=) any (array['typed', 'null'])),
+    list_style          text not null check (list_style operator(pg_catalog.=) any (array['array', 'keyed'])),
     detail              text,
     created_at          timestamptz not null default pg_catalog.clock_timestamp(),
     created_by          text not null,

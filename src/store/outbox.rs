@@ -7,12 +7,12 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::window_reader::{Mapping, Plan, Scan, Step, WindowReader, NOWHERE};
 use crate::core::flush_map::{Flush, FlushMap, Stretch, LARGE_ROWS};
-use crate::core::position::{Coordinate, Position, Window};
+use crate::core::position::{Coordinate, Window};
 use crate::pg::spi::{Arg, Query, Row};
 
 /// Rows of a page: enough to keep the threads busy during one look, few enough that
@@ -20,8 +20,6 @@ use crate::pg::spi::{Arg, Query, Row};
 pub const PAGE_ROWS: usize = 1000;
 /// A larger body is left in the table until it is sent: pages stay small in memory.
 const INLINE_BYTES: i32 = 8 * 1024;
-/// A window over more transactions than this is large, whatever it holds for this reader.
-const LARGE_XIDS: u64 = 20_000;
 /// Rows looked through in one step: some ten milliseconds.
 const STEP_ROWS: i64 = 20_000;
 
@@ -191,96 +189,6 @@ fn stored_message(row: &Row<'_>) -> Option<StoredMessage> {
     })
 }
 
-/// What is known of a window.
-enum Plan {
-    /// Nothing: it may be small.
-    Unknown,
-    /// It is large, and being looked through.
-    Mapping(Mapping),
-    Mapped {
-        map: FlushMap,
-        /// The next ones.
-        flushes: VecDeque<Flush>,
-    },
-}
-
-/// How far a large window has been looked through.
-struct Mapping {
-    /// Transactions that are left: from … to.
-    ranges: VecDeque<(u64, u64)>,
-    after: Coordinate,
-    map: FlushMap,
-}
-
-/// How far the reading of one window has come.
-pub struct WindowReader {
-    window: Arc<Window>,
-    after_id: i64,
-    /// 0 reads every webhook's messages.
-    webhook_key: i32,
-    plan: Plan,
-    done: bool,
-}
-
-/// Before every row.
-const NOWHERE: Coordinate = Coordinate { xid: 0, id: 0 };
-
-impl WindowReader {
-    pub fn new(position: &Position, webhook_key: Option<i32>) -> Self {
-        Self {
-            window: Arc::clone(&position.window),
-            after_id: position.id,
-            webhook_key: webhook_key.unwrap_or(0),
-            plan: Plan::Unknown,
-            done: position.window_is_done() || position.window.from == position.window.to,
-        }
-    }
-
-    pub fn window(&self) -> &Arc<Window> {
-        &self.window
-    }
-
-    pub fn is_done(&self) -> bool {
-        self.done
-    }
-
-    /// Whether the window spans so many transactions that one statement may take long.
-    fn is_wide(&self) -> bool {
-        self.window.to.xmax.saturating_sub(self.window.from.xmax) > LARGE_XIDS
-    }
-
-    fn begin_mapping(&mut self) {
-        let (from, to) = (&self.window.from, &self.window.to);
-        let ended = |xid: &&u64| **xid < to.xmax && !to.running.contains(xid);
-        let mut ranges: VecDeque<_> = from
-            .running
-            .iter()
-            .filter(ended)
-            .map(|xid| (*xid, *xid))
-            .collect();
-        if to.xmax > from.xmax {
-            ranges.push_back((from.xmax, to.xmax - 1));
-        }
-        self.plan = Plan::Mapping(Mapping {
-            ranges,
-            after: NOWHERE,
-            map: FlushMap::default(),
-        });
-    }
-
-    /// Where the pages read so far end.
-    pub fn position(&self) -> Position {
-        if self.done {
-            Position::end_of(Arc::clone(&self.window))
-        } else {
-            Position {
-                window: Arc::clone(&self.window),
-                id: self.after_id,
-            }
-        }
-    }
-}
-
 /// Kept plans of this file's statements.
 pub struct OutboxReader {
     window_page: Query,
@@ -319,6 +227,7 @@ impl OutboxReader {
                 Vec::new()
             }
             Plan::Mapped { map, flushes } => self.planned_page(reader, map, flushes, inline),
+            Plan::Places(places) => self.page_of_places(reader, places, inline),
         };
         page.sort_unstable_by_key(|message| message.at.id);
         if let Some(last) = page.last() {
@@ -349,17 +258,45 @@ impl OutboxReader {
 
     /// One step through a large window.
     fn look_through(&self, reader: &WindowReader, mut mapping: Mapping) -> Plan {
-        let mut room = STEP_ROWS;
-        while let Some((first, last)) = mapping.ranges.front().copied() {
+        let (map, wanted) = (&mut mapping.map, reader.webhook_key);
+        let step = Step {
+            window: &reader.window,
+            after_id: reader.after_id,
+        };
+        let is_through =
+            self.step_through(&step, &mut mapping.scan, STEP_ROWS, |webhook_key, at| {
+                if wanted == 0 || wanted == webhook_key {
+                    map.add(at);
+                }
+            });
+        if !is_through {
+            return Plan::Mapping(mapping);
+        }
+        mapping.map.end_flush();
+        Plan::Mapped {
+            map: mapping.map,
+            flushes: VecDeque::new(),
+        }
+    }
+
+    /// Shows the next `room` rows of a window in the order of the index; `true` once there are
+    /// no more.
+    fn step_through(
+        &self,
+        step: &Step<'_>,
+        scan: &mut Scan,
+        mut room: i64,
+        mut show: impl FnMut(i32, Coordinate),
+    ) -> bool {
+        while let Some((first, last)) = scan.ranges.front().copied() {
             let mut rows = 0;
-            let (after, map) = (&mut mapping.after, &mut mapping.map);
-            let from = *after;
+            let from = scan.after;
             self.step.read(
                 &[
                     Arg::Xid(first),
                     Arg::Xid(last),
-                    Arg::XidArray(&reader.window.to.running),
-                    Arg::I64(reader.after_id),
+                    Arg::XidArray(&step.window.to.running),
+                    Arg::I64(step.after_id),
                     Arg::Xid(from.xid),
                     Arg::I64(from.id),
                     Arg::I64(room),
@@ -370,25 +307,46 @@ impl OutboxReader {
                         xid: row.xid(0)?,
                         id: row.i64(1)?,
                     };
-                    *after = at;
-                    if reader.webhook_key == 0 || row.i32(2) == Some(reader.webhook_key) {
-                        map.add(at);
-                    }
+                    scan.after = at;
+                    show(row.i32(2)?, at);
                     Some(())
                 },
             );
             if rows == room {
-                return Plan::Mapping(mapping);
+                return false;
             }
             room -= rows;
-            mapping.after = NOWHERE;
-            mapping.ranges.pop_front();
+            scan.after = NOWHERE;
+            scan.ranges.pop_front();
         }
-        mapping.map.end_flush();
-        Plan::Mapped {
-            map: mapping.map,
-            flushes: VecDeque::new(),
-        }
+        true
+    }
+
+    /// Where all rows of a window are, unless there are more than `limit`.
+    pub fn places(&self, window: &Window, limit: usize) -> Option<Vec<(i32, Coordinate)>> {
+        let mut scan = Scan::of(window);
+        let step = Step {
+            window,
+            after_id: 0,
+        };
+        let mut places = Vec::new();
+        let room = i64::try_from(limit).unwrap_or(i64::MAX);
+        let is_through = self.step_through(&step, &mut scan, room, |webhook_key, at| {
+            places.push((webhook_key, at));
+        });
+        is_through.then_some(places)
+    }
+
+    fn page_of_places(
+        &self,
+        reader: &mut WindowReader,
+        mut places: VecDeque<Coordinate>,
+        inline: i32,
+    ) -> Vec<StoredMessage> {
+        let page: Vec<Coordinate> = places.drain(..places.len().min(PAGE_ROWS)).collect();
+        reader.done = places.is_empty();
+        reader.plan = Plan::Places(places);
+        self.at_places(&page, inline)
     }
 
     fn in_window(
@@ -482,10 +440,16 @@ impl OutboxReader {
     /// The messages at these coordinates; what is gone is left out. `whole` also reads
     /// bodies that are too large for a page.
     pub fn at(&self, coordinates: &[Coordinate], whole: bool) -> Vec<StoredMessage> {
+        self.at_places(coordinates, if whole { i32::MAX } else { INLINE_BYTES })
+    }
+
+    fn at_places(&self, coordinates: &[Coordinate], inline: i32) -> Vec<StoredMessage> {
         let xids: Vec<u64> = coordinates.iter().map(|at| at.xid).collect();
         let ids: Vec<i64> = coordinates.iter().map(|at| at.id).collect();
-        let inline = if whole { i32::MAX } else { INLINE_BYTES };
         let mut found = Vec::new();
+        if coordinates.is_empty() {
+            return found;
+        }
         self.by_coordinate.read(
             &[Arg::XidArray(&xids), Arg::I64Array(&ids), Arg::I32(inline)],
             |row| found.extend(stored_message(row)),

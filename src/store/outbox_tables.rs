@@ -4,8 +4,10 @@ use std::cell::Cell;
 
 use pgrx::pg_sys;
 
+use crate::core::error::{Error, Kind};
 use crate::pg::invalidation;
 use crate::pg::owner::as_owner;
+use crate::pg::report::raise;
 use crate::pg::spi::{connected, with_snapshot, Query};
 
 /// The places capture writes to.
@@ -62,5 +64,11 @@ fn look_up() -> OutboxTables {
             });
         });
     });
-    found.unwrap_or_else(|| pgrx::error!("webhook.control has no row: reinstall webhook_ext"))
+    found.unwrap_or_else(|| raise(no_row()))
+}
+
+fn no_row() -> Error {
+    Error::new(Kind::NotInPrerequisiteState, "webhook.control has no row").with_hint(
+        "insert into webhook.control default values; it then takes the first outbox table",
+    )
 }

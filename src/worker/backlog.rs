@@ -9,8 +9,9 @@ use super::message::Message;
 use crate::core::lane::{Feed, Lane};
 use crate::core::position::{Coordinate, Position, Window};
 use crate::pg::clock;
-use crate::store::outbox::{StoredMessage, WindowReader};
+use crate::store::outbox::StoredMessage;
 use crate::store::settlement::DueRetry;
+use crate::store::window_reader::WindowReader;
 
 /// A lane with fewer undispatched messages reads its next page.
 const LOW_WATER: usize = 1000;
@@ -78,6 +79,8 @@ impl Engine {
             let Some(mut reader) = self.backlog_reader(url_key) else {
                 return false;
             };
+            self.shared_windows
+                .prepare(&self.stores.outbox, &mut reader);
             let withdrawn = self.withdrawals.cover_window(url_key, &reader.window().to);
             let page = self.stores.outbox.next_page(&mut reader, !withdrawn);
             let window = Arc::clone(reader.window());

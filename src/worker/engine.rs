@@ -26,9 +26,11 @@ use crate::delivery::tls::check_ca_pem;
 use crate::pg::clock;
 use crate::pg::settings::Delivery;
 use crate::store::ledger::{LedgerStore, Restored};
-use crate::store::outbox::{OutboxReader, WindowReader};
+use crate::store::outbox::OutboxReader;
 use crate::store::routing::RoutingStore;
 use crate::store::settlement::SettlementStore;
+use crate::store::shared_windows::SharedWindows;
+use crate::store::window_reader::WindowReader;
 use crate::store::withdrawals::WithdrawalStore;
 
 /// Undispatched messages in memory, all lanes together.
@@ -68,6 +70,7 @@ pub struct Engine {
     pub lanes: BTreeMap<i32, MessageLane>,
     /// Readers of lanes that read their own backlog.
     pub readers: HashMap<i32, WindowReader>,
+    pub shared_windows: SharedWindows,
     pub throttles: HashMap<i32, Throttle>,
     /// When the calls on the wire of throttled webhooks were let go, by token.
     pub let_go: HashMap<u64, u64>,
@@ -129,6 +132,7 @@ impl Engine {
             routes: Routes::default(),
             lanes: BTreeMap::new(),
             readers: HashMap::new(),
+            shared_windows: SharedWindows::default(),
             throttles: HashMap::new(),
             let_go: HashMap::new(),
             tail: Tail::restored(&restored.tail),

@@ -10,7 +10,8 @@ use crate::core::position::{Position, Window};
 use crate::core::snapshot::Snapshot;
 use crate::pg::{snapshot, wal};
 use crate::store::ledger::TailState;
-use crate::store::outbox::{StoredMessage, WindowReader};
+use crate::store::outbox::StoredMessage;
+use crate::store::window_reader::WindowReader;
 
 /// A lane at the tail holds at most so many undispatched messages: what a fast
 /// receiver takes while the main thread is in a transaction.

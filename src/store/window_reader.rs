@@ -1,0 +1,136 @@
+//! How far the reading of one window has come.
+//!
+//! Says what is known of the window and what is left of it; the statements that read it stand
+//! in `store::outbox`. Nothing here touches the database.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::core::flush_map::{Flush, FlushMap};
+use crate::core::position::{Coordinate, Position, Window};
+
+/// A window over more transactions than this is large, whatever it holds for this reader.
+const LARGE_XIDS: u64 = 20_000;
+/// What is known of a window.
+pub(super) enum Plan {
+    /// Nothing: it may be small.
+    Unknown,
+    /// It is large, and being looked through.
+    Mapping(Mapping),
+    Mapped {
+        map: FlushMap,
+        /// The next ones.
+        flushes: VecDeque<Flush>,
+    },
+    /// Where its rows are, in order.
+    Places(VecDeque<Coordinate>),
+}
+
+/// How far a large window has been looked through.
+pub(super) struct Mapping {
+    pub scan: Scan,
+    pub map: FlushMap,
+}
+
+/// What is left of a window, in the order of the index.
+pub(super) struct Scan {
+    /// Transactions: from … to.
+    pub ranges: VecDeque<(u64, u64)>,
+    /// The last row that was seen of the first range.
+    pub after: Coordinate,
+}
+
+impl Scan {
+    pub fn of(window: &Window) -> Self {
+        let (from, to) = (&window.from, &window.to);
+        let ended = |xid: &&u64| **xid < to.xmax && !to.running.contains(xid);
+        let mut ranges: VecDeque<_> = from
+            .running
+            .iter()
+            .filter(ended)
+            .map(|xid| (*xid, *xid))
+            .collect();
+        if to.xmax > from.xmax {
+            ranges.push_back((from.xmax, to.xmax - 1));
+        }
+        Self {
+            ranges,
+            after: NOWHERE,
+        }
+    }
+}
+
+/// Of which rows of which window.
+pub(super) struct Step<'a> {
+    pub window: &'a Window,
+    pub after_id: i64,
+}
+
+/// How far the reading of one window has come.
+pub struct WindowReader {
+    pub(super) window: Arc<Window>,
+    pub(super) after_id: i64,
+    /// 0 reads every webhook's messages.
+    pub(super) webhook_key: i32,
+    pub(super) plan: Plan,
+    pub(super) done: bool,
+}
+
+/// Before every row.
+pub(super) const NOWHERE: Coordinate = Coordinate { xid: 0, id: 0 };
+
+impl WindowReader {
+    pub fn new(position: &Position, webhook_key: Option<i32>) -> Self {
+        Self {
+            window: Arc::clone(&position.window),
+            after_id: position.id,
+            webhook_key: webhook_key.unwrap_or(0),
+            plan: Plan::Unknown,
+            done: position.window_is_done() || position.window.from == position.window.to,
+        }
+    }
+
+    pub fn window(&self) -> &Arc<Window> {
+        &self.window
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// Whether nothing of the window has been looked at.
+    pub fn is_fresh(&self) -> bool {
+        !self.done && matches!(self.plan, Plan::Unknown)
+    }
+
+    /// Where the rows of this reader are is known to somebody.
+    pub fn read_places(&mut self, places: &HashMap<i32, Vec<Coordinate>>) {
+        let own = places.get(&self.webhook_key).map_or(&[][..], Vec::as_slice);
+        let from = own.partition_point(|at| at.id <= self.after_id);
+        self.plan = Plan::Places(own[from..].iter().copied().collect());
+    }
+
+    /// Whether the window spans so many transactions that one statement may take long.
+    pub(super) fn is_wide(&self) -> bool {
+        self.window.to.xmax.saturating_sub(self.window.from.xmax) > LARGE_XIDS
+    }
+
+    pub(super) fn begin_mapping(&mut self) {
+        self.plan = Plan::Mapping(Mapping {
+            scan: Scan::of(&self.window),
+            map: FlushMap::default(),
+        });
+    }
+
+    /// Where the pages read so far end.
+    pub fn position(&self) -> Position {
+        if self.done {
+            Position::end_of(Arc::clone(&self.window))
+        } else {
+            Position {
+                window: Arc::clone(&self.window),
+                id: self.after_id,
+            }
+        }
+    }
+}
