@@ -52,15 +52,6 @@ impl Tail {
         }
     }
 
-    /// Everything up to here has been counted and routed, whatever window is being read.
-    pub fn passed(&self) -> &Arc<Snapshot> {
-        if self.position.window_is_done() {
-            &self.position.window.to
-        } else {
-            &self.position.window.from
-        }
-    }
-
     /// The position to write down: a window that is done shrinks to its end, so that
     /// nobody has to look through it again to find what is new. `tick` is the tick that
     /// is being stored, if any.
