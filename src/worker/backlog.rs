@@ -29,7 +29,18 @@ const RETRY_LOOK_MICROS: i64 = 100_000;
 impl Engine {
     /// Whether a lane wants to read for itself.
     pub fn wants_backlog(&self) -> bool {
-        !self.queued.is_exhausted() && self.lanes.values().any(|lane| self.wants_page(lane))
+        !self.queued.is_exhausted() && self.any_wants_page()
+    }
+
+    /// Lanes that stand still must not keep those from reading that could go on.
+    pub fn make_room_for_backlogs(&mut self) {
+        if self.queued.is_exhausted() && self.any_wants_page() {
+            self.make_room();
+        }
+    }
+
+    fn any_wants_page(&self) -> bool {
+        self.lanes.values().any(|lane| self.wants_page(lane))
     }
 
     fn wants_page(&self, lane: &Lane<Arc<Message>>) -> bool {

@@ -169,7 +169,8 @@ impl Engine {
             if !lane.is_at_tail() {
                 continue;
             }
-            let stands = lane.hold.is_some() || lane.stands_until().is_some();
+            let stands = lane.stands_until().is_some() && lane.queued() == 0;
+            let stands = stands || lane.hold.is_some();
             if stands || lane.queued() >= LANE_QUEUE {
                 lane.leave_tail(Position {
                     window: Arc::clone(window),
@@ -190,7 +191,7 @@ impl Engine {
 
     /// Memory is short: lanes that stand still give their messages back. `false` while
     /// those that move should be waited for.
-    fn make_room(&mut self) -> bool {
+    pub fn make_room(&mut self) -> bool {
         let since = self.ticker.now().saturating_sub(PATIENCE_NANOS);
         let still: Vec<i32> = self
             .lanes

@@ -19,6 +19,7 @@ mod faults_server;
 mod faults_transactions;
 mod faults_volume;
 mod faults_worker;
+mod fifo;
 mod harness;
 mod multicast;
 mod partitions;

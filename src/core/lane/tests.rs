@@ -124,4 +124,6 @@ mod model;
 mod next;
 mod order;
 mod runs;
+mod schedules;
 mod settling;
+mod world;

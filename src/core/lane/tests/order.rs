@@ -121,10 +121,7 @@ fn it_does_not_ask_while_it_knows_more_than_the_table() {
     lane.settling_failed();
     assert!(!lane.wants_answer(), "it could not be written");
     drop(lane.keep_order(true));
-    assert!(
-        !lane.wants_answer(),
-        "the definitions were read in between"
-    );
+    assert!(!lane.wants_answer(), "the definitions were read in between");
     settle(&mut lane);
     assert!(lane.wants_answer());
 }
