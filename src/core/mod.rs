@@ -18,6 +18,7 @@ pub mod ids;
 pub mod json_text;
 pub mod lane;
 pub mod nearest;
+pub mod next_window;
 pub mod number_text;
 pub mod payload;
 pub mod position;

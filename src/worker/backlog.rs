@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::engine::{Engine, MessageEntry};
 use super::message::Message;
 use crate::core::lane::{Feed, Lane};
+use crate::core::next_window::{next_window, Next, NextTick, TailPlace};
 use crate::core::position::{Coordinate, Position, Window};
 use crate::pg::clock;
 use crate::store::outbox::StoredMessage;
@@ -26,20 +27,21 @@ const RETRIES_PER_LANE: usize = 64;
 /// Due retries that found no room are looked at again after this.
 const RETRY_LOOK_MICROS: i64 = 100_000;
 
-/// What comes after a window that a lane has read to its end.
-enum Next {
-    Window(Arc<Window>),
-    /// The lane stands where the tail stands: the tail feeds it again.
-    Join,
-    /// The lane is ahead of the tail, which is in the middle of the window that the lane
-    /// has finished. It would get that window a second time.
-    Wait,
-}
-
 impl Engine {
     /// Whether a lane wants to read for itself.
     pub fn wants_backlog(&self) -> bool {
-        !self.queued.is_exhausted() && self.lanes.values().any(|lane| self.wants_page(lane))
+        !self.queued.is_exhausted() && self.any_wants_page()
+    }
+
+    /// Lanes that stand still must not keep those from reading that could go on.
+    pub fn make_room_for_backlogs(&mut self) {
+        if self.queued.is_exhausted() && self.any_wants_page() {
+            self.make_room();
+        }
+    }
+
+    fn any_wants_page(&self) -> bool {
+        self.lanes.values().any(|lane| self.wants_page(lane))
     }
 
     fn wants_page(&self, lane: &Lane<Arc<Message>>) -> bool {
@@ -161,41 +163,21 @@ impl Engine {
         }
     }
 
-    /// What a lane does that has read up to `position`: the next window goes up to the
-    /// next tick that names its webhook, or else up to the tail.
     fn after(&self, position: &Position, webhook_key: i32) -> Next {
-        let (to, tick) = (&position.window.to, position.window.tick);
-        let tail_window = &self.tail.position.window;
-        let tail_is_between = !self.tail.position.window_is_done();
-        if tail_is_between && *to == tail_window.to {
-            return Next::Wait;
-        }
-        if tick < self.tail.last_tick {
-            if let Some((next, end, before)) = self.stores.ledger.next_tick(tick, webhook_key) {
-                let from = before.map_or_else(|| Arc::clone(to), Arc::new);
-                return Next::Window(Window::new(from, Arc::new(end), next));
-            }
-        }
-        let passed = self.tail.passed();
-        if to != passed {
-            let from = match &self.tail.last_tick_snapshot {
-                Some(snapshot) if tick < self.tail.last_tick => Arc::clone(snapshot),
-                _ => Arc::clone(to),
-            };
-            let from = if self.tail.has_seen(webhook_key) {
-                from
-            } else {
-                Arc::clone(passed)
-            };
-            let window = Window::new(from, Arc::clone(passed), self.tail.last_tick);
-            return Next::Window(window);
-        }
-        if tail_is_between {
-            // The tail is in the middle of a large window: the lane reads it for itself.
-            let (from, to) = (Arc::clone(&tail_window.from), Arc::clone(&tail_window.to));
-            return Next::Window(Window::new(from, to, self.tail.last_tick));
-        }
-        Next::Join
+        let tail = TailPlace {
+            position: &self.tail.position,
+            last_tick: self.tail.last_tick,
+            last_tick_snapshot: self.tail.last_tick_snapshot.as_ref(),
+            has_seen: self.tail.has_seen(webhook_key),
+        };
+        next_window(position, &tail, |tick| {
+            let found = self.stores.ledger.next_tick(tick, webhook_key);
+            found.map(|(number, snapshot, before)| NextTick {
+                number,
+                snapshot,
+                before,
+            })
+        })
     }
 
     /// Messages that were busy when the last worker ended go first. In a transaction.

@@ -9,6 +9,9 @@ use super::engine::{Engine, MessageLane};
 use crate::pg::clock;
 use crate::store::settlement::{DueRetry, WaitingRetry};
 
+/// A lane that stands still for longer gives its messages back: it reads them again.
+const SHORT_WAIT_MICROS: i64 = 1_000_000;
+
 impl Engine {
     /// Whether a lane that keeps the order has to be told what of it waits, or what waits is
     /// due.
@@ -57,7 +60,10 @@ impl Engine {
             self.settlement.be_due(now);
         }
         // What stands still for a while must not fill the memory of the others.
-        if lane.stands_until().is_some_and(|at| at > now_pg) {
+        if lane
+            .stands_until()
+            .is_some_and(|at| at > now_pg + SHORT_WAIT_MICROS)
+        {
             self.drop_queue(url_key);
         }
     }

@@ -299,6 +299,7 @@ impl Loop {
         let (checked, loaded) = (self.checked, self.loaded);
         let now = clock::now();
         let engine = &mut self.engine;
+        engine.make_room_for_backlogs();
         let wanted = loaded != invalidation::generation()
             || self.tail_is_due
             || engine.wants_backlog()

@@ -53,15 +53,6 @@ impl Tail {
         }
     }
 
-    /// Everything up to here has been counted and routed, whatever window is being read.
-    pub fn passed(&self) -> &Arc<Snapshot> {
-        if self.position.window_is_done() {
-            &self.position.window.to
-        } else {
-            &self.position.window.from
-        }
-    }
-
     /// The position to write down: a window that is done shrinks to its end, so that
     /// nobody has to look through it again to find what is new. `tick` is the tick that
     /// is being stored, if any.
@@ -185,7 +176,8 @@ impl Engine {
                     .or_insert(message.captured_at);
                 continue;
             }
-            let stands = lane.hold.is_some() || lane.stands_until().is_some();
+            let stands = lane.stands_until().is_some() && lane.queued() == 0;
+            let stands = stands || lane.hold.is_some();
             if stands || lane.queued() >= LANE_QUEUE {
                 self.oldest_behind.insert(*url_key, message.captured_at);
                 lane.leave_tail(Position {
@@ -207,7 +199,7 @@ impl Engine {
 
     /// Memory is short: lanes that stand still give their messages back. `false` while
     /// those that move should be waited for.
-    fn make_room(&mut self) -> bool {
+    pub fn make_room(&mut self) -> bool {
         let since = self.ticker.now().saturating_sub(PATIENCE_NANOS);
         let still: Vec<i32> = self
             .lanes

@@ -28,6 +28,7 @@ mod faults_tls;
 mod faults_transactions;
 mod faults_volume;
 mod faults_worker;
+mod fifo;
 mod harness;
 mod multicast;
 mod partitions;

@@ -43,7 +43,9 @@ pub fn give(behaviour: &Behaviour, stream: &mut TcpStream) -> io::Result<Next> {
         // Reached only while some path is overridden; else the short path answers.
         Behaviour::Count => return give_plain(&Plain::status(200), stream),
         // `Receiver::settle` has turned these into an answer.
-        Behaviour::Flaky { .. } | Behaviour::OnceFailing => unreachable!("settled before"),
+        Behaviour::Flaky { .. } | Behaviour::Unsteady { .. } | Behaviour::OnceFailing => {
+            unreachable!("settled before")
+        }
         Behaviour::Hang => hold(stream)?,
         // Reading would take the body, and without reading nobody learns that the sender has left.
         Behaviour::Deaf => thread::sleep(DEAF),

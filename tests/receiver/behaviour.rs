@@ -22,6 +22,9 @@ pub enum Behaviour {
     Count,
     /// `/flaky/<n>`: the first n calls of each webhook-id get 500, then 200.
     Flaky { failures: u32 },
+    /// `/unsteady/<percent>`: so many of a hundred calls of this path get 500, which ones is
+    /// the same every time and looks random.
+    Unsteady { percent: u32 },
     /// `/once-500`: the first call of this path gets 500, all others 200.
     OnceFailing,
     /// `/hang`: reads the request and never answers.
@@ -128,6 +131,9 @@ impl Behaviour {
             }),
             "flaky" => Self::Flaky {
                 failures: argument.parse().ok()?,
+            },
+            "unsteady" => Self::Unsteady {
+                percent: argument.parse().ok()?,
             },
             "large" => Self::Large {
                 bytes: argument.parse().ok()?,

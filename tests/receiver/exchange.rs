@@ -96,6 +96,11 @@ impl Receiver {
     fn settle(&self, behaviour: Behaviour, received: &Received) -> Behaviour {
         let (key, failures) = match behaviour {
             Behaviour::OnceFailing => (received.target.clone(), 1),
+            Behaviour::Unsteady { percent } => {
+                let calls = self.script.calls_before(received.target.clone());
+                let failed = scattered(calls) % 100 < percent;
+                return Behaviour::of(if failed { "/status/500" } else { "/ok" });
+            }
             Behaviour::Flaky { failures } => {
                 let id = received.header("webhook-id").unwrap_or_default();
                 (format!("{} {id}", received.target), failures)
@@ -105,6 +110,11 @@ impl Receiver {
         let failed = self.script.calls_before(key) < failures;
         Behaviour::of(if failed { "/status/500" } else { "/ok" })
     }
+}
+
+/// A number that has nothing to do with its neighbours (Knuth's multiplicative hash).
+fn scattered(n: u32) -> u32 {
+    n.wrapping_mul(2_654_435_769).rotate_left(16) >> 8
 }
 
 fn answer_expectation(wire: &mut Wire, head: &Head) -> io::Result<()> {
