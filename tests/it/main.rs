@@ -7,6 +7,7 @@
 mod support;
 
 mod addresses;
+mod cancel_pending;
 mod capture;
 mod capture_filters;
 mod definitions;
@@ -21,6 +22,7 @@ mod faults_volume;
 mod faults_worker;
 mod harness;
 mod multicast;
+mod operations;
 mod partitions;
 mod payload_types;
 mod readme;
