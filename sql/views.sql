@@ -99,7 +99,7 @@ select u.url_key,
        coalesce(mention.state, l.state, '{}') as state,
        greatest(
            coalesce(l.pending, 0) + coalesce(backlog.pending, 0) + coalesce(unseen.pending, 0)
-               - coalesce(canceled.pending, 0) - coalesce(withdrawn.pending, 0),
+               - coalesce(canceled.pending, 0) - coalesce(passed.pending, 0) - withdrawn.pending,
            0
        ) as pending,
        unseen.oldest as unseen_since
@@ -131,18 +131,40 @@ left join (
     group by k.url_key
 ) canceled on canceled.url_key = u.url_key
 left join (
-    -- One by one; the lane has not come to them yet.
-    select r.url_key, count(*) as pending
+    -- The worker has heard of it, but the tail has not come to them yet.
+    select h.url_key, count(*) as pending
+    from (
+        select distinct on (k.url_key) k.url_key, k.webhook_key, k.before
+        from webhook.cancellation k
+        where k.taken_before is not null
+        order by k.url_key, k.cancellation_id desc
+    ) h
+    join webhook.unseen n on n.webhook_key = h.webhook_key and pg_visible_in_snapshot(n.xid, h.before)
+    group by h.url_key
+) passed on passed.url_key = u.url_key
+cross join lateral (
+    -- One by one; the lane has not come to them yet. What is on the wire is so until it ends.
+    select count(*) as pending
     from webhook.retry r
+    cross join lateral (
+        select jsonb_build_array(jsonb_build_array(r.xid::text, r.id::text)) as coordinate
+    ) c
     where r.state = 'withdrawn'
-    group by r.url_key
-) withdrawn on withdrawn.url_key = u.url_key
+      and r.url_key = u.url_key
+      and not (
+            coalesce(mention.state, l.state, '{}') @> jsonb_build_object('busy', c.coordinate)
+            and not coalesce(mention.state, l.state, '{}') @> jsonb_build_object('listed', c.coordinate)
+      )
+) withdrawn
 where u.dropped_at is null
    or u.dropped_at >= w.dropped_at;
 
--- Taken by a lane and not settled.
+-- Taken by a lane and not settled. What is listed still waits for its call.
 create view webhook.busy as
-select n.url_key, (entry ->> 0)::xid8 as xid, (entry ->> 1)::bigint as id
+select n.url_key,
+       (entry ->> 0)::xid8 as xid,
+       (entry ->> 1)::bigint as id,
+       n.state @> jsonb_build_object('listed', jsonb_build_array(entry)) as is_listed
 from webhook.lane_now n
 cross join jsonb_array_elements(coalesce(n.state -> 'busy', '[]')) as entry;
 
@@ -312,7 +334,29 @@ select o.message_id,
            when exists (
                select from webhook.retry r where r.message_id = o.message_id and r.state = 'waiting'
            )
-           or (o.xid, o.id) in (select b.xid, b.id from webhook.busy b)
+           or (o.xid, o.id) in (
+               select b.xid, b.id
+               from webhook.busy b
+               where not (
+                     b.is_listed
+                     and (
+                         exists (
+                             select
+                             from webhook.retry r
+                             where r.url_key = b.url_key
+                               and r.xid = b.xid
+                               and r.id = b.id
+                               and r.state in ('canceled', 'withdrawn')
+                         )
+                         or exists (
+                             select
+                             from webhook.cancellation k
+                             where k.url_key = b.url_key
+                               and pg_visible_in_snapshot(b.xid, k.before)
+                         )
+                     )
+               )
+           )
            or exists (
                select
                from unnest(p.url_keys, p.taken_before, p.taken_within, p.taken_up_to, p.canceled_before)
@@ -349,6 +393,7 @@ select o.message_id,
            and not exists (
                select from webhook.retry r where r.message_id = o.message_id and r.state = 'delivered'
            ) then 'canceled'
+           when (o.xid, o.id) in (select b.xid, b.id from webhook.busy b where b.is_listed) then 'canceled'
            when exists (
                -- A cancellation that the worker has not heard of yet.
                select

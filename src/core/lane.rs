@@ -463,17 +463,22 @@ impl<M> Lane<M> {
                     .filter(|finished| !finished.is_retry)
                     .map(|finished| finished.at),
             )
-            .chain(self.requeued.iter().map(|entry| entry.at))
             .collect();
+        busy.extend(self.listed());
         let position = match &self.feed {
-            Feed::Tail if self.queue.len() <= LISTED_AT_MOST => {
-                busy.extend(self.queue.iter().map(|entry| entry.at));
-                None
-            }
+            Feed::Tail if self.queue.len() <= LISTED_AT_MOST => None,
             Feed::Tail => self.before_queue(),
             Feed::Own(position) => self.before_queue().or_else(|| Some(position.clone())),
         };
         DurableLane { position, busy }
+    }
+
+    /// What [`Lane::durable`] lists as busy, but what still waits for its call.
+    pub fn listed(&self) -> Vec<Coordinate> {
+        let is_listed = self.is_at_tail() && self.queue.len() <= LISTED_AT_MOST;
+        let queue = self.queue.iter().filter(|_| is_listed);
+        let waiting = self.requeued.iter().chain(queue);
+        waiting.map(|entry| entry.at).collect()
     }
 
     /// The position before the first undispatched message.

@@ -168,6 +168,7 @@ with canceled as (
     left join (
         select y.url_key, pg_catalog.count(*) as calls
         from webhook.busy y
+        where not y.is_listed
         group by y.url_key
     ) b on b.url_key = n.url_key
     where n.webhook_key = $1

@@ -31,6 +31,9 @@ pub struct LaneState {
     pub id: i64,
     /// Taken but not settled: `[xid, id]` as text, because JSON numbers are too small.
     pub busy: Vec<(String, String)>,
+    /// Those of them that still wait for their call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listed: Vec<(String, String)>,
     /// `active`, `throttled` or `backing_off`.
     pub state: String,
     /// When the next call may come, if the lane is silent.
@@ -55,11 +58,8 @@ impl LaneState {
             to: position.map(|p| p.window.to.to_string()),
             tick: position.map_or(0, |p| p.window.tick),
             id: position.map_or(0, |p| p.id),
-            busy: durable
-                .busy
-                .iter()
-                .map(|at| (at.xid.to_string(), at.id.to_string()))
-                .collect(),
+            busy: durable.busy.iter().map(as_text).collect(),
+            listed: Vec::new(),
             state: "active".to_owned(),
             next: None,
             until: None,
@@ -89,6 +89,11 @@ impl LaneState {
             .collect::<Result<_, String>>()?;
         Ok(DurableLane { position, busy })
     }
+}
+
+/// JSON numbers are too small.
+pub fn as_text(at: &Coordinate) -> (String, String) {
+    (at.xid.to_string(), at.id.to_string())
 }
 
 /// Where the tail reader stands, as it is stored.

@@ -59,13 +59,24 @@ const FORGET_SINGLE: &str = "
 delete from webhook.retry r
 where r.url_key = $1 and r.xid = $2 and r.id = $3 and r.state = 'withdrawn'";
 
+/// What was canceled one by one before is canceled with everything else from now on.
 const NOTE: &str = "
-update webhook.cancellation k
-set taken_before = $2::pg_catalog.pg_snapshot,
-    taken_within = $3::pg_catalog.pg_snapshot,
-    taken_up_to = $4,
-    in_flight = $5::pg_catalog.jsonb
-where k.cancellation_id = $1";
+with noted as (
+    update webhook.cancellation k
+    set taken_before = $2::pg_catalog.pg_snapshot,
+        taken_within = $3::pg_catalog.pg_snapshot,
+        taken_up_to = $4,
+        in_flight = $5::pg_catalog.jsonb
+    where k.cancellation_id = $1
+    returning k.url_key, k.before, k.in_flight
+)
+delete from webhook.retry r
+using noted k
+where r.url_key = k.url_key
+  and r.state = 'withdrawn'
+  and pg_catalog.pg_visible_in_snapshot(r.xid, k.before)
+  and not k.in_flight @> pg_catalog.jsonb_build_array(
+          pg_catalog.jsonb_build_array(r.xid::pg_catalog.text, r.id::pg_catalog.text))";
 
 /// What the ledger says is pending; $1 url.
 const PENDING: &str = "

@@ -16,7 +16,7 @@ use super::time;
 use crate::core::position::{Coordinate, Position};
 use crate::delivery::call::{Outcome, Verdict};
 use crate::pg::{clock, tx};
-use crate::store::ledger::{LaneState, LedgerRow};
+use crate::store::ledger::{self, LaneState, LedgerRow};
 use crate::store::settlement::{CallRow, Parked, RetryRow};
 
 /// So many outcomes are written at once, at most.
@@ -344,9 +344,12 @@ impl Engine {
             .map(|lane| {
                 let mut durable = lane.durable();
                 // What the last worker left busy is so until it has been read.
-                let interrupted = self.interrupted.get(&lane.url_key);
-                durable.busy.extend(interrupted.into_iter().flatten());
+                let interrupted = self.interrupted.get(&lane.url_key).into_iter().flatten();
+                let mut listed = lane.listed();
+                listed.extend(interrupted.clone());
+                durable.busy.extend(interrupted);
                 let mut state = LaneState::new(lane.url_key, &durable);
+                state.listed = listed.iter().map(ledger::as_text).collect();
                 if let Some(next_at) = next_call_at(lane, now, now_pg) {
                     "backing_off".clone_into(&mut state.state);
                     state.next = Some(time::text(next_at));

@@ -93,9 +93,9 @@ impl Engine {
     fn load_single_withdrawals(&mut self) {
         self.withdrawals.single.clear();
         for (url_key, at) in self.stores.withdrawals.single() {
-            // What is canceled with everything else needs no row of its own.
-            let covered = self.withdrawals.cover_all_of(url_key, at.xid);
-            if covered || self.is_done_with(url_key, at) {
+            // The row of one that is canceled with everything else as well goes when that is
+            // written down: until then it is counted.
+            if self.is_done_with(url_key, at) {
                 self.stores.withdrawals.forget_single(url_key, at);
             } else {
                 let single = self.withdrawals.single.entry(url_key).or_default();

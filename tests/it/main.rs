@@ -7,6 +7,7 @@
 mod support;
 
 mod addresses;
+mod cancel_pending;
 mod capture;
 mod capture_filters;
 mod definitions;
@@ -31,6 +32,7 @@ mod faults_worker;
 mod fifo;
 mod harness;
 mod multicast;
+mod operations;
 mod partitions;
 mod payload_types;
 mod readme;
