@@ -55,13 +55,18 @@ impl Engine {
             .filter(|lane| self.wants_page(lane))
             .map(|lane| lane.url_key)
             .collect();
-        let count = hungry.len();
+        let together = self.read_convoy(&hungry);
+        let alone: Vec<i32> = hungry
+            .into_iter()
+            .filter(|url_key| !together.contains(url_key))
+            .collect();
+        let count = alone.len();
         let mut pages = PAGES_A_LOOK;
         for i in 0..count {
             if pages == 0 || self.queued.is_exhausted() {
                 break;
             }
-            let url_key = hungry[(i + self.first_lane) % count];
+            let url_key = alone[(i + self.first_lane) % count];
             if self.read_backlog_of(url_key) {
                 pages -= 1;
             }
@@ -91,7 +96,7 @@ impl Engine {
         true
     }
 
-    fn give_page(&mut self, url_key: i32, page: Vec<StoredMessage>, reader: &WindowReader) {
+    pub fn give_page(&mut self, url_key: i32, page: Vec<StoredMessage>, reader: &WindowReader) {
         let window = reader.window();
         let entries: Vec<MessageEntry> = page
             .into_iter()
@@ -124,7 +129,7 @@ impl Engine {
 
     /// The reader of a lane's present window, or of its next one. `None` once it has
     /// caught up: then the tail feeds it.
-    fn backlog_reader(&mut self, url_key: i32) -> Option<WindowReader> {
+    pub fn backlog_reader(&mut self, url_key: i32) -> Option<WindowReader> {
         if let Some(reader) = self.readers.remove(&url_key) {
             return Some(reader);
         }

@@ -61,6 +61,8 @@ pub struct Engine {
     pub lanes: BTreeMap<i32, MessageLane>,
     /// Readers of lanes that read their own backlog.
     pub readers: HashMap<i32, WindowReader>,
+    /// The reader of lanes that read together, in the middle of a window.
+    pub convoy: Option<WindowReader>,
     pub throttles: HashMap<i32, Throttle>,
     /// When the calls on the wire of throttled webhooks were let go, by token.
     pub let_go: HashMap<u64, u64>,
@@ -118,6 +120,7 @@ impl Engine {
             routes: Routes::default(),
             lanes: BTreeMap::new(),
             readers: HashMap::new(),
+            convoy: None,
             throttles: HashMap::new(),
             let_go: HashMap::new(),
             tail: Tail::restored(&restored.tail),

@@ -7,6 +7,7 @@
 //! with status 0 (for good) or 1 (the postmaster starts it again).
 
 mod backlog;
+mod convoy;
 mod dispatch;
 mod engine;
 mod message;
