@@ -20,6 +20,7 @@ mod faults_transactions;
 mod faults_volume;
 mod faults_worker;
 mod harness;
+mod lagging;
 mod multicast;
 mod partitions;
 mod payload_types;
