@@ -322,19 +322,18 @@ impl OutboxReader {
         true
     }
 
-    /// Where all rows of a window are, unless there are more than `limit`.
-    pub fn places(&self, window: &Window, limit: usize) -> Option<Vec<(i32, Coordinate)>> {
-        let mut scan = Scan::of(window);
+    /// Shows where the next rows of a window are; `true` once there are no more.
+    pub fn next_places(
+        &self,
+        window: &Window,
+        scan: &mut Scan,
+        show: impl FnMut(i32, Coordinate),
+    ) -> bool {
         let step = Step {
             window,
             after_id: 0,
         };
-        let mut places = Vec::new();
-        let room = i64::try_from(limit).unwrap_or(i64::MAX);
-        let is_through = self.step_through(&step, &mut scan, room, |webhook_key, at| {
-            places.push((webhook_key, at));
-        });
-        is_through.then_some(places)
+        self.step_through(&step, scan, STEP_ROWS, show)
     }
 
     fn page_of_places(

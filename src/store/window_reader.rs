@@ -33,7 +33,7 @@ pub(super) struct Mapping {
 }
 
 /// What is left of a window, in the order of the index.
-pub(super) struct Scan {
+pub struct Scan {
     /// Transactions: from … to.
     pub ranges: VecDeque<(u64, u64)>,
     /// The last row that was seen of the first range.

@@ -81,8 +81,11 @@ impl Engine {
             let Some(mut reader) = self.backlog_reader(url_key) else {
                 return false;
             };
-            self.shared_windows
-                .prepare(&self.stores.outbox, &mut reader);
+            let outbox = &self.stores.outbox;
+            if !self.shared_windows.prepare(outbox, &mut reader) {
+                self.readers.insert(url_key, reader);
+                return true;
+            }
             let withdrawn = self.withdrawals.cover_window(url_key, &reader.window().to);
             let page = self.stores.outbox.next_page(&mut reader, !withdrawn);
             let window = Arc::clone(reader.window());

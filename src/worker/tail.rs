@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::engine::{Engine, MessageEntry};
+use super::engine::{Engine, MessageEntry, MessageLane};
 use super::message::Message;
 use crate::core::position::{Position, Window};
 use crate::core::snapshot::Snapshot;
@@ -200,16 +200,28 @@ impl Engine {
     /// Memory is short: lanes that stand still give their messages back. `false` while
     /// those that move should be waited for.
     pub fn make_room(&mut self) -> bool {
-        let since = self.ticker.now().saturating_sub(PATIENCE_NANOS);
         let still: Vec<i32> = self
             .lanes
             .values()
-            .filter(|lane| lane.queued() > 0 && !lane.moved_since(since))
+            .filter(|lane| lane.queued() > 0 && self.stands_still(lane))
             .map(|lane| lane.url_key)
             .collect();
         for url_key in still {
             self.drop_queue(url_key);
         }
         !self.queued.is_exhausted()
+    }
+
+    /// Whether no call of the lane has ended of late. One that could start calls and has
+    /// none on the wire only waits for a connection: as long as others give theirs back,
+    /// its turn comes.
+    fn stands_still(&self, lane: &MessageLane) -> bool {
+        let now = self.ticker.now();
+        let since = now.saturating_sub(PATIENCE_NANOS);
+        let waits_its_turn = lane.in_flight() == 0
+            && lane.may_start(now)
+            && !self.throttled.contains(&lane.webhook_key)
+            && self.lanes.values().any(|other| other.moved_since(since));
+        !lane.moved_since(since) && !waits_its_turn
     }
 }

@@ -31,6 +31,7 @@ mod faults_volume;
 mod faults_worker;
 mod fifo;
 mod harness;
+mod lagging;
 mod multicast;
 mod operations;
 mod partitions;
