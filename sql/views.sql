@@ -99,7 +99,17 @@ select u.url_key,
        coalesce(mention.state, l.state, '{}') as state,
        greatest(
            coalesce(l.pending, 0) + coalesce(backlog.pending, 0) + coalesce(unseen.pending, 0)
-               - coalesce(canceled.pending, 0) - coalesce(passed.pending, 0) - withdrawn.pending,
+               - coalesce(canceled.pending, 0) - coalesce(passed.pending, 0)
+               - case when withdrawn.coordinates is null then 0 else (
+                     -- What is on the wire is pending until it ends.
+                     select count(*)
+                     from jsonb_array_elements(withdrawn.coordinates) as c (at)
+                     where not (
+                           coalesce(mention.state, l.state, '{}') @> jsonb_build_object('busy', jsonb_build_array(c.at))
+                           and not coalesce(mention.state, l.state, '{}')
+                                   @> jsonb_build_object('listed', jsonb_build_array(c.at))
+                     )
+                 ) end,
            0
        ) as pending,
        unseen.oldest as unseen_since
@@ -142,20 +152,13 @@ left join (
     join webhook.unseen n on n.webhook_key = h.webhook_key and pg_visible_in_snapshot(n.xid, h.before)
     group by h.url_key
 ) passed on passed.url_key = u.url_key
-cross join lateral (
-    -- One by one; the lane has not come to them yet. What is on the wire is so until it ends.
-    select count(*) as pending
+left join (
+    -- One by one; the lane has not come to them yet.
+    select r.url_key, jsonb_agg(jsonb_build_array(r.xid::text, r.id::text)) as coordinates
     from webhook.retry r
-    cross join lateral (
-        select jsonb_build_array(jsonb_build_array(r.xid::text, r.id::text)) as coordinate
-    ) c
     where r.state = 'withdrawn'
-      and r.url_key = u.url_key
-      and not (
-            coalesce(mention.state, l.state, '{}') @> jsonb_build_object('busy', c.coordinate)
-            and not coalesce(mention.state, l.state, '{}') @> jsonb_build_object('listed', c.coordinate)
-      )
-) withdrawn
+    group by r.url_key
+) withdrawn on withdrawn.url_key = u.url_key
 where u.dropped_at is null
    or u.dropped_at >= w.dropped_at;
 

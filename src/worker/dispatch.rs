@@ -33,25 +33,22 @@ impl Engine {
         if !self.settings.on || self.settlement.outcomes() >= UNSETTLED_AT_MOST {
             return;
         }
-        let order: Vec<i32> = {
-            let keys: Vec<i32> = self
-                .lanes
-                .values()
-                .filter(|lane| lane.has_next())
-                .map(|lane| lane.url_key)
-                .collect();
-            let count = keys.len().max(1);
-            let first = self.first_lane % count;
-            keys[first.min(keys.len())..]
-                .iter()
-                .chain(&keys[..first.min(keys.len())])
-                .copied()
-                .collect()
-        };
+        // Where connections were used up last time, the next one goes on.
+        let (before, from) = (..self.next_served, self.next_served..);
+        let in_turn = self.lanes.range(from).chain(self.lanes.range(before));
+        let mut active: Vec<i32> = in_turn
+            .filter(|(_, lane)| lane.has_next())
+            .map(|(url_key, _)| *url_key)
+            .collect();
         // One call a lane and round, so that no lane starves another.
-        let mut active = order;
         while !active.is_empty() && self.pool.in_flight() < self.settings.connections {
-            active.retain(|url_key| self.start_one(*url_key));
+            active.retain(|url_key| {
+                let has_started = self.start_one(*url_key);
+                if has_started {
+                    self.next_served = url_key.wrapping_add(1);
+                }
+                has_started
+            });
         }
         self.grow_pool();
     }
@@ -67,19 +64,14 @@ impl Engine {
 
     /// Starts the next call of a lane; `false` if it can start none now.
     fn start_one(&mut self, url_key: i32) -> bool {
-        self.skip_withdrawn(url_key);
         let now = self.ticker.now();
-        let free = self
-            .settings
-            .connections
-            .saturating_sub(self.pool.in_flight());
+        if !self.has_connection(url_key, now) {
+            return false;
+        }
+        self.skip_withdrawn(url_key);
         let Some(lane) = self.lanes.get_mut(&url_key) else {
             return false;
         };
-        let reserved = lane.in_flight() > 0 && free <= RESERVED_CONNECTIONS;
-        if free == 0 || reserved || !lane.may_start(now) {
-            return false;
-        }
         let Some(entry) = lane.peek() else {
             return false;
         };
@@ -105,6 +97,18 @@ impl Engine {
             length = 1;
         }
         self.submit(url_key, length)
+    }
+
+    /// Whether the lane may have another connection now.
+    fn has_connection(&self, url_key: i32, now: u64) -> bool {
+        let free = self
+            .settings
+            .connections
+            .saturating_sub(self.pool.in_flight());
+        self.lanes.get(&url_key).is_some_and(|lane| {
+            let reserved = lane.in_flight() > 0 && free <= RESERVED_CONNECTIONS;
+            free > 0 && !reserved && lane.may_start(now)
+        })
     }
 
     /// Hands the lane's next messages to a thread. `false` if there was none.

@@ -91,8 +91,10 @@ pub struct Engine {
     pub next_retry_at: Option<i64>,
     pub next_throttled: Option<u64>,
     pub next_token: u32,
-    /// Lanes are served in turn, beginning here.
+    /// Lagging lanes read in turn, beginning here.
     pub first_lane: usize,
+    /// The lane whose turn it is to call.
+    pub next_served: i32,
     pub throttled: HashSet<i32>,
 }
 
@@ -151,6 +153,7 @@ impl Engine {
             next_throttled: None,
             next_token: 0,
             first_lane: 0,
+            next_served: 0,
             throttled: HashSet::new(),
             settings,
         };

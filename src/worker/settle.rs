@@ -23,6 +23,11 @@ use crate::store::settlement::{CallRow, Parked, RetryRow};
 const OUTCOMES_A_BATCH: usize = 1000;
 /// An outcome waits no longer than this for others.
 const WRITE_AFTER_NANOS: u64 = 5_000_000;
+/// Each lane that changed takes about this long to write down; with a thousand of them a write
+/// is worth waiting for more outcomes …
+const NANOS_A_LANE: u64 = 20_000;
+/// … for so long at most.
+const WRITE_AFTER_NANOS_AT_MOST: u64 = 20_000_000;
 /// Counts alone are in less of a hurry.
 const COUNT_AFTER_NANOS: u64 = 20_000_000;
 /// After a failed write (a full disk, say) the next try comes after this.
@@ -67,6 +72,8 @@ pub struct Settlement {
     /// Since when there is something to write.
     waiting_since: Option<u64>,
     not_before: u64,
+    /// How many lanes the last write was about.
+    changed_lanes: u64,
     seq: i64,
     /// Entries of the ledger since the last fold.
     unfolded: usize,
@@ -82,6 +89,7 @@ impl Settlement {
             backlog: BTreeMap::new(),
             waiting_since: None,
             not_before: 0,
+            changed_lanes: 0,
             seq: last_seq,
             // What a former worker left is folded soon.
             unfolded: 1,
@@ -157,7 +165,8 @@ impl Settlement {
         } else if self.outcomes.is_empty() {
             since + COUNT_AFTER_NANOS
         } else {
-            since + WRITE_AFTER_NANOS
+            let for_lanes = NANOS_A_LANE * self.changed_lanes;
+            since + WRITE_AFTER_NANOS.max(for_lanes.min(WRITE_AFTER_NANOS_AT_MOST))
         };
         Some(at.max(self.not_before))
     }
@@ -241,6 +250,7 @@ impl Engine {
             tick,
             position,
             entries,
+            lanes: lanes.len(),
         }
     }
 
@@ -263,6 +273,7 @@ impl Engine {
         self.settlement.counts.clear();
         self.settlement.backlog.clear();
         self.settlement.waiting_since = None;
+        self.settlement.changed_lanes = written.lanes as u64;
         self.settlement.seq += 1;
         self.settlement.unfolded += written.entries;
         self.settlement.unfolded_since.get_or_insert(now);
@@ -453,6 +464,7 @@ struct Written {
     tick: Option<i64>,
     position: Position,
     entries: usize,
+    lanes: usize,
 }
 
 fn call_row(settled: &Settled) -> CallRow {

@@ -14,6 +14,8 @@ use crate::store::segments::{self, Ring};
 const WHILE_BUSY: Duration = Duration::from_secs(1);
 /// … and otherwise this often at least: old messages go although nothing happens.
 const WHILE_IDLE: Duration = Duration::from_secs(600);
+/// While much is to be indexed and nobody waits for us.
+const WHILE_BEHIND: Duration = Duration::from_millis(50);
 /// Looks in the time that a message is kept, if that is short.
 const LOOKS_A_RETENTION: u32 = 20;
 /// A table that cannot be emptied, because something in it is pending or somebody reads it,
@@ -86,7 +88,11 @@ impl Engine {
         let settled = self.settlement.seq();
         let busy = settled != self.upkeep.seen || self.upkeep.is_behind;
         self.upkeep.seen = settled;
-        let pause = if busy { WHILE_BUSY } else { WHILE_IDLE };
+        let pause = match busy {
+            _ if self.upkeep.is_behind && self.pool.in_flight() == 0 => WHILE_BEHIND,
+            true => WHILE_BUSY,
+            false => WHILE_IDLE,
+        };
         let short = (self.settings.log_retention / LOOKS_A_RETENTION).max(WHILE_BUSY);
         self.upkeep.next_look = Instant::now() + pause.min(short);
     }
