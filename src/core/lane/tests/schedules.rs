@@ -37,7 +37,7 @@ fn work() -> impl Strategy<Value = Step> {
             .prop_map(|(page, is_full)| Step::ReadTail { page, is_full }),
         5 => (1_usize..6).prop_map(|page| Step::ReadOwn { page }),
         5 => Just(Step::ReadRetries),
-        8 => Just(Step::Dispatch),
+        8 => prop::bool::weighted(0.9).prop_map(|accepts| Step::Dispatch { accepts }),
         10 => (any::<usize>(), answer())
             .prop_map(|(which, answer)| Step::End { which, answer }),
         6 => (prop::bool::weighted(0.8), any::<bool>())
@@ -75,7 +75,7 @@ fn rules() -> impl Strategy<Value = Rules> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_500))]
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
     fn whatever_happens_when_every_message_ends_and_the_rules_hold(
