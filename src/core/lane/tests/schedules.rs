@@ -7,7 +7,7 @@ use super::*;
 use crate::core::retry::Schedule;
 
 /// Enough for a few crashes with work in between.
-const STEPS: usize = 250;
+const STEPS: usize = 150;
 
 fn answer() -> impl Strategy<Value = Answer> {
     prop_oneof![
