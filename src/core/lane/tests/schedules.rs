@@ -52,7 +52,8 @@ fn fate() -> impl Strategy<Value = Step> {
         3 => prop::bool::weighted(0.3).prop_map(Step::Pause),
         2 => Just(Step::MakeRoom),
         3 => prop::bool::weighted(0.4).prop_map(Step::Down),
-        12 => (0_u64..3_000).prop_map(|milliseconds| Step::Wait { milliseconds }),
+        12 => prop_oneof![2 => 0_u64..300, 1 => 300_u64..3_000]
+            .prop_map(|milliseconds| Step::Wait { milliseconds }),
         1 => Just(Step::Cancel),
         1 => Just(Step::Redeliver),
     ]
