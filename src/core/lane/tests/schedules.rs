@@ -7,7 +7,7 @@ use super::*;
 use crate::core::retry::Schedule;
 
 /// Enough for a few crashes with work in between.
-const STEPS: usize = 250;
+const STEPS: usize = 150;
 
 fn answer() -> impl Strategy<Value = Answer> {
     prop_oneof![
@@ -37,7 +37,7 @@ fn work() -> impl Strategy<Value = Step> {
             .prop_map(|(page, is_full)| Step::ReadTail { page, is_full }),
         5 => (1_usize..6).prop_map(|page| Step::ReadOwn { page }),
         5 => Just(Step::ReadRetries),
-        8 => Just(Step::Dispatch),
+        8 => prop::bool::weighted(0.9).prop_map(|accepts| Step::Dispatch { accepts }),
         10 => (any::<usize>(), answer())
             .prop_map(|(which, answer)| Step::End { which, answer }),
         6 => (prop::bool::weighted(0.8), any::<bool>())
@@ -52,7 +52,8 @@ fn fate() -> impl Strategy<Value = Step> {
         3 => prop::bool::weighted(0.3).prop_map(Step::Pause),
         2 => Just(Step::MakeRoom),
         3 => prop::bool::weighted(0.4).prop_map(Step::Down),
-        12 => (0_u64..3_000).prop_map(|milliseconds| Step::Wait { milliseconds }),
+        12 => prop_oneof![2 => 0_u64..300, 1 => 300_u64..3_000]
+            .prop_map(|milliseconds| Step::Wait { milliseconds }),
         1 => Just(Step::Cancel),
         1 => Just(Step::Redeliver),
     ]
@@ -75,7 +76,7 @@ fn rules() -> impl Strategy<Value = Rules> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_500))]
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
     fn whatever_happens_when_every_message_ends_and_the_rules_hold(

@@ -115,21 +115,40 @@ pub struct World {
 
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
-    Change { session: usize, row: usize },
+    Change {
+        session: usize,
+        row: usize,
+    },
     Flush(usize),
     Commit(usize),
     Abort(usize),
-    ReadTail { page: usize, is_full: bool },
-    ReadOwn { page: usize },
+    ReadTail {
+        page: usize,
+        is_full: bool,
+    },
+    ReadOwn {
+        page: usize,
+    },
     ReadRetries,
-    Dispatch,
-    End { which: usize, answer: Answer },
-    Settle { works: bool, ticks: bool },
+    /// The pool may be too full for the first run.
+    Dispatch {
+        accepts: bool,
+    },
+    End {
+        which: usize,
+        answer: Answer,
+    },
+    Settle {
+        works: bool,
+        ticks: bool,
+    },
     Crash,
     Pause(bool),
     MakeRoom,
     Down(bool),
-    Wait { milliseconds: u64 },
+    Wait {
+        milliseconds: u64,
+    },
     Cancel,
     Redeliver,
 }
@@ -179,7 +198,7 @@ impl World {
             Step::ReadTail { page, is_full } => self.read_tail(page, is_full),
             Step::ReadOwn { page } => self.read_own(page),
             Step::ReadRetries => self.read_retries(),
-            Step::Dispatch => self.dispatch()?,
+            Step::Dispatch { accepts } => self.dispatch(accepts)?,
             Step::End { which, answer } => self.end_call(which, answer)?,
             Step::Settle { works, ticks } => self.settle(works, ticks),
             Step::Crash => self.crash(),
@@ -324,13 +343,27 @@ impl World {
             self.read_tail(usize::MAX, false);
             self.read_own(usize::MAX);
             self.read_retries();
-            self.dispatch()?;
+            self.dispatch(true)?;
             while !self.runs.is_empty() {
                 self.end_call(0, Answer::Taken)?;
             }
             self.settle(true, true);
+            if self.is_at_rest() {
+                break;
+            }
         }
         Ok(())
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let tail_is_through = self.tail.position.window_is_done()
+            && self.tail.position.window.to == self.stream.snapshot();
+        let lane = &self.lane;
+        tail_is_through
+            && self.stored.retries.is_empty()
+            && lane.is_at_tail()
+            && !lane.has_next()
+            && !lane.wants_answer()
     }
 
     /// Every message arrived, or was given up or canceled; nothing is left anywhere.

@@ -6,7 +6,7 @@ use super::*;
 const CALL_NANOS: u64 = 200_000;
 
 impl World {
-    pub fn dispatch(&mut self) -> Result<(), TestCaseError> {
+    pub fn dispatch(&mut self, accepts: bool) -> Result<(), TestCaseError> {
         while self.lane.may_start(self.now) && self.lane.has_next() {
             let mut length = self.lane.run_length();
             if let Some(throttle) = &mut self.throttle {
@@ -29,9 +29,21 @@ impl World {
                 });
             }
             self.lane.begin_run();
+            if !accepts {
+                return self.give_back(run);
+            }
             self.call_first_of(&run)?;
             self.runs.push(run);
         }
+        Ok(())
+    }
+
+    fn give_back(&mut self, run: VecDeque<Handed>) -> Result<(), TestCaseError> {
+        for handed in run {
+            let recalled = self.lane.recall(handed.token).map(|entry| entry.at);
+            prop_assert_eq!(recalled, Some(handed.at));
+        }
+        self.lane.end_run();
         Ok(())
     }
 
@@ -69,11 +81,7 @@ impl World {
             self.runs.push(run);
             return Ok(());
         }
-        for behind in run {
-            self.lane.recall(behind.token).expect("it was handed over");
-        }
-        self.lane.end_run();
-        Ok(())
+        self.give_back(run)
     }
 
     fn outcome(&mut self, handed: Handed, answer: Answer) -> Result<(), TestCaseError> {
