@@ -387,5 +387,7 @@ comment on view webhook.busy is
     'Internal: messages taken by a lane and not settled.';
 comment on view webhook.place is
     'Internal: how far each lane has got.';
+comment on view webhook.event_label is
+    'Internal: what to call an event and its table now.';
 comment on view webhook.event_now is
     'Internal: events with their present table name and what is wrong with them.';

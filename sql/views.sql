@@ -200,16 +200,26 @@ create view webhook.call_log as
     union all select * from webhook.call_log_2
     union all select * from webhook.call_log_3;
 
+-- What to call an event and its table now.
+create view webhook.event_label as
+select e.event_key,
+       e.id,
+       e.event_type,
+       coalesce(
+           case when n.nspname = 'public' then c.relname else n.nspname || '.' || c.relname end,
+           e.object_label
+       ) as object_text
+from webhook.event_def e
+left join pg_class c on c.oid = e.object_name
+left join pg_namespace n on n.oid = c.relnamespace;
+
 -- Each event with the name its table has now and the reason why it makes no messages.
 -- Column numbers count while the table is the one they were recorded for, else the names.
 create view webhook.event_now as
 select e.*,
        w.id as webhook_id,
        w.name as webhook_name,
-       coalesce(
-           case when n.nspname = 'public' then c.relname else n.nspname || '.' || c.relname end,
-           e.object_label
-       ) as object_text,
+       b.object_text,
        fields.missing as missing_columns,
        coalesce(fields.object_names, e.object_fields) as object_fields_now,
        coalesce(fields.payload_names, e.payload_fields) as payload_fields_now,
@@ -225,9 +235,9 @@ select e.*,
        c.oid is not null and fields.missing is null and t.oid is not null and t.tgenabled <> 'D'
            and w.enabled and e.enabled as active
 from webhook.event_def e
+join webhook.event_label b on b.event_key = e.event_key
 join webhook.webhook_def w on w.webhook_key = e.webhook_key
 left join pg_class c on c.oid = e.object_name
-left join pg_namespace n on n.oid = c.relnamespace
 left join pg_trigger t on t.tgrelid = e.object_name and t.tgname = 'webhook_' || e.id
 left join lateral (
     select string_agg(distinct f.name, ', ' order by f.name) filter (where a.attname is null) as missing,
@@ -422,7 +432,7 @@ left join (
     group by a.webhook_key
 ) p on p.webhook_key = o.webhook_key
 left join webhook.webhook_def w on w.webhook_key = o.webhook_key
-left join webhook.event_now e on e.event_key = o.event_key;
+left join webhook.event_label e on e.event_key = o.event_key;
 
 create view webhook.calls as
 select c.call_id,
@@ -445,7 +455,7 @@ select c.call_id,
 from webhook.call_log c
 left join webhook.webhook_def w on w.webhook_key = c.webhook_key
 left join webhook.url_def u on u.url_key = c.url_key
-left join webhook.event_now e on e.event_key = c.event_key;
+left join webhook.event_label e on e.event_key = c.event_key;
 
 create view webhook.queue as
 select w.id as webhook_id,
