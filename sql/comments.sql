@@ -122,6 +122,8 @@ comment on function webhook.worker_process() is
     'Internal: process id and start of this databases worker, for the view webhook.worker.';
 comment on function webhook.unseen_messages() is
     'Internal: messages that the tail reader has not counted yet, for the views.';
+comment on function webhook.busy_messages() is
+    'Internal: messages taken by a lane and not settled, for the views.';
 comment on function webhook.capture() is
     'Internal: the trigger function of every event. Its argument is the event id; it does nothing on a '
     'table the event is not for.';

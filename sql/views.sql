@@ -162,14 +162,53 @@ left join (
 where u.dropped_at is null
    or u.dropped_at >= w.dropped_at;
 
--- Taken by a lane and not settled. What is listed still waits for its call.
+-- Taken by a lane and not settled. What is listed still waits for its call, unless it was
+-- withdrawn. A function for the same reason as webhook.unseen_messages().
+create function webhook.busy_messages()
+returns table (
+    url_key      integer,
+    xid          xid8,
+    id           bigint,
+    is_listed    boolean,
+    is_withdrawn boolean
+)
+language sql
+stable
+security definer
+rows 100
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+    select b.url_key, b.xid, b.id, b.is_listed,
+           b.is_listed and (
+               exists (
+                   select
+                   from webhook.retry r
+                   where r.url_key = b.url_key
+                     and r.xid = b.xid
+                     and r.id = b.id
+                     and r.state in ('canceled', 'withdrawn')
+               )
+               or exists (
+                   select
+                   from webhook.cancellation k
+                   where k.url_key = b.url_key
+                     and pg_catalog.pg_visible_in_snapshot(b.xid, k.before)
+               )
+           )
+    from (
+        select n.url_key,
+               (entry ->> 0)::xid8 as xid,
+               (entry ->> 1)::bigint as id,
+               n.state @> pg_catalog.jsonb_build_object('listed', pg_catalog.jsonb_build_array(entry)) as is_listed
+        from webhook.lane_now n
+        cross join pg_catalog.jsonb_array_elements(coalesce(n.state -> 'busy', '[]')) as entry
+    ) b
+$$;
+
 create view webhook.busy as
-select n.url_key,
-       (entry ->> 0)::xid8 as xid,
-       (entry ->> 1)::bigint as id,
-       n.state @> jsonb_build_object('listed', jsonb_build_array(entry)) as is_listed
-from webhook.lane_now n
-cross join jsonb_array_elements(coalesce(n.state -> 'busy', '[]')) as entry;
+select b.url_key, b.xid, b.id, b.is_listed, b.is_withdrawn
+from webhook.busy_messages() b;
 
 -- How far each lane has got: everything visible in taken_before, and with an id up to taken_up_to
 -- in taken_within, was taken. A lane at the tail (not own) has got as far as the tail. What is
@@ -350,25 +389,7 @@ select o.message_id,
            or (o.xid, o.id) in (
                select b.xid, b.id
                from webhook.busy b
-               where not (
-                     b.is_listed
-                     and (
-                         exists (
-                             select
-                             from webhook.retry r
-                             where r.url_key = b.url_key
-                               and r.xid = b.xid
-                               and r.id = b.id
-                               and r.state in ('canceled', 'withdrawn')
-                         )
-                         or exists (
-                             select
-                             from webhook.cancellation k
-                             where k.url_key = b.url_key
-                               and pg_visible_in_snapshot(b.xid, k.before)
-                         )
-                     )
-               )
+               where not b.is_withdrawn
            )
            or exists (
                select
