@@ -133,12 +133,15 @@ impl Engine {
         let Some(lane) = self.lanes.get(&url_key) else {
             return;
         };
+        let Some(before) = self.withdrawals.before.get(&url_key) else {
+            return;
+        };
         let position = self.standpoint_of(lane);
         let after = self.stores.withdrawals.after(
             cancellation.webhook_key,
             &self.tail.position,
             &position,
-            &cancellation.before,
+            before,
         );
         let pending = self.stores.withdrawals.pending(url_key);
         let mut durable = lane.durable();
