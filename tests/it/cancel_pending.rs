@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::support::definitions::{create_event, create_webhook, records_at, wait_idle};
-use super::support::worker::{wait_until_gone, wait_until_up, worker_of};
+use super::support::worker::{wait_for_restarts, wait_until_gone, worker_of};
 use super::support::{Cluster, Receiver, PATIENCE};
 
 /// Far more than a lane keeps in memory.
@@ -350,7 +350,7 @@ fn what_was_withdrawn_stays_so_when_the_worker_is_killed_right_after() {
         .unwrap();
     cluster.signal(worker, "KILL");
     wait_until_gone(&cluster, PATIENCE, worker);
-    wait_until_up(&cluster);
+    wait_for_restarts(&cluster, 1);
     receiver.behave_normally("/ok");
     insert(&cluster, BACKLOG + 1..=BACKLOG + 5);
     wait_idle(&cluster);
