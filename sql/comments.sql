@@ -90,8 +90,8 @@ comment on function webhook.redeliver(uuid) is
 comment on function webhook.redeliver_failed(text, timestamptz, timestamptz) is
     'Sends the failed messages of a webhook, given by id or name, again: those whose event_date lies from '
     'since (null = the first) up to, not including, until (null = now); one call for each URL that a message '
-    'failed for. Returns the number of calls queued; says after each 100,000 how far it is. Errors: 42704 '
-    'unknown webhook.';
+    'failed for. Returns the number of calls queued; says after each 100,000 how far it is. Errors: 22023 '
+    'null, 42704 unknown webhook.';
 comment on function webhook.cancel(uuid) is
     'Withdraws a message wherever it is pending or failed; true if it was anywhere. A call that is on the '
     'wire ends, is logged, and is not repeated. Errors: 22023 null, 42704 no such message (or past '
@@ -100,7 +100,7 @@ comment on function webhook.cancel_pending(text) is
     'Withdraws everything that a webhook, given by id or name, has pending, its retries included, as of now: '
     'what commits later is sent. A call that is on the wire ends, is logged, and is not repeated. Takes the '
     'same time for one message or ten million. Returns their number, a message counted once for each URL. '
-    'Errors: 42704 unknown webhook.';
+    'Errors: 22023 null, 42704 unknown webhook.';
 comment on function webhook.rest(text, text, jsonb) is
     'The REST API for webhooks and events: status and body of the answer to a request, for a gateway that '
     'calls it. /v3/outgoingWebhooks, …/{webhookId}, …/{webhookId}/events and …/events/{eventId}; /v2 is an '
@@ -231,8 +231,8 @@ comment on column webhook.messages.event_date is
 comment on column webhook.messages.source is
     'Event source of the session that made the change.';
 comment on column webhook.messages.status is
-    'pending: a URL still has to get it; delivered: every URL that the webhook still has got it; failed: '
-    'given up for a URL; canceled: a repetition was withdrawn, or its webhook was dropped.';
+    'pending: a URL still has to get it, or is getting it; delivered: every URL that the webhook still has got '
+    'it; failed: given up for a URL; canceled: withdrawn for a URL, or its webhook was dropped.';
 
 comment on view webhook.calls is
     'The log of calls: an HTTP request that carries a message to a URL.';
@@ -339,6 +339,8 @@ comment on table webhook.segment is
     'Internal: the tables of outbox and call log, since when each is written and when it was closed.';
 comment on table webhook.cancellation is
     'Internal: what webhook.cancel_pending() withdrew.';
+comment on sequence webhook.cancellation_cancellation_id_seq is
+    'Internal: keys of webhook.cancellation.';
 comment on table webhook.outbox_0 is
     'Internal: messages as they were captured; insert-only, emptied as a whole.';
 comment on table webhook.outbox_1 is

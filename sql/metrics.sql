@@ -4,15 +4,18 @@ set local search_path = pg_catalog, pg_temp;
 
 create view webhook.metrics as
 select counted.name,
-       jsonb_build_object('webhook_id', e.webhook_id, 'webhook', e.webhook_name, 'event_id', e.id) as labels,
-       counted.value::double precision as value
-from webhook.events e
+       jsonb_build_object('webhook_id', w.id, 'webhook', w.name, 'event_id', e.id) as labels,
+       coalesce(counted.value, 0)::double precision as value
+from webhook.event_def e
+join webhook.webhook_def w on w.webhook_key = e.webhook_key
+left join webhook.event_count k on k.event_key = e.event_key
 cross join lateral (
     values
-        ('webhook_messages_total', e.messages),
-        ('webhook_calls_total', e.calls),
-        ('webhook_call_errors_total', e.errors)
+        ('webhook_messages_total', k.messages),
+        ('webhook_calls_total', k.calls),
+        ('webhook_call_errors_total', k.errors)
 ) as counted (name, value)
+where e.dropped_at is null
 union all
 select waiting.name,
        jsonb_build_object('webhook_id', q.webhook_id, 'webhook', q.webhook_name, 'outgoing_url', q.outgoing_url),

@@ -147,7 +147,7 @@ left join (
         select distinct on (k.url_key) k.url_key, k.webhook_key, k.before
         from webhook.cancellation k
         where k.taken_before is not null
-        order by k.url_key, k.cancellation_id desc
+        order by k.url_key, pg_snapshot_xmax(k.before) desc, pg_snapshot_xmin(k.before) desc, length(k.before::text)
     ) h
     join webhook.unseen n on n.webhook_key = h.webhook_key and pg_visible_in_snapshot(n.xid, h.before)
     group by h.url_key
@@ -229,7 +229,8 @@ left join lateral (
     select c.before
     from webhook.cancellation c
     where c.url_key = n.url_key
-    order by c.cancellation_id desc
+    -- The one that sees most: a transaction may cancel with an older snapshot than others before it.
+    order by pg_snapshot_xmax(c.before) desc, pg_snapshot_xmin(c.before) desc, length(c.before::text)
     limit 1
 ) k on true;
 

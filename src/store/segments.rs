@@ -69,10 +69,15 @@ set opened_at = null, closed_at = null
 where s.kind = $1
   and s.number = $2";
 
-/// Cancellations whose messages are gone; $1 seconds.
+/// Cancellations whose messages are gone: all there are came into tables that were opened later.
 const FORGET_CANCELLATIONS: &str = "
 delete from webhook.cancellation k
-where k.canceled_at < pg_catalog.clock_timestamp() - $1 * interval '1 second'
+where not exists (
+      select
+      from webhook.segment s
+      where s.kind = 'outbox'
+        and s.opened_at <= k.canceled_at
+  )
   and not exists (
       select
       from webhook.place p
@@ -148,14 +153,19 @@ select exists (
 }
 
 /// Messages that wait for a retry move to the table that is written; what was given up or
-/// withdrawn is forgotten with its message.
+/// withdrawn, or was to go to a URL that is no more, is forgotten with its message.
 pub fn rescue(number: i16, written: i16) {
     execute(
         &format!(
             "
 insert into webhook.outbox_{written}
 select o.*
-from (select distinct r.xid, r.id from webhook.retry r where r.state = 'waiting') w
+from (
+    select distinct r.xid, r.id
+    from webhook.retry r
+    join webhook.url_def u on u.url_key = r.url_key and u.dropped_at is null
+    where r.state = 'waiting'
+) w
 join webhook.outbox_{number} o on o.xid = w.xid and o.id = w.id"
         ),
         &[],
@@ -164,7 +174,9 @@ join webhook.outbox_{number} o on o.xid = w.xid and o.id = w.id"
         &format!(
             "
 delete from webhook.retry r
-where r.state <> 'waiting'
+using webhook.url_def u
+where u.url_key = r.url_key
+  and (r.state <> 'waiting' or u.dropped_at is not null)
   and exists (select from webhook.outbox_{number} o where o.xid = r.xid and o.id = r.id)"
         ),
         &[],
@@ -178,8 +190,9 @@ pub fn truncate(ring: Ring, number: i16) {
     execute(EMPTIED, &[table.into(), number.into()]);
 }
 
-pub fn forget_cancellations(retention_seconds: f64) {
-    execute(FORGET_CANCELLATIONS, &[retention_seconds.into()]);
+/// After a table was emptied.
+pub fn forget_cancellations() {
+    execute(FORGET_CANCELLATIONS, &[]);
 }
 
 /// How many full block ranges there are between two blocks.

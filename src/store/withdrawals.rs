@@ -13,7 +13,6 @@ pub struct NewCancellation {
     pub cancellation_id: i64,
     pub url_key: i32,
     pub webhook_key: i32,
-    pub before: Snapshot,
 }
 
 /// Where a lane stood when the worker heard of a cancellation.
@@ -39,13 +38,18 @@ impl Standpoint {
     }
 }
 
+/// The one whose snapshot sees most, which need not be the last: its transaction may have begun
+/// before another one's. Of two snapshots with equal bounds the shorter one has fewer running.
 const NEWEST: &str = "
 select distinct on (k.url_key) k.url_key, k.before::pg_catalog.text
 from webhook.cancellation k
-order by k.url_key, k.cancellation_id desc";
+order by k.url_key,
+         pg_catalog.pg_snapshot_xmax(k.before) desc,
+         pg_catalog.pg_snapshot_xmin(k.before) desc,
+         pg_catalog.length(k.before::pg_catalog.text)";
 
 const NEW: &str = "
-select k.cancellation_id, k.url_key, k.webhook_key, k.before::pg_catalog.text
+select k.cancellation_id, k.url_key, k.webhook_key
 from webhook.cancellation k
 where k.taken_before is null
 order by k.cancellation_id";
@@ -142,7 +146,6 @@ impl WithdrawalStore {
                 cancellation_id: row.i64(0)?,
                 url_key: row.i32(1)?,
                 webhook_key: row.i32(2)?,
-                before: row.text(3)?.parse().ok()?,
             });
             Some(())
         });

@@ -115,8 +115,15 @@ impl Settlement {
         self.waiting_since.get_or_insert(now);
     }
 
-    /// A message that was canceled before its first call.
-    pub fn withdraw(&mut self, url_key: i32, at: Coordinate, message: &Message, now: u64) {
+    /// A message that was canceled before its first call. `due_at`: when it is due if somebody
+    /// has redelivered it meanwhile; its row is then gone.
+    pub fn withdraw(
+        &mut self,
+        url_key: i32,
+        at: Coordinate,
+        message: &Message,
+        due_at: Option<i64>,
+    ) {
         self.withdrawn.push(RetryRow {
             url_key,
             at,
@@ -125,11 +132,10 @@ impl Settlement {
             event_key: message.event.event_key,
             event_date: message.captured_at,
             attempts: 0,
-            state: Parked::Canceled,
-            next_at: None,
+            state: due_at.map_or(Parked::Canceled, |_| Parked::Waiting),
+            next_at: due_at,
             last_error: None,
         });
-        self.be_due(now);
     }
 
     pub fn add(&mut self, settled: Settled, now: u64) {

@@ -138,7 +138,6 @@ impl Engine {
         else {
             return;
         };
-        let retention = self.settings.log_retention.as_secs_f64();
         let emptied = tx::transaction(|| {
             // First without the lock: that may take a while.
             if ring == Ring::Outbox && segments::is_needed(number) {
@@ -151,9 +150,11 @@ impl Engine {
                     return false;
                 }
                 segments::rescue(number, written);
-                segments::forget_cancellations(retention);
             }
             segments::truncate(ring, number);
+            if ring == Ring::Outbox {
+                segments::forget_cancellations();
+            }
             true
         });
         match self.success(emptied, "empty an old table of outbox or log") {

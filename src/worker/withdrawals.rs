@@ -11,6 +11,7 @@ use super::engine::{Engine, MessageLane};
 use crate::core::lane::Feed;
 use crate::core::position::{Coordinate, Position};
 use crate::core::snapshot::Snapshot;
+use crate::pg::clock;
 use crate::store::withdrawals::{NewCancellation, Standpoint};
 
 /// See the module.
@@ -133,12 +134,15 @@ impl Engine {
         let Some(lane) = self.lanes.get(&url_key) else {
             return;
         };
+        let Some(before) = self.withdrawals.before.get(&url_key) else {
+            return;
+        };
         let position = self.standpoint_of(lane);
         let after = self.stores.withdrawals.after(
             cancellation.webhook_key,
             &self.tail.position,
             &position,
-            &cancellation.before,
+            before,
         );
         let pending = self.stores.withdrawals.pending(url_key);
         let mut durable = lane.durable();
@@ -178,8 +182,12 @@ impl Engine {
             lane.skip();
             self.queued.remove(&message);
             self.settlement.change_backlog(url_key, -1);
+            let is_single = !self.withdrawals.cover_all_of(url_key, at.xid);
+            let due_at = is_single.then(clock::now);
+            self.settlement.withdraw(url_key, at, &message, due_at);
             let now = self.ticker.now();
-            self.settlement.withdraw(url_key, at, &message, now);
+            self.settlement.be_due(now);
+            self.next_retry_at = due_at.or(self.next_retry_at);
             self.withdrawals.forget(url_key, at);
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::support::definitions::{create_event, create_webhook, records_at, wait_idle};
-use super::support::worker::{wait_until_gone, wait_until_up, worker_of};
+use super::support::worker::{wait_for_restarts, wait_until_gone, worker_of};
 use super::support::{Cluster, Receiver, PATIENCE};
 
 /// Far more than a lane keeps in memory.
@@ -350,7 +350,7 @@ fn what_was_withdrawn_stays_so_when_the_worker_is_killed_right_after() {
         .unwrap();
     cluster.signal(worker, "KILL");
     wait_until_gone(&cluster, PATIENCE, worker);
-    wait_until_up(&cluster);
+    wait_for_restarts(&cluster, 1);
     receiver.behave_normally("/ok");
     insert(&cluster, BACKLOG + 1..=BACKLOG + 5);
     wait_idle(&cluster);
@@ -391,4 +391,26 @@ fn what_was_canceled_one_by_one_before_counts_once() {
     resume(&cluster, "w");
     assert_settled(&cluster, &receiver, "w", "/ok", 12);
     assert_eq!(received_ids(&receiver, "/ok").len(), 2);
+}
+
+#[test]
+fn a_cancellation_with_an_older_snapshot_brings_nothing_back() {
+    let (cluster, receiver) = cluster_with("older_snapshot", "1h");
+    watch(&cluster, &receiver, "w", &["/ok"], "");
+    pause(&cluster, "w");
+    insert(&cluster, 1..=1);
+    let mut older = cluster.connect("postgres");
+    older
+        .batch_execute("begin isolation level repeatable read; select count(*) from items")
+        .unwrap();
+    insert(&cluster, 2..=6);
+    assert_eq!(cancel_pending(&cluster, "w"), 6);
+    older
+        .batch_execute("select webhook.cancel_pending('w'); commit")
+        .unwrap();
+    insert(&cluster, 7..=8);
+    resume(&cluster, "w");
+    assert_settled(&cluster, &receiver, "w", "/ok", 8);
+    let received: BTreeSet<i64> = received_ids(&receiver, "/ok").into_iter().collect();
+    assert_eq!(received, BTreeSet::from([7, 8]));
 }

@@ -8,7 +8,7 @@ use super::support::watched::{
     watch_items_in,
 };
 use super::support::worker::{
-    cluster_restarts, wait_until_gone, wait_until_up, worker_of, workers_in,
+    cluster_restarts, wait_for_restarts, wait_until_gone, worker_of, workers_in,
 };
 use super::support::{ready_cluster, Cluster, Received, PATIENCE};
 
@@ -46,15 +46,7 @@ fn what_was_sent_but_not_settled_by_a_killed_worker_is_sent_again_under_the_same
     let settled: i64 = cluster.value("select count(*) from webhook.calls");
     assert_eq!(settled, 1, "the lock did not hold the settlement back");
     cluster.signal(worker_of(&cluster, "postgres"), "KILL");
-    cluster.wait_until(
-        PATIENCE,
-        "the postmaster to notice",
-        || match cluster_restarts(&cluster) {
-            1 => Ok(()),
-            seen => Err(format!("{seen} restarts")),
-        },
-    );
-    wait_until_up(&cluster);
+    wait_for_restarts(&cluster, 1);
 
     let received = assert_items_delivered(&cluster, &receiver, "/ok/a", PATIENCE);
     let repeated = calls_of_each_message(&received)
@@ -124,6 +116,7 @@ fn workers_that_are_killed_or_terminated_under_load_lose_nothing() {
     watch_items(&cluster, &receiver, "/ok/a");
     // Sixteen at a time take this one about four seconds: it reads its own backlog.
     watch_items(&cluster, &receiver, "/slow/15/b");
+    let mut crashes = 0;
     for (round, signal) in ["KILL", "TERM", "KILL", "TERM", "TERM"].iter().enumerate() {
         let (first, seen) = (1000 * round as i64, receiver.count("/slow").requests);
         for part in 0..4 {
@@ -133,7 +126,8 @@ fn workers_that_are_killed_or_terminated_under_load_lose_nothing() {
         let worker = worker_of(&cluster, "postgres");
         cluster.signal(worker, signal);
         wait_until_gone(&cluster, END_LIMIT, worker);
-        wait_until_up(&cluster);
+        crashes += usize::from(*signal == "KILL");
+        wait_for_restarts(&cluster, crashes);
     }
     assert_eq!(cluster_restarts(&cluster), 2, "{}", cluster.log());
     assert_items_delivered(&cluster, &receiver, "/ok/a", PATIENCE);

@@ -39,6 +39,7 @@ mod payload_types;
 mod readme;
 mod rest;
 mod retries;
+mod rotation;
 mod schema_changes;
 mod security;
 mod templates;

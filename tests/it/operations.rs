@@ -342,11 +342,11 @@ fn a_message_that_is_canceled_and_redelivered_before_its_turn_is_sent_once() {
 fn messages_are_canceled_anywhere_in_the_backlog_of_a_lagging_url() {
     const MESSAGES: i32 = 4000;
     let (cluster, receiver) = cluster_with("cancel_lagging", "1h");
-    watch(&cluster, &receiver, "w", &["/ok"], "max_in_flight => 1");
+    watch(&cluster, &receiver, "w", &["/ok/w"], "max_in_flight => 1");
     watch(&cluster, &receiver, "other", &["/ok/other"], "");
-    receiver.behave_for("/ok", "/slow/10000", 1);
+    receiver.behave_for("/ok/w", "/slow/10000", 1);
     insert(&cluster, 1..=MESSAGES);
-    receiver.wait_for(PATIENCE, "/ok", 1);
+    receiver.wait_for(PATIENCE, "/ok/w", 1);
     // In the queue, at its end, behind the lane's position, and the last one.
     let canceled = [2, 50, 1999, 2001, 3000, MESSAGES];
     let said: String = cluster.value(
@@ -361,14 +361,14 @@ fn messages_are_canceled_anywhere_in_the_backlog_of_a_lagging_url() {
     );
     assert_eq!(said, ["true"; 6].join(" "), "each of them waits");
     assert_eq!(
-        receiver.count("/ok").requests,
+        receiver.count("/ok/w").requests,
         1,
         "this is about what waits"
     );
     wait_idle(&cluster);
     let expected = inserts((1..=MESSAGES).filter(|id| !canceled.contains(id)));
     assert!(
-        records_at(&receiver, "/ok") == expected,
+        records_at(&receiver, "/ok/w") == expected,
         "each of the others once, in order"
     );
     assert_eq!(receiver.received_at("/ok/other").len(), MESSAGES as usize);

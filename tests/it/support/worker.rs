@@ -109,3 +109,14 @@ pub fn cluster_restarts(cluster: &Cluster) -> usize {
     let said = "all server processes terminated; reinitializing";
     cluster.log().matches(said).count()
 }
+
+/// Waits until so many crashes were dealt with. The postmaster hears of one a moment later, and
+/// takes sessions until then.
+pub fn wait_for_restarts(cluster: &Cluster, wanted: usize) {
+    let what = format!("{wanted} restarts of all server processes");
+    cluster.wait_until(PATIENCE, &what, || match cluster_restarts(cluster) {
+        seen if seen >= wanted => Ok(()),
+        seen => Err(format!("{seen} restarts")),
+    });
+    wait_until_up(cluster);
+}

@@ -151,12 +151,38 @@ select webhook.create_event('Taken', 'webhook.secret_def', 'table.recordInsert')
 select webhook.create_event('Taken', 'visitors', 'table.recordInsert');
 \set VERBOSITY default
 
--- 0A000: declared, not built yet
-\set VERBOSITY terse
+-- 22023 and 42704: messages, and the webhooks whose messages are meant
+select webhook.redeliver(null);
+\echo :LAST_ERROR_SQLSTATE
 select webhook.redeliver('00000000-0000-0000-0000-000000000000');
-select webhook.redeliver_failed('Taken', until => now());
+\echo :LAST_ERROR_SQLSTATE
+select webhook.cancel(null);
+\echo :LAST_ERROR_SQLSTATE
 select webhook.cancel('00000000-0000-0000-0000-000000000000');
-select webhook.cancel_pending('Taken');
+\echo :LAST_ERROR_SQLSTATE
+select webhook.redeliver_failed(null);
+\echo :LAST_ERROR_SQLSTATE
+select webhook.redeliver_failed('Unknown', until => now());
+\echo :LAST_ERROR_SQLSTATE
+select webhook.cancel_pending(null);
+\echo :LAST_ERROR_SQLSTATE
+select webhook.cancel_pending('Unknown');
+\echo :LAST_ERROR_SQLSTATE
+select webhook.redeliver_failed('Taken', until => now()), webhook.cancel_pending('Taken');
+
+-- 55000: a message whose webhook was dropped. Its id is in the text.
+select name from webhook.create_webhook('Gone', array['https://example.com/gone']);
+select event_type from webhook.create_event('Gone', 'customers', 'table.recordInsert');
+insert into customers values (4711, 'Grace', 0);
+select m.message_id
+from webhook.messages m
+join webhook.webhooks w on w.id = m.webhook_id
+where w.name = 'Gone' \gset
+select webhook.drop_webhook('Gone');
+\set VERBOSITY sqlstate
+select webhook.redeliver(:'message_id');
+\set VERBOSITY default
+select webhook.cancel(:'message_id');
 
 -- Nothing of all this has left anything behind.
 select name, events from webhook.webhooks;

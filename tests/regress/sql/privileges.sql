@@ -62,9 +62,18 @@ select count(*) from webhook.messages;
 select count(*) from webhook.calls;
 select count(*) from webhook.queue;
 select database = current_database() as here, state from webhook.worker;
+select name, value from webhook.metrics where name = 'webhook_worker_up';
 select webhook.create_webhook('Mine', array['https://example.com/']);
 \echo :LAST_ERROR_SQLSTATE
 select count(*) from webhook.webhook_def;
+\echo :LAST_ERROR_SQLSTATE
+select webhook.redeliver('00000000-0000-0000-0000-000000000000');
+\echo :LAST_ERROR_SQLSTATE
+select webhook.redeliver_failed('Mine');
+\echo :LAST_ERROR_SQLSTATE
+select webhook.cancel('00000000-0000-0000-0000-000000000000');
+\echo :LAST_ERROR_SQLSTATE
+select webhook.cancel_pending('Mine');
 \echo :LAST_ERROR_SQLSTATE
 
 set role an_admin;

@@ -71,7 +71,7 @@ select 2, pg_current_snapshot(), pg_current_snapshot(), 0, 0,
        jsonb_build_array(jsonb_build_array(:url_a, 1)),
        jsonb_build_array(jsonb_build_object(
            'u', :url_a, 'own', false, 'busy', jsonb_build_array(jsonb_build_array(:'xid', :'id')),
-           'state', 'active', 'next', null, 'error', null));
+           'state', 'active', 'next', null, 'error', null, 'oldest', 826000000000000));
 insert into webhook.retry (url_key, xid, id, message_id, webhook_key, event_key, event_date, attempts, state, next_at, last_error)
 values (:url_b, :'xid', :id, :'message_id', :webhook_key, :event_key, now(), 1, 'waiting', 'tomorrow', 'answered 503');
 select status from webhook.messages where message_id = :'message_id';
@@ -109,7 +109,7 @@ select 4, pg_current_snapshot(), pg_current_snapshot(), 0, 7,
        jsonb_build_array(jsonb_build_array(:url_b, 1)),
        jsonb_build_array(jsonb_build_object(
            'u', :url_b, 'own', true, 'from', :'before', 'to', pg_current_snapshot()::text, 'tick', 7,
-           'id', min(id)::text, 'busy', '[]'::jsonb, 'state', 'backing_off', 'next', '2100-01-01 00:00:00+00', 'error', 'connection refused'))
+           'id', min(id)::text, 'busy', '[]'::jsonb, 'state', 'backing_off', 'next', '2100-01-01 00:00:00+00', 'error', 'connection refused', 'oldest', 826000000000000))
 from (select id from webhook.outbox order by id desc limit 2) last;
 select source, status from webhook.messages order by event_date desc limit 2;
 select outgoing_url, state, pending, next_attempt_at = '2100-01-01 00:00:00+00' as next_century, oldest_pending is not null as oldest, last_error
