@@ -16,25 +16,14 @@ use std::sync::Arc;
 
 use super::position::{Coordinate, Position, Window};
 use order::{Order, Source};
+use pace::FAILURES_BEFORE_BACKING_OFF;
 
 mod order;
+mod pace;
 
 /// A lane at the tail may hold so many undispatched messages and still have them
 /// listed one by one in its durable state; beyond, it is written as a position.
 const LISTED_AT_MOST: usize = 64;
-/// After so many failed calls in a row the lane stops and probes: an outage must not
-/// burn the attempts of what waits behind.
-const FAILURES_BEFORE_BACKING_OFF: u32 = 5;
-/// The first pause of a backing-off lane; doubled after each failed probe.
-const FIRST_PAUSE_NANOS: u64 = 1_000_000_000;
-/// A receiver that is back is noticed after this at the latest.
-const LONGEST_PAUSE_NANOS: u64 = 60_000_000_000;
-
-/// A run of messages on one thread takes about this long at most …
-const RUN_NANOS: u64 = 5_000_000;
-/// … and has at most so many messages: they wait for one another.
-const RUN_AT_MOST: usize = 16;
-
 /// A message in a lane.
 #[derive(Clone, Debug)]
 pub struct Entry<M> {
@@ -282,40 +271,6 @@ impl<M> Lane<M> {
         self.hold.is_none() && now >= self.silent_until && self.runs < limit
     }
 
-    /// A run is sequential: with one at a time a lane keeps the order.
-    fn connections(&self) -> usize {
-        if self.order.is_kept {
-            1
-        } else {
-            self.max_in_flight
-        }
-    }
-
-    /// How many messages the next run may have. One, unless the receiver is quick and
-    /// well and more waits than its connections can take at once.
-    pub fn run_length(&self) -> usize {
-        let alone = self.failures > 0
-            || self.call_nanos == 0
-            || !self.requeued.is_empty()
-            || !self.due_retries.is_empty();
-        if alone {
-            return 1;
-        }
-        let in_time = usize::try_from(RUN_NANOS / self.call_nanos).unwrap_or(1);
-        let share = self.queue.len() / self.connections().max(1);
-        share.min(in_time).clamp(1, RUN_AT_MOST)
-    }
-
-    /// A thread has begun a run of messages that were started for it.
-    pub fn begin_run(&mut self) {
-        self.runs += 1;
-    }
-
-    /// The thread is free again.
-    pub fn end_run(&mut self) {
-        self.runs = self.runs.saturating_sub(1);
-    }
-
     /// A message of a run that was stopped comes back; it goes first.
     pub fn recall(&mut self, token: u64) -> Option<&Entry<M>> {
         let entry = self.flying.remove(&token)?;
@@ -327,16 +282,6 @@ impl<M> Lane<M> {
         }
         let place = self.put_first(entry);
         self.requeued.get(place)
-    }
-
-    /// How long a call took; runs are kept short by it.
-    pub fn note_duration(&mut self, nanos: u64) {
-        self.call_nanos = if self.call_nanos == 0 {
-            nanos.max(1)
-        } else {
-            // A slow call counts at once, quick ones must prove themselves.
-            ((self.call_nanos * 7 + nanos) / 8).max(nanos / 4).max(1)
-        };
     }
 
     pub fn has_next(&self) -> bool {
@@ -400,39 +345,6 @@ impl<M> Lane<M> {
             Health::Unknown => {}
         }
         Some(entry)
-    }
-
-    fn count_failure(&mut self, now: u64) {
-        // Calls that were under way when the lane fell silent are no probes: one outage
-        // would otherwise count as often as there were calls.
-        if self.failures >= FAILURES_BEFORE_BACKING_OFF && now < self.silent_until {
-            return;
-        }
-        self.failures = self.failures.saturating_add(1);
-        if let Some(probes) = self.failures.checked_sub(FAILURES_BEFORE_BACKING_OFF) {
-            let pause = FIRST_PAUSE_NANOS
-                .saturating_mul(2_u64.saturating_pow(probes))
-                .min(LONGEST_PAUSE_NANOS);
-            self.be_silent_until(now + pause);
-        }
-    }
-
-    /// No call before `until`: the receiver asked for it, or the lane backs off.
-    pub fn be_silent_until(&mut self, until: u64) {
-        self.dirty = true;
-        self.silent_until = self.silent_until.max(until);
-    }
-
-    /// Forgets failures and pauses: somebody says that the receiver is back.
-    pub fn reopen(&mut self) {
-        self.dirty = true;
-        self.failures = 0;
-        self.silent_until = 0;
-    }
-
-    /// The moment from which the lane may send again, if it is silent at `now`.
-    pub fn silent_until(&self, now: u64) -> Option<u64> {
-        (self.silent_until > now).then_some(self.silent_until)
     }
 
     /// The outcomes of these calls are being written.
