@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::engine::{Engine, MessageEntry};
+use super::engine::{Engine, MessageEntry, MessageLane};
 use super::message::Message;
 use crate::core::lane::{Feed, Lane};
 use crate::core::next_window::{next_window, Next, NextTick, TailPlace};
@@ -204,25 +204,46 @@ impl Engine {
     }
 
     pub fn wants_retries(&self, now_pg: i64) -> bool {
-        self.next_retry_at.is_some_and(|at| at <= now_pg)
+        self.next_retry_at.is_some_and(|at| at <= now_pg) || self.has_room_for_retries()
     }
 
     /// Loads the retries that are due. In a transaction.
     pub fn read_due_retries(&mut self) {
-        let now = clock::now();
+        let (now, ticks) = (clock::now(), self.ticker.now());
+        let takes_retries = |lane: &&MessageLane| lane.hold.is_none() && !lane.keeps_order();
         let url_keys: Vec<i32> = self
             .lanes
             .values()
-            .filter(|lane| lane.hold.is_none() && !lane.keeps_order())
+            .filter(takes_retries)
+            .filter(|lane| lane.silent_until(ticks).is_none())
             .filter(|lane| lane.retries_loaded() < RETRIES_PER_LANE)
             .map(|lane| lane.url_key)
             .collect();
         let due = self.stores.settlement.due(now, &url_keys, RETRIES_A_LOOK);
         self.load_retries(due);
-        self.next_retry_at = self.stores.settlement.next_due(&url_keys).map(|at| {
-            // What is due but already loaded, or found no room, is no reason to spin.
+        let next = self.stores.settlement.next_due(&url_keys).map(|at| {
+            // What is due but already loaded is no reason to spin.
             at.max(now + RETRY_LOOK_MICROS)
         });
+        let lanes = self.lanes.values().filter(takes_retries);
+        let silence_ends = lanes
+            .clone()
+            .filter_map(|lane| lane.silent_until(ticks))
+            .min()
+            .map(|until| now + i64::try_from((until - ticks) / 1000).unwrap_or(i64::MAX / 4));
+        self.next_retry_at = next.into_iter().chain(silence_ends).min();
+        self.crowded = lanes
+            .filter(|lane| lane.retries_loaded() >= RETRIES_PER_LANE)
+            .map(|lane| lane.url_key)
+            .collect();
+    }
+
+    /// A lane that had as many retries as it may has sent most of them.
+    fn has_room_for_retries(&self) -> bool {
+        self.crowded.iter().any(|url_key| {
+            let lane = self.lanes.get(url_key);
+            lane.is_some_and(|lane| lane.retries_loaded() < RETRIES_PER_LANE / 2)
+        })
     }
 
     /// Hands retries to their lanes, in this order. In a transaction.

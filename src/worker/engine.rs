@@ -89,6 +89,8 @@ pub struct Engine {
     pub bodiless: Vec<(i32, Coordinate)>,
     pub bytes_in_flight: usize,
     pub next_retry_at: Option<i64>,
+    /// Lanes that had no room for more retries when those were read last.
+    pub crowded: Vec<i32>,
     pub next_throttled: Option<u64>,
     pub next_token: u32,
     /// Lagging lanes read in turn, beginning here.
@@ -150,6 +152,7 @@ impl Engine {
             bytes_in_flight: 0,
             // Something may be due already.
             next_retry_at: Some(i64::MIN),
+            crowded: Vec::new(),
             next_throttled: None,
             next_token: 0,
             first_lane: 0,

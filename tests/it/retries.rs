@@ -208,3 +208,30 @@ fn a_url_that_is_gone_is_switched_off_until_it_is_resumed_and_loses_nothing() {
         "delivered|10\n"
     );
 }
+
+#[test]
+fn thousands_of_retries_that_are_due_at_once_are_all_made() {
+    const MESSAGES: u64 = 3000;
+    let (cluster, receiver) = cluster_with("many", "1h");
+    watch(
+        &cluster,
+        &receiver,
+        "many",
+        &["/ok/many"],
+        "max_attempts => 1",
+    );
+    receiver.behave("/ok/many", "/status/400");
+    cluster.sql(&format!(
+        "insert into items select n from generate_series(1, {MESSAGES}) n"
+    ));
+    cluster.wait_for_text(PATIENCE, QUEUE, &format!("active 0 0 {MESSAGES}"));
+    receiver.behave_normally("/ok/many");
+    let queued: i64 = cluster.value("select webhook.redeliver_failed('many')");
+    assert_eq!(queued as u64, MESSAGES);
+    // The worker looks for what is due by itself: nothing else happens here.
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 0 0 0");
+    let ids: std::collections::BTreeSet<_> =
+        records_at(&receiver, "/ok/many").into_iter().collect();
+    assert_eq!(ids.len() as u64, MESSAGES);
+    assert_eq!(receiver.count("/ok/many").requests, 2 * MESSAGES);
+}
