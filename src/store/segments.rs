@@ -137,7 +137,6 @@ select exists (
              on o.webhook_key = p.webhook_key
             and o.xid >= pg_catalog.pg_snapshot_xmin(p.taken_before)
            where p.own
-             and p.pending > 0
              and (p.canceled_before is null
                   or not pg_catalog.pg_visible_in_snapshot(o.xid, p.canceled_before))
              and not (pg_catalog.pg_visible_in_snapshot(o.xid, p.taken_before)

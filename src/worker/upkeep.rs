@@ -18,9 +18,10 @@ const WHILE_IDLE: Duration = Duration::from_secs(600);
 const WHILE_BEHIND: Duration = Duration::from_millis(50);
 /// Looks in the time that a message is kept, if that is short.
 const LOOKS_A_RETENTION: u32 = 20;
-/// A table that cannot be emptied, because something in it is pending or somebody reads it,
-/// is tried again after this.
-const TRY_AGAIN: Duration = Duration::from_secs(10);
+/// A table in which something is pending is looked at again after this: the look may take long.
+const NEEDED_AGAIN: Duration = Duration::from_secs(5);
+/// One that somebody reads just now may be free at the next look.
+const LOCKED_AGAIN: Duration = Duration::from_secs(1);
 /// Block ranges that are indexed in one look: 12 MB, a few milliseconds.
 const RANGES_A_LOOK: i64 = 48;
 /// Blocks of a table are of this size.
@@ -56,8 +57,8 @@ impl Upkeep {
         }
     }
 
-    fn block(&mut self, ring: Ring, number: i16) {
-        self.blocked_until[ring as usize][place(number)] = Some(Instant::now() + TRY_AGAIN);
+    fn block(&mut self, ring: Ring, number: i16, pause: Duration) {
+        self.blocked_until[ring as usize][place(number)] = Some(Instant::now() + pause);
     }
 
     fn is_blocked(&self, ring: Ring, number: i16) -> bool {
@@ -163,7 +164,8 @@ impl Engine {
                     self.upkeep.summarised[place(number)] = 0;
                 }
             }
-            _ => self.upkeep.block(ring, number),
+            Some(false) => self.upkeep.block(ring, number, NEEDED_AGAIN),
+            None => self.upkeep.block(ring, number, LOCKED_AGAIN),
         }
     }
 

@@ -127,8 +127,9 @@ fn under_steady_load_everything_arrives_once_while_the_tables_stay_small() {
     let received = assert_items_delivered(&cluster, &receiver, "/ok/a", PATIENCE);
     let items = next - 1;
     assert_eq!(received.len() as i64, items, "nothing was repeated");
-    // Twice the limit: sizes are looked at once a second, and empty indexes count, too.
-    assert!(largest < 2 * 1024, "outbox and log had {largest} kB");
+    // Sizes are looked at once a second, while this writes as fast as it can; empty indexes
+    // count, too. Without rotation it would be ten times the limit and more.
+    assert!(largest < 4 * 1024, "outbox and log had {largest} kB");
     assert_eq!(
         cluster.psql("select messages, calls, errors from webhook.webhooks"),
         format!("{items}|{items}|0\n")
