@@ -242,8 +242,10 @@ fn a_giant_transaction_arrives_in_order_and_what_follows_it_after_it() {
 #[test]
 fn what_is_given_up_or_too_large_lets_the_next_one_go() {
     let (cluster, receiver) = cluster_with("fifodead", "50ms");
+    // A reload reaches the worker some time; a restart leaves no doubt.
     cluster.configure("webhook.max_message_size", "10kB");
-    cluster.reload();
+    cluster.stop(StopMode::Fast);
+    cluster.start_again();
     cluster.sql("alter table items add filler text");
     watch(&cluster, &receiver, "/ok/dead", ", max_attempts => 2");
     receiver.behave_for("/ok/dead", "/status/500", 2);
