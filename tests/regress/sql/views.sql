@@ -1,6 +1,15 @@
 -- The views add up what is captured and what the worker has written. The worker stays away;
 -- its rows are written here by hand, so that each state is seen for itself.
 create extension webhook_ext;
+-- It starts when CREATE EXTENSION has committed; only then it can be stopped for good.
+do $$
+begin
+    while not exists (select from webhook.worker where pid is not null) loop
+        perform pg_sleep(0.01);
+        perform pg_stat_clear_snapshot();
+    end loop;
+end
+$$;
 select webhook.stop_worker() is not null as stopped;
 do $$
 begin
