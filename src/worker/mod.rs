@@ -13,6 +13,7 @@ mod fifo;
 mod message;
 mod routes;
 mod settle;
+mod settled_rows;
 mod tail;
 mod time;
 mod upkeep;
