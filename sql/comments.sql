@@ -147,7 +147,7 @@ comment on column webhook.webhooks.description is
 comment on column webhook.webhooks.outgoing_urls is
     'Every message goes to each of these.';
 comment on column webhook.webhooks.call_throttling is
-    'Most calls per second, all URLs together; null = no limit.';
+    'Most calls that arrive in any one second, all URLs together, retries included; null = no limit.';
 comment on column webhook.webhooks.status is
     'Active; Paused: captures, sends nothing; Inactive: its events capture nothing.';
 comment on column webhook.webhooks.events is

@@ -4,8 +4,8 @@
 //! from the call.
 
 use std::fmt;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use uuid::Uuid;
 
@@ -53,6 +53,22 @@ pub struct Target {
     pub signers: Vec<(Signer, Option<SystemTime>)>,
 }
 
+/// When a request was written, for an owner who cannot wait for the answer to know it.
+#[derive(Clone, Debug, Default)]
+pub struct SentNote(Arc<Mutex<Option<Instant>>>);
+
+impl SentNote {
+    /// Written just now, or another part of it.
+    pub fn set(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// `None` while nothing went out.
+    pub fn at(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// One call to make.
 pub struct Job {
     /// The submitter's own number for it, returned with the outcome.
@@ -62,6 +78,8 @@ pub struct Job {
     pub message_id: Uuid,
     pub call_id: Uuid,
     pub attempt: u32,
+    /// Set while the request is written.
+    pub sent: Option<SentNote>,
 }
 
 impl fmt::Debug for Job {

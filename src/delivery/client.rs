@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::core::address::AddressPolicy;
 use crate::core::endpoint::Endpoint;
 
+use super::call::SentNote;
 use super::names::Names;
 use super::ongoing::Ongoing;
 use super::resolver::JudgingResolver;
@@ -76,7 +77,7 @@ impl Default for ClientConfig {
 }
 
 /// What to send where.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Request<'a> {
     pub url: &'a Endpoint,
     pub timeout: Duration,
@@ -87,6 +88,7 @@ pub struct Request<'a> {
     pub signature: &'a str,
     pub headers: &'a [(String, String)],
     pub body: &'a [u8],
+    pub sent: Option<SentNote>,
 }
 
 /// What came back.
@@ -165,6 +167,7 @@ impl UreqClient {
     /// A kept connection that turns out to be closed gets one fresh try.
     fn send_afresh_if_stale(&self, call: &Request<'_>) -> Result<Response<Body>, Error> {
         let deadline = Instant::now() + call.timeout;
+        self.ongoing.note_sending_in(call.sent.clone());
         self.ongoing.begin(deadline, false);
         match self.send(call) {
             Err(Error::Io(_)) if self.ongoing.met_silence_on_kept_connection() => {

@@ -78,7 +78,7 @@ impl Desk {
             }
             Ok(_) => {
                 self.trim(SLACK_BODY_BYTES);
-                let answer = self.post(&job.target, stamp);
+                let answer = self.post(job, stamp);
                 settle(&mut outcome, answer, self.rules.config.max_response_size);
             }
         }
@@ -94,7 +94,8 @@ impl Desk {
         }
     }
 
-    fn post(&self, target: &Target, stamp: &CallStamp) -> Answer {
+    fn post(&self, job: &Job, stamp: &CallStamp) -> Answer {
+        let target = &job.target;
         // A clock before 1970 signs as 1970 and is refused by the receiver.
         let since_epoch = stamp.called_at.duration_since(UNIX_EPOCH);
         let timestamp_s = since_epoch.map_or(0, |time| time.as_secs());
@@ -118,6 +119,7 @@ impl Desk {
             signature: &signature,
             headers: &target.headers,
             body: &self.body,
+            sent: job.sent.clone(),
         })
     }
 }

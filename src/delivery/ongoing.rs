@@ -7,7 +7,10 @@
 //! the end, which another thread may declare.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use super::call::SentNote;
 
 /// State of one client's current call.
 #[derive(Debug)]
@@ -17,8 +20,11 @@ pub struct Ongoing {
     received_bytes: AtomicU64,
     most_bytes: u64,
     dialled: AtomicBool,
+    is_dialling: AtomicBool,
     fresh_only: AtomicBool,
     is_ended: AtomicBool,
+    /// Where to note that the request is written, for who asked.
+    sent: Mutex<Option<SentNote>>,
 }
 
 impl Ongoing {
@@ -31,8 +37,10 @@ impl Ongoing {
             received_bytes: AtomicU64::new(0),
             most_bytes,
             dialled: AtomicBool::new(false),
+            is_dialling: AtomicBool::new(false),
             fresh_only: AtomicBool::new(false),
             is_ended: AtomicBool::new(false),
+            sent: Mutex::default(),
         }
     }
 
@@ -44,7 +52,24 @@ impl Ongoing {
         self.deadline_ns.store(after_ns, Relaxed);
         self.received_bytes.store(0, Relaxed);
         self.dialled.store(false, Relaxed);
+        self.is_dialling.store(false, Relaxed);
         self.fresh_only.store(fresh_only, Relaxed);
+    }
+
+    /// The note of the call that begins.
+    pub fn note_sending_in(&self, note: Option<SentNote>) {
+        *self.sent.lock().unwrap_or_else(PoisonError::into_inner) = note;
+    }
+
+    /// What was to be written is written, for now.
+    pub fn note_sent(&self) {
+        if self.is_dialling.load(Relaxed) {
+            return;
+        }
+        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(note) = &*sent {
+            note.set();
+        }
     }
 
     /// From another thread: no time is left, for this call and all later ones.
@@ -59,8 +84,14 @@ impl Ongoing {
         (!left.is_zero() && !self.is_ended.load(SeqCst)).then_some(left)
     }
 
+    /// A connection is being made: what is written now is no request.
     pub fn note_dialled(&self) {
         self.dialled.store(true, Relaxed);
+        self.is_dialling.store(true, Relaxed);
+    }
+
+    pub fn note_connected(&self) {
+        self.is_dialling.store(false, Relaxed);
     }
 
     /// Counts what came in; false when it is more than any answer needs.

@@ -48,11 +48,13 @@ impl Connector for Dialer {
         stream.set_nodelay(true)?;
         let socket = Socket::new(stream, Arc::clone(&self.ongoing));
         (details.register_shutdown)(socket.shutdown_handle())?;
-        if !details.needs_tls() {
-            return Ok(Some(Either::A(socket)));
-        }
-        let secured = TlsSocket::handshake(socket, &self.tls, details)?;
-        Ok(Some(Either::B(secured)))
+        let connected = if details.needs_tls() {
+            Either::B(TlsSocket::handshake(socket, &self.tls, details)?)
+        } else {
+            Either::A(socket)
+        };
+        self.ongoing.note_connected();
+        Ok(Some(connected))
     }
 }
 
@@ -124,6 +126,9 @@ impl Socket {
                 Err(error) if is_timeout(&error) || error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(Error::Io(error)),
             }
+        }
+        if sent > 0 {
+            self.ongoing.note_sent();
         }
         self.buffers.clear_pending();
         Ok(())

@@ -17,7 +17,7 @@ use crate::core::endpoint::Endpoint;
 use crate::core::secret::Secret;
 use crate::core::signing::Signer;
 
-use super::call::{CallStamp, Job, Outcome, Payload, Target};
+use super::call::{CallStamp, Job, Outcome, Payload, SentNote, Target};
 use super::client::ClientConfig;
 use super::pool::{Pool, Wake};
 
@@ -70,6 +70,7 @@ impl Desk {
             message_id: Uuid::from_u128(7),
             call_id: Uuid::from_u128(8),
             attempt: 3,
+            sent: Some(SentNote::default()),
         };
         let copy = copy_of(&job);
         self.pool.submit(vec![job]).expect("the queue has room");
@@ -109,6 +110,7 @@ fn copy_of(job: &Job) -> Job {
         message_id: job.message_id,
         call_id: job.call_id,
         attempt: job.attempt,
+        sent: job.sent.clone(),
     }
 }
 

@@ -1,15 +1,17 @@
 //! From the lanes to the delivery threads, and what comes back.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::engine::{Engine, MessageEntry};
+use super::engine::{Engine, LetGo, MessageEntry};
 use super::settle::Settled;
 use super::time;
 use crate::core::lane::Health;
-use crate::delivery::call::{Job, Outcome, Payload, Target, Verdict};
+use crate::core::throttle::ARRIVES_WITHIN_NS;
+use crate::delivery::call::{Job, Outcome, Payload, SentNote, Target, Verdict};
 use crate::pg::signals;
 
 /// The last free connections go only to lanes that have none: a receiver that hangs
@@ -19,9 +21,6 @@ const RESERVED_CONNECTIONS: usize = 8;
 const BYTES_IN_FLIGHT: usize = 48 << 20;
 /// Outcomes taken from the pool at once.
 const OUTCOMES_AT_ONCE: usize = 4096;
-/// A call that leaves later than this after it was let go is late for the throttle; less is
-/// covered by the margin of its window.
-const LATE_NANOS: u64 = 3_000_000;
 /// With so many outcomes unwritten (the disk is full, say) nothing new is sent.
 const UNSETTLED_AT_MOST: usize = 5000;
 
@@ -30,6 +29,7 @@ impl Engine {
     pub fn dispatch(&mut self) {
         self.next_throttled = None;
         self.throttled.clear();
+        self.count_what_was_sent();
         if !self.settings.on || self.settlement.outcomes() >= UNSETTLED_AT_MOST {
             return;
         }
@@ -86,6 +86,7 @@ impl Engine {
         }
         let webhook_key = lane.webhook_key;
         let mut length = lane.run_length();
+        let mut let_go = None;
         if let Some(throttle) = self.throttles.get_mut(&webhook_key) {
             if let Err(wait) = throttle.try_take(now) {
                 let at = now + wait;
@@ -95,8 +96,9 @@ impl Engine {
             }
             // The throttle counts calls when they start: no run ahead of it.
             length = 1;
+            let_go = Some(now);
         }
-        self.submit(url_key, length)
+        self.submit(url_key, length, let_go)
     }
 
     /// Whether the lane may have another connection now.
@@ -112,7 +114,8 @@ impl Engine {
     }
 
     /// Hands the lane's next messages to a thread. `false` if there was none.
-    fn submit(&mut self, url_key: i32, length: usize) -> bool {
+    /// `let_go`: when a throttle did so.
+    fn submit(&mut self, url_key: i32, length: usize, let_go: Option<u64>) -> bool {
         let target = self
             .routes
             .urls
@@ -122,7 +125,7 @@ impl Engine {
             return false;
         };
         let run: Vec<Job> = (0..length)
-            .map_while(|_| self.next_job(url_key, &target))
+            .map_while(|_| self.next_job(url_key, &target, let_go))
             .collect();
         if run.is_empty() {
             return false;
@@ -142,21 +145,22 @@ impl Engine {
         true
     }
 
-    fn next_job(&mut self, url_key: i32, target: &Arc<Target>) -> Option<Job> {
+    fn next_job(&mut self, url_key: i32, target: &Arc<Target>, let_go: Option<u64>) -> Option<Job> {
         self.skip_withdrawn(url_key);
         let token = self.new_token(url_key);
-        let now = self.ticker.now();
         let lane = self.lanes.get_mut(&url_key)?;
-        let is_throttled = self.throttles.contains_key(&lane.webhook_key);
         lane.peek().filter(|entry| entry.message.record.is_some())?;
         let entry = lane.start(token)?;
         let message = Arc::clone(&entry.message);
         let attempt = entry.attempts + 1;
         self.queued.remove(&message);
         self.bytes_in_flight += message.held_bytes();
-        if is_throttled {
-            self.let_go.insert(token, now);
-        }
+        let sent = let_go.map(|at| {
+            let sent = SentNote::default();
+            let note = sent.clone();
+            self.let_go.insert(token, LetGo { at, sent });
+            note
+        });
         Some(Job {
             token,
             target: Arc::clone(target),
@@ -164,6 +168,7 @@ impl Engine {
             payload: message as Arc<dyn Payload>,
             call_id: Uuid::now_v7(),
             attempt,
+            sent,
         })
     }
 
@@ -202,7 +207,9 @@ impl Engine {
     fn finish(&mut self, outcome: Outcome) {
         let now = self.ticker.now();
         let url_key = (outcome.token >> 32) as i32;
-        self.note_when_it_left(&outcome, now);
+        if let Some(let_go) = self.let_go.remove(&outcome.token) {
+            self.count_as_sent(outcome.token, &let_go, now);
+        }
         if outcome.verdict == Verdict::Recalled {
             self.give_back(url_key, outcome.token, outcome.ends_run);
             return;
@@ -236,17 +243,40 @@ impl Engine {
         self.settlement.add(settled, now);
     }
 
-    /// The throttle counts a call from when it left, not from when it was let go.
-    fn note_when_it_left(&mut self, outcome: &Outcome, now: u64) {
-        let Some(let_go) = self.let_go.remove(&outcome.token) else {
+    /// The throttle counts a call from when it reached its receiver, not from when it was
+    /// let go. Of calls without an answer so far only those are known to have arrived that
+    /// were written long enough ago.
+    fn count_what_was_sent(&mut self) {
+        if self.let_go.is_empty() {
+            return;
+        }
+        let now = self.ticker.now();
+        let mut let_go = mem::take(&mut self.let_go);
+        let_go.retain(|token, call| {
+            let arrives_by = self.arrives_by(call);
+            let has_arrived = arrives_by.is_some_and(|at| at <= now);
+            if has_arrived {
+                self.count_as_sent(*token, call, now);
+            }
+            !has_arrived
+        });
+        self.let_go = let_go;
+    }
+
+    fn arrives_by(&self, call: &LetGo) -> Option<u64> {
+        let sent_at = self.ticker.at(call.sent.at()?);
+        Some(sent_at + ARRIVES_WITHIN_NS)
+    }
+
+    /// `answered_at`: now, where the call is over. What never was written stays counted
+    /// from when it was let go.
+    fn count_as_sent(&mut self, token: u64, call: &LetGo, answered_at: u64) {
+        let Some(arrives_by) = self.arrives_by(call) else {
             return;
         };
-        let took = u64::try_from(outcome.duration.as_nanos()).unwrap_or(u64::MAX);
-        let left = now.saturating_sub(took);
-        let url = self.routes.urls.get(&((outcome.token >> 32) as i32));
-        let throttle = url.and_then(|url| self.throttles.get_mut(&url.webhook_key));
-        if let Some(throttle) = throttle.filter(|_| left > let_go + LATE_NANOS) {
-            throttle.postpone(let_go, left);
+        let url = self.routes.urls.get(&((token >> 32) as i32));
+        if let Some(throttle) = url.and_then(|url| self.throttles.get_mut(&url.webhook_key)) {
+            throttle.reached(call.at, arrives_by.min(answered_at));
         }
     }
 

@@ -20,6 +20,7 @@ use crate::core::lane::{Entry, Feed, Hold, Lane};
 use crate::core::position::Coordinate;
 use crate::core::retry::MAX_RETRY_AFTER;
 use crate::core::throttle::Throttle;
+use crate::delivery::call::SentNote;
 use crate::delivery::client::ClientConfig;
 use crate::delivery::pool::Pool;
 use crate::delivery::tls::check_ca_pem;
@@ -72,8 +73,8 @@ pub struct Engine {
     pub readers: HashMap<i32, WindowReader>,
     pub shared_windows: SharedWindows,
     pub throttles: HashMap<i32, Throttle>,
-    /// When the calls on the wire of throttled webhooks were let go, by token.
-    pub let_go: HashMap<u64, u64>,
+    /// Calls of throttled webhooks, by token, until it is known when they arrived.
+    pub let_go: HashMap<u64, LetGo>,
     pub tail: Tail,
     pub pool: Pool,
     pub settlement: Settlement,
@@ -98,6 +99,12 @@ pub struct Engine {
     /// The lane whose turn it is to call.
     pub next_served: i32,
     pub throttled: HashSet<i32>,
+}
+
+/// A call that a throttle let go.
+pub struct LetGo {
+    pub at: u64,
+    pub sent: SentNote,
 }
 
 /// How much undispatched messages hold in memory.

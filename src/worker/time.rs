@@ -39,6 +39,11 @@ impl Ticker {
     }
 
     pub fn now(self) -> u64 {
-        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        self.at(Instant::now())
+    }
+
+    pub fn at(self, instant: Instant) -> u64 {
+        let since_start = instant.saturating_duration_since(self.0);
+        u64::try_from(since_start.as_nanos()).unwrap_or(u64::MAX)
     }
 }

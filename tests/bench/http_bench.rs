@@ -185,6 +185,7 @@ impl Bench {
                     message_id: Uuid::from_u128(1),
                     call_id: Uuid::from_u128(2),
                     attempt: 1,
+                    sent: None,
                 };
                 pool.submit(vec![job]).expect("the queue has room");
             }

@@ -220,6 +220,7 @@ fn a_shutdown_interrupts_calls_that_hang() {
         message_id: Uuid::nil(),
         call_id: Uuid::nil(),
         attempt: 1,
+        sent: None,
         target,
     };
     assert_eq!(desk.pool.submit(vec![job]).unwrap_err()[0].token, 0);
@@ -299,6 +300,7 @@ fn submit_run(desk: &Desk, target: &Arc<Target>, payloads: Vec<Arc<dyn Payload>>
         message_id: Uuid::from_u128(7),
         call_id: Uuid::from_u128(u128::from(token)),
         attempt: 1,
+        sent: None,
     });
     desk.pool.submit(run.collect()).expect("the queue has room");
     desk.pool.spawn_thread().unwrap();

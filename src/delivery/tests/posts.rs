@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::super::call::Verdict;
-use super::super::scripted::{Receiver, OK};
+use super::super::scripted::{wait_until, Receiver, OK};
 use super::*;
 use crate::core::signing;
 
@@ -302,4 +302,28 @@ proptest::proptest! {
             proptest::prop_assert_eq!(dialled.to_string(), endpoint.as_str());
         }
     }
+}
+
+#[test]
+fn a_request_is_noted_as_sent_before_its_answer_is_there() {
+    let receiver = Receiver::start(|connection| {
+        connection.request();
+        connection.hang();
+    });
+    let desk = Desk::local();
+    let job = desk.submit(&target(&receiver.url()), Arc::new(Text(b"{}".to_vec())));
+    let (sent, begun) = (job.sent.unwrap(), Instant::now());
+    wait_until("the request", PATIENCE, || receiver.received().len() == 1);
+    wait_until("the note", PATIENCE, || sent.at().is_some());
+    assert!(sent.at().unwrap() <= Instant::now() && sent.at().unwrap() + PATIENCE > begun);
+    assert_eq!(desk.pool.in_flight(), 1, "there is no answer");
+}
+
+#[test]
+fn a_request_that_could_not_be_sent_is_not_noted() {
+    let closed = Receiver::friendly().url().replace("127.0.0.1", "127.0.0.2");
+    let desk = Desk::local();
+    let job = desk.submit(&target(&closed), Arc::new(Text(b"{}".to_vec())));
+    assert_eq!(desk.wait_for(1)[0].verdict, Verdict::Failed);
+    assert_eq!(job.sent.unwrap().at(), None);
 }

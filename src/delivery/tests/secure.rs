@@ -65,6 +65,9 @@ fn a_tls_call_fits_into_the_stack_and_keeps_its_connection() {
         assert_eq!(outcome.response, "ok");
     }
     assert_eq!((receiver.received().len(), receiver.connections()), (3, 1));
+    let job = desk.submit(&url("localhost", &receiver), Arc::new(Text(vec![])));
+    desk.wait_for(1);
+    assert!(job.sent.unwrap().at().is_some(), "the request is noted");
 }
 
 #[test]
@@ -98,9 +101,12 @@ fn a_stalled_handshake_ends_at_the_deadline() {
         &format!("https://{}/", receiver.address),
         Duration::from_millis(300),
     );
-    let outcome = trusting(None).call(&target);
+    let desk = trusting(None);
+    let job = desk.submit(&target, Arc::new(Text(b"{}".to_vec())));
+    let outcome = desk.wait_for(1).remove(0);
     assert!(detail(&outcome).contains("timed out"), "{outcome:?}");
     assert!(outcome.duration < Duration::from_secs(1), "{outcome:?}");
+    assert_eq!(job.sent.unwrap().at(), None, "a handshake is no request");
 }
 
 #[test]
