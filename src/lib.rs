@@ -22,6 +22,7 @@ pub extern "C-unwind" fn _PG_init() {
     #[cfg(feature = "fault_injection")]
     pg::fault::define();
     pg::settings::define();
+    worker::launcher::register_at_start();
 }
 
 extension_sql_file!("../sql/tables.sql", name = "tables");

@@ -10,7 +10,7 @@ use crate::core::webhook::required;
 use crate::pg::local_settings::with_settings;
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
-use crate::pg::{commit_start, liveness, poll, wake};
+use crate::pg::{commit_start, liveness, poll, recovery, wake};
 use crate::store::{idleness, webhook_definitions, worker_switch};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -93,6 +93,7 @@ fn checked_timeout(timeout: Option<Interval>) -> Result<Duration> {
 
 #[pg_extern(sql = false)]
 fn start_worker() -> bool {
+    ok_or_raise(recovery::check_is_over(wake::CANNOT_START));
     if worker_switch::set_stopped(false) {
         let absent = live_worker().is_none();
         commit_start::start_worker_at_commit();

@@ -10,7 +10,7 @@ use std::ffi::c_void;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::{process, wake};
+use super::{registration, wake};
 
 thread_local! {
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
@@ -64,7 +64,7 @@ unsafe extern "C-unwind" fn on_xact(event: pg_sys::XactEvent::Type, _arg: *mut c
     match event {
         XACT_EVENT_COMMIT => {
             if WANTED_BY.replace(NOBODY) != NOBODY {
-                process::register_worker();
+                registration::register_worker();
             }
             if WAKE.replace(false) {
                 wake::wake_worker();

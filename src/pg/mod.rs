@@ -7,6 +7,7 @@
 pub mod append;
 pub mod clock;
 pub mod commit_start;
+pub mod databases;
 pub mod encoding;
 #[cfg(feature = "fault_injection")]
 pub mod fault;
@@ -16,6 +17,8 @@ pub mod local_settings;
 pub mod owner;
 pub mod poll;
 pub mod process;
+pub mod recovery;
+pub mod registration;
 pub mod report;
 pub mod row_json;
 pub mod sample_row;

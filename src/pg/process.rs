@@ -1,53 +1,16 @@
-//! The worker as a PostgreSQL process: registration, signals, how it ends.
+//! The worker as a PostgreSQL process: connection, signals, how it ends.
 //!
-//! Exit status 0 unregisters a worker, 1 has it restarted after
-//! [`RESTART_SECONDS`]; anything else restarts the whole cluster.
+//! Exit status 0 unregisters a worker, 1 has it restarted after a while (see
+//! [`super::registration`]); anything else restarts the whole cluster.
 
 use std::cell::Cell;
-use std::ffi::{c_char, c_int, CStr};
+use std::ffi::{c_int, CStr};
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-/// `bgw_type`: what pg_stat_activity shows, and how backends recognise the worker.
-pub const WORKER_TYPE: &CStr = c"webhook_ext";
-
-/// After pg_terminate_backend or a crash of the cluster the worker comes back this
-/// soon. Short, because nothing is delivered meanwhile.
-const RESTART_SECONDS: c_int = 1;
-
 /// First key of the advisory lock that the only worker of a database holds ("webh").
 const WORKER_LOCK_CLASS: u32 = 0x7765_6268;
-
-/// Registers a worker for this database. Errors are left to the caller: `false`
-/// means that no slot is free (max_worker_processes).
-pub fn register_worker() -> bool {
-    // SAFETY: the struct is plain data, filled before it is handed over; the strings
-    // are NUL-terminated and fit.
-    unsafe {
-        let mut worker: pg_sys::BackgroundWorker = std::mem::zeroed();
-        let database = pg_sys::MyDatabaseId;
-        write_name(
-            &mut worker.bgw_name,
-            &format!("webhook_ext worker of database {}", database.to_u32()),
-        );
-        write_name(&mut worker.bgw_type, &WORKER_TYPE.to_string_lossy());
-        write_name(&mut worker.bgw_library_name, "webhook_ext");
-        write_name(&mut worker.bgw_function_name, "webhook_worker_main");
-        worker.bgw_flags =
-            (pg_sys::BGWORKER_SHMEM_ACCESS | pg_sys::BGWORKER_BACKEND_DATABASE_CONNECTION) as c_int;
-        worker.bgw_start_time = pg_sys::BgWorkerStartTime::BgWorkerStart_RecoveryFinished;
-        worker.bgw_restart_time = RESTART_SECONDS;
-        worker.bgw_main_arg = pg_sys::Datum::from(database);
-        pg_sys::RegisterDynamicBackgroundWorker(&mut worker, std::ptr::null_mut())
-    }
-}
-
-fn write_name<const N: usize>(field: &mut [c_char; N], text: &str) {
-    for (to, from) in field.iter_mut().zip(text.bytes().take(N - 1)) {
-        *to = from as c_char;
-    }
-}
 
 extern "C-unwind" {
     // postmaster/interrupt.h. Only flags and the latch: as handlers they are
@@ -60,7 +23,7 @@ thread_local! {
     static CONNECTED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// First steps of the worker: signals, connection, session settings.
+/// First steps of the worker: signals and connection.
 ///
 /// A database that is gone ends the process with status 0, so that the postmaster
 /// does not try again for ever.
@@ -68,15 +31,33 @@ pub fn connect(database: pg_sys::Oid) {
     // SAFETY: called once, first thing in the worker's main function.
     unsafe {
         pg_sys::on_proc_exit(Some(forget_if_never_connected), pg_sys::Datum::from(0usize));
+        take_signals();
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
+    }
+    CONNECTED.set(true);
+}
+
+/// First steps of the launcher: it sees what all databases share, and no database.
+pub fn connect_to_shared_catalogs() {
+    // SAFETY: called once, first thing in the launcher's main function.
+    unsafe {
+        take_signals();
+        pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
+    }
+}
+
+/// # Safety
+/// At the start of a background worker, which begins with its signals blocked.
+unsafe fn take_signals() {
+    // SAFETY: as the caller promises; the handlers set flags and the latch.
+    unsafe {
         pg_sys::pqsignal(pg_sys::SIGHUP as c_int, Some(SignalHandlerForConfigReload));
         pg_sys::pqsignal(
             pg_sys::SIGTERM as c_int,
             Some(SignalHandlerForShutdownRequest),
         );
         pg_sys::BackgroundWorkerUnblockSignals();
-        pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
     }
-    CONNECTED.set(true);
 }
 
 /// PostgreSQL calls exit callbacks again from where it was when one of them exits.

@@ -28,9 +28,9 @@ pub fn with_sample_row<T>(
     args: &[DatumWithOid<'_>],
     f: impl FnOnce(&mut SampleRow) -> T,
 ) -> T {
-    Spi::connect_mut(|client| {
+    Spi::connect(|client| {
         let answer = client
-            .update(sql, Some(1), args)
+            .select(sql, Some(1), args)
             .expect("SPI takes the statements of this crate")
             .first();
         let column = |place| {

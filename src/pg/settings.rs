@@ -328,6 +328,11 @@ fn define_addresses() {
     );
 }
 
+/// Whether the launcher shall run.
+pub fn database_workers() -> bool {
+    DATABASE_WORKERS.get()
+}
+
 fn define_workers() {
     // SAFETY: a flag of the server. A setting that only the postmaster may set cannot be
     // defined later, when the flag is off; then it has no effect either.

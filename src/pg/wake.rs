@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
 
-use super::process;
+use super::{recovery, registration};
 use crate::core::error::{Error, Kind, Result};
 
 /// A backend that could not start a worker does not try again sooner: a server
 /// without free slots must not pay for it at every transaction.
 const START_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Of a standby.
+pub const CANNOT_START: &str = "cannot start the webhook worker";
 
 #[derive(Clone, Copy)]
 struct Found {
@@ -63,7 +66,7 @@ fn search() -> Option<Found> {
                 return None;
             }
             let kind = pg_sys::GetBackgroundWorkerTypeByPid(pid);
-            (!kind.is_null() && CStr::from_ptr(kind) == process::WORKER_TYPE).then_some(found)
+            (!kind.is_null() && CStr::from_ptr(kind) == registration::WORKER_TYPE).then_some(found)
         })
     }
 }
@@ -92,16 +95,9 @@ pub fn start_worker() -> Result<bool> {
     if running_worker().is_some() {
         return Ok(false);
     }
-    // SAFETY: reads a flag in shared memory.
-    if unsafe { pg_sys::RecoveryInProgress() } {
-        return Err(Error::new(
-            Kind::NotInPrerequisiteState,
-            "cannot start the webhook worker during recovery",
-        )
-        .with_hint("a standby delivers nothing; the worker starts after promotion"));
-    }
+    recovery::check_is_over(CANNOT_START)?;
     LAST_START.set(Some(Instant::now()));
-    if process::register_worker() {
+    if registration::register_worker() {
         return Ok(true);
     }
     Err(Error::new(

@@ -1,12 +1,18 @@
 //! Statements of the functions that users call: seldom run, so neither kept nor fast.
 //!
-//! Read and write go one way, so a statement sees what those before it wrote. An
-//! error of PostgreSQL unwinds to the caller's transaction. Column types are those
-//! the statement declares; a mismatch is a bug here and says so.
+//! Read and write go one way, so a statement sees what those before it wrote; but on a
+//! standby, where nothing can be written, what reads goes the way that takes no
+//! transaction id. An error of PostgreSQL unwinds to the caller's transaction. Column
+//! types are those the statement declares; a mismatch is a bug here and says so.
 
 use pgrx::datum::DatumWithOid;
-use pgrx::spi::SpiHeapTupleData;
+use pgrx::spi::{SpiHeapTupleData, SpiTupleTable};
 use pgrx::{FromDatum, IntoDatum, Spi};
+
+use crate::pg::recovery;
+use crate::pg::report::ok_or_raise;
+
+const TAKES: &str = "SPI takes the statements of this crate";
 
 /// One row of an answer; columns are counted from 1.
 pub struct Row<'a>(SpiHeapTupleData<'a>);
@@ -28,13 +34,19 @@ impl Row<'_> {
 
 /// Runs a statement and reads each row of its answer.
 pub fn query<T>(sql: &str, args: &[DatumWithOid<'_>], read: impl Fn(&Row<'_>) -> T) -> Vec<T> {
-    Spi::connect_mut(|client| {
-        client
-            .update(sql, None, args)
-            .expect("SPI takes the statements of this crate")
-            .map(|row| read(&Row(row)))
-            .collect()
-    })
+    let rows = |answer: SpiTupleTable<'_>| answer.map(|row| read(&Row(row))).collect();
+    if recovery::is_in_progress() {
+        if !only_reads(sql) {
+            ok_or_raise(recovery::check_is_over("webhooks cannot be changed"));
+        }
+        return Spi::connect(|client| rows(client.select(sql, None, args).expect(TAKES)));
+    }
+    Spi::connect_mut(|client| rows(client.update(sql, None, args).expect(TAKES)))
+}
+
+/// Of the statements of this crate; one that locks rows writes.
+fn only_reads(sql: &str) -> bool {
+    sql.trim_start().starts_with("select") && !sql.contains("\nfor ")
 }
 
 /// The first row of the answer.

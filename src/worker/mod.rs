@@ -10,6 +10,7 @@ mod backlog;
 mod dispatch;
 mod engine;
 mod fifo;
+pub mod launcher;
 mod message;
 mod routes;
 mod settle;
@@ -26,6 +27,7 @@ use pgrx::prelude::*;
 
 use crate::core::error::{Error, Kind};
 use crate::delivery::pool::Pool;
+use crate::pg::registration::Assignment;
 use crate::pg::wait::{self, Waiter};
 use crate::pg::{clock, invalidation, process, report, settings, tx};
 use crate::store::lifecycle::{Lifecycle, Standing};
@@ -80,19 +82,25 @@ const SESSION: &[(&std::ffi::CStr, &std::ffi::CStr)] = &[
     (c"session_replication_role", c"origin"),
 ];
 
-/// The entry point that PostgreSQL calls; `database` is the argument of the
-/// registration.
+/// The entry point that PostgreSQL calls.
 #[pg_guard]
 #[unsafe(no_mangle)]
-pub extern "C-unwind" fn webhook_worker_main(database: pg_sys::Datum) {
-    process::connect(pg_sys::Oid::from(database.value() as u32));
-    wait_for_predecessor();
+pub extern "C-unwind" fn webhook_worker_main(argument: pg_sys::Datum) {
+    let assignment = Assignment::from_argument(argument);
+    process::connect(assignment.database);
+    // The launcher starts workers on suspicion: they wait for nothing.
+    let (predecessor, extension) = if assignment.by_launcher {
+        (Duration::ZERO, Duration::ZERO)
+    } else {
+        (WAIT_FOR_PREDECESSOR, WAIT_FOR_EXTENSION)
+    };
+    wait_for_predecessor(predecessor);
     for (name, value) in SESSION {
         process::set_session(name, value);
     }
     invalidation::listen_once(crate::store::lifecycle::concerns);
     let lifecycle = Lifecycle::new();
-    match wait_for_extension(&lifecycle) {
+    match wait_for_extension(&lifecycle, extension) {
         Standing::Ready => {}
         Standing::Stopped | Standing::Gone | Standing::Replaced => process::exit_for_good(),
         Standing::Unfit => idle_until_it_fits(&lifecycle),
@@ -105,10 +113,10 @@ pub extern "C-unwind" fn webhook_worker_main(database: pg_sys::Datum) {
 
 /// Two sessions may start a worker at once; and after DROP and CREATE EXTENSION the old
 /// one may need a moment to leave. Whoever waits in vain is not needed.
-fn wait_for_predecessor() {
+fn wait_for_predecessor(limit: Duration) {
     let started = Instant::now();
     while !process::become_the_only_worker() {
-        if started.elapsed() > WAIT_FOR_PREDECESSOR || process::shutdown_requested() {
+        if started.elapsed() > limit || process::shutdown_requested() {
             process::exit_for_good();
         }
         process::sleep(WAIT_STEP);
@@ -132,15 +140,17 @@ fn standing(lifecycle: &Lifecycle) -> Option<Standing> {
     }
 }
 
-fn wait_for_extension(lifecycle: &Lifecycle) -> Standing {
+fn wait_for_extension(lifecycle: &Lifecycle, limit: Duration) -> Standing {
     let started = Instant::now();
     loop {
-        let standing = standing(lifecycle).unwrap_or(Standing::Gone);
-        let over = started.elapsed() > WAIT_FOR_EXTENSION;
-        if standing != Standing::Gone || over || process::shutdown_requested() {
-            return standing;
+        let found = standing(lifecycle);
+        // That it could not be read says nothing about whether it is there.
+        let limit = found.map_or(WAIT_FOR_EXTENSION, |_| limit);
+        let over = started.elapsed() > limit || process::shutdown_requested();
+        match found.unwrap_or(Standing::Gone) {
+            Standing::Gone if !over => process::sleep(WAIT_STEP),
+            standing => return standing,
         }
-        process::sleep(WAIT_STEP);
     }
 }
 

@@ -114,6 +114,39 @@ impl Cluster {
         }
     }
 
+    /// A running hot standby of this cluster, with its settings.
+    pub fn follow(&self, name: &str) -> Self {
+        let standby = Self {
+            directory: new_directory(name),
+            port: free_port(),
+            bindir: self.bindir.clone(),
+            environment: self.environment.clone(),
+        };
+        run(self
+            .server_program("pg_basebackup")
+            .args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf"])
+            .arg(format!("--host={}", self.directory.display()))
+            .args(["--port", &self.port.to_string(), "--username", SUPERUSER])
+            .arg("--pgdata")
+            .arg(standby.data_directory()));
+        standby.listen_in_its_directory();
+        standby.start_again();
+        standby
+    }
+
+    /// Makes a standby a server of its own.
+    pub fn promote(&self) {
+        run(&mut self.pg_ctl("promote"));
+    }
+
+    fn listen_in_its_directory(&self) {
+        self.configure("port", &self.port.to_string());
+        self.configure(
+            "unix_socket_directories",
+            &self.directory.display().to_string(),
+        );
+    }
+
     fn init(&self, settings: &[(String, String)]) {
         run(self
             .server_program("initdb")
@@ -127,18 +160,14 @@ impl Cluster {
             .arg("--pgdata")
             .arg(self.data_directory()));
         let own = [
-            ("listen_addresses", "127.0.0.1".to_owned()),
-            ("port", self.port.to_string()),
-            (
-                "unix_socket_directories",
-                self.directory.display().to_string(),
-            ),
-            ("fsync", "off".to_owned()),
-            ("log_line_prefix", "%m [%p] %b ".to_owned()),
+            ("listen_addresses", "127.0.0.1"),
+            ("fsync", "off"),
+            ("log_line_prefix", "%m [%p] %b "),
         ];
         for (name, value) in own {
-            self.configure(name, &value);
+            self.configure(name, value);
         }
+        self.listen_in_its_directory();
         for (name, value) in settings {
             self.configure(name, value);
         }
