@@ -60,13 +60,11 @@ impl Shared {
         self.idle.store(0, SeqCst);
     }
 
-    /// Leaves the list of the idle; false when somebody took us off it before.
-    fn stand_up(&self, floor: &mut Floor, seat: &Arc<Seat>) -> bool {
-        let before = floor.idle.len();
+    /// Leaves the list of the idle, unless somebody took us off it before.
+    fn stand_up(&self, floor: &mut Floor, seat: &Arc<Seat>) {
         floor.idle.retain(|(other, _)| !Arc::ptr_eq(other, seat));
         self.idle.store(floor.idle.len(), SeqCst);
         seat.is_idle.store(false, SeqCst);
-        floor.idle.len() < before
     }
 
     /// After a job was queued, or found queued. Who rests announces it first
@@ -128,15 +126,17 @@ impl Shared {
         fence(SeqCst);
     }
 
-    /// In one step: whoever submits a job either wakes this thread or does not
-    /// count it any more. False when it was woken in the last moment.
+    /// Whoever submits a job either wakes this thread or does not count it any more:
+    /// it is gone from the count of threads before it is gone from that of the idle, which
+    /// is looked at first. False when it was woken in the last moment.
     fn end_idle(&self, seat: &Arc<Seat>) -> bool {
         let mut floor = self.floor();
-        let was_idle = self.stand_up(&mut floor, seat);
-        if was_idle {
+        let is_idle = seat.is_idle.load(SeqCst);
+        if is_idle {
             self.give_up_seat(&mut floor, seat);
+            self.stand_up(&mut floor, seat);
         }
-        was_idle
+        is_idle
     }
 
     pub(super) fn give_up_seat(&self, floor: &mut Floor, seat: &Arc<Seat>) {
