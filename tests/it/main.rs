@@ -7,6 +7,7 @@
 mod support;
 
 mod addresses;
+mod cancel;
 mod cancel_pending;
 mod capture;
 mod capture_filters;
@@ -32,11 +33,12 @@ mod faults_worker;
 mod fifo;
 mod harness;
 mod lagging;
+mod metrics;
 mod multicast;
-mod operations;
 mod partitions;
 mod payload_types;
 mod readme;
+mod redeliver;
 mod rest;
 mod retries;
 mod rotation;

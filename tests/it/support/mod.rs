@@ -13,6 +13,7 @@ pub mod contents;
 pub mod definitions;
 pub mod distortion;
 pub mod ending;
+pub mod items;
 pub mod listener;
 pub mod receiver;
 pub mod secure;
