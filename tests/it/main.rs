@@ -44,6 +44,7 @@ mod retries;
 mod rotation;
 mod schema_changes;
 mod security;
+mod template_changes;
 mod templates;
 mod updates;
 mod worker_idle;
