@@ -17,6 +17,7 @@ pub mod ending;
 pub mod items;
 pub mod listener;
 pub mod receiver;
+pub mod rings;
 pub mod secure;
 pub mod signature;
 mod sweeper;
