@@ -311,3 +311,9 @@ create index call_log_0_failure on webhook.call_log_0 (called_at) where not succ
 create index call_log_1_failure on webhook.call_log_1 (called_at) where not success;
 create index call_log_2_failure on webhook.call_log_2 (called_at) where not success;
 create index call_log_3_failure on webhook.call_log_3 (called_at) where not success;
+
+create view webhook.call_log as
+    select * from webhook.call_log_0
+    union all select * from webhook.call_log_1
+    union all select * from webhook.call_log_2
+    union all select * from webhook.call_log_3;

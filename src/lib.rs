@@ -36,7 +36,17 @@ extension_sql_file!(
     name = "functions",
     requires = ["capture"]
 );
-extension_sql_file!("../sql/views.sql", name = "views", requires = ["functions"]);
+extension_sql_file!("../sql/state.sql", name = "state", requires = ["functions"]);
+extension_sql_file!(
+    "../sql/events_now.sql",
+    name = "events_now",
+    requires = ["state"]
+);
+extension_sql_file!(
+    "../sql/views.sql",
+    name = "views",
+    requires = ["events_now"]
+);
 extension_sql_file!("../sql/metrics.sql", name = "metrics", requires = ["views"]);
 extension_sql_file!(
     "../sql/changes.sql",

@@ -5,7 +5,16 @@
 //! off) fails, too; what only slows it (a throttle) does not.
 
 use super::address::AddressPolicy;
-use super::endpoint::{Endpoint, Scheme};
+use event::{
+    columns, condition, event_enabled, message_size, object_fields, partitions, privileges, table,
+    trigger, webhook_enabled, webhook_not_paused, webhook_usable,
+};
+use server::{capture, delivery, replication_role, source, worker};
+use url::{url_address, url_state};
+
+mod event;
+mod server;
+mod url;
 
 /// One line of the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +112,7 @@ pub fn explain(event: &EventFacts, urls: &[UrlFacts], server: &ServerFacts) -> V
     checks
 }
 
+/// Good or bad news, as it turns out.
 fn check(name: &'static str, ok: bool, good: &str, bad: impl Into<String>) -> Check {
     Check {
         name,
@@ -111,335 +121,18 @@ fn check(name: &'static str, ok: bool, good: &str, bad: impl Into<String>) -> Ch
     }
 }
 
+/// A reason why no message comes.
+fn fault(name: &'static str, detail: impl Into<String>) -> Check {
+    check(name, false, "", detail)
+}
+
+/// What stands in the way of none.
 fn note(name: &'static str, detail: impl Into<String>) -> Check {
     Check {
         name,
         ok: true,
         detail: detail.into(),
     }
-}
-
-fn event_enabled(event: &EventFacts) -> Check {
-    let id = &event.id;
-    check(
-        "event_enabled",
-        event.enabled,
-        "the event is enabled",
-        format!("the event is switched off: call webhook.update_event('{id}', enabled => true)"),
-    )
-}
-
-fn webhook_enabled(event: &EventFacts) -> Check {
-    let webhook = quoted(&event.webhook);
-    check(
-        "webhook_enabled",
-        event.webhook_enabled,
-        "its webhook is enabled",
-        format!(
-            "its webhook is switched off, so nothing is captured: \
-             call webhook.update_webhook({webhook}, enabled => true)"
-        ),
-    )
-}
-
-fn webhook_usable(event: &EventFacts) -> Check {
-    match &event.webhook_detail {
-        None => note("webhook_usable", "its webhook's definition can be used"),
-        Some(reason) => check(
-            "webhook_usable",
-            false,
-            "",
-            format!("its webhook's definition cannot be used: {reason}; mend it with webhook.update_webhook()"),
-        ),
-    }
-}
-
-fn webhook_not_paused(event: &EventFacts) -> Check {
-    let webhook = quoted(&event.webhook);
-    check(
-        "webhook_not_paused",
-        !event.webhook_paused,
-        "its webhook is not paused",
-        format!(
-            "its webhook is paused: changes are captured and wait; \
-             call webhook.resume_webhook({webhook})"
-        ),
-    )
-}
-
-fn table(event: &EventFacts) -> Check {
-    let (id, table) = (&event.id, &event.table);
-    check(
-        "table",
-        event.table_is_there,
-        &format!("the table {table} is there"),
-        format!(
-            "the table {table} was dropped: call webhook.drop_event('{id}'), \
-             and create an event for the table that has taken its place"
-        ),
-    )
-}
-
-fn columns(event: &EventFacts) -> Check {
-    let missing = event.missing_columns.as_deref().unwrap_or_default();
-    check(
-        "columns",
-        missing.is_empty(),
-        "all columns it names are there",
-        format!(
-            "a column was dropped, which switches the event off: {missing}; give it other \
-             columns with webhook.update_event('{}', object_fields => …, payload_fields => …)",
-            event.id
-        ),
-    )
-}
-
-fn trigger(event: &EventFacts) -> Check {
-    let (id, table) = (&event.id, &event.table);
-    let bad = match event.trigger.as_deref() {
-        None => format!(
-            "the trigger webhook_{id} is missing on {table}: \
-             call webhook.update_event('{id}', enabled => true), which creates it anew"
-        ),
-        Some(_) if !event.trigger_is_ours => format!(
-            "the trigger webhook_{id} on {table} is somebody else's: drop it, \
-             then call webhook.update_event('{id}', enabled => true)"
-        ),
-        Some("D") => {
-            format!("the trigger is disabled: alter table {table} enable trigger webhook_{id}")
-        }
-        Some(_) => {
-            return note(
-                "trigger",
-                format!("the trigger webhook_{id} is on {table} and enabled"),
-            )
-        }
-    };
-    check("trigger", false, "", bad)
-}
-
-fn partitions(event: &EventFacts) -> Check {
-    if let Some(deaf) = &event.deaf_partitions {
-        let bad = format!(
-            "on some partitions the trigger is missing or disabled: {deaf}; \
-             alter table … enable trigger webhook_{}",
-            event.id
-        );
-        return check("partitions", false, "", bad);
-    }
-    let said = match (&event.partition_of, event.is_partitioned) {
-        (Some(parent), _) => format!(
-            "the table is a partition of {parent}: changes made through {parent} count when they reach it"
-        ),
-        (None, true) => format!(
-            "changes of its partitions count ({} now), also of those attached later, \
-             and no longer of those that are detached",
-            event.partitions
-        ),
-        (None, false) => "the table is not partitioned".to_owned(),
-    };
-    note("partitions", said)
-}
-
-fn capture(server: &ServerFacts) -> Check {
-    check(
-        "capture",
-        server.capture,
-        "webhook.capture is on in this session",
-        "webhook.capture is off in this session: set webhook.capture = on, \
-         or find out with \\drds and pg_settings.source where it was switched off",
-    )
-}
-
-/// `O` fires in a session of origin or local, `R` in one of replica, `A` in all.
-fn replication_role(event: &EventFacts, server: &ServerFacts) -> Check {
-    let role = &server.replication_role;
-    let is_replica = role == "replica";
-    let fires = match event.trigger.as_deref() {
-        Some("A") | None => true,
-        Some("R") => is_replica,
-        Some(_) => !is_replica,
-    };
-    check(
-        "session_replication_role",
-        fires,
-        &format!("session_replication_role is {role}: the trigger fires"),
-        format!(
-            "session_replication_role is {role} in this session, where the trigger does not \
-             fire: set it to {}, or alter table {} enable always trigger webhook_{}",
-            if is_replica { "origin" } else { "replica" },
-            event.table,
-            event.id
-        ),
-    )
-}
-
-fn source(event: &EventFacts, server: &ServerFacts) -> Check {
-    let source = &server.source;
-    let Some(sources) = &event.event_sources else {
-        return note(
-            "source",
-            format!("every source counts; that of this session is \"{source}\""),
-        );
-    };
-    let wanted = source.to_lowercase();
-    let list = sources.join(", ");
-    check(
-        "source",
-        sources.iter().any(|s| s.to_lowercase() == wanted),
-        &format!("the source of this session, \"{source}\", is one of: {list}"),
-        format!(
-            "the source of this session, \"{source}\", is none of: {list}; set webhook.source \
-             to one of them, or call webhook.update_event('{}', event_sources => …)",
-            event.id
-        ),
-    )
-}
-
-fn object_fields(event: &EventFacts) -> Check {
-    let said = match (event.event_type.as_str(), &event.object_fields) {
-        ("table.recordUpdate", Some(fields)) => {
-            format!("an UPDATE makes a message only if the stored value of one of these changes: {fields}")
-        }
-        ("table.recordUpdate", None) => {
-            "an UPDATE makes a message if the stored value of any column changes".to_owned()
-        }
-        ("table.recordDelete", _) => {
-            "each DELETE of a row makes a message; TRUNCATE makes none".to_owned()
-        }
-        _ => "each INSERT of a row makes a message".to_owned(),
-    };
-    note("object_fields", said)
-}
-
-fn condition(event: &EventFacts) -> Check {
-    match &event.condition {
-        None => note("condition", "there is no condition"),
-        Some(condition) => note(
-            "condition",
-            format!("only a change for which this is true makes a message: {condition}"),
-        ),
-    }
-}
-
-fn privileges() -> Check {
-    note(
-        "privileges",
-        "whoever may change the table has the change captured: no right on the extension is needed",
-    )
-}
-
-fn delivery(server: &ServerFacts) -> Check {
-    check(
-        "delivery",
-        server.delivery,
-        "webhook.delivery is on",
-        "webhook.delivery is off: alter system set webhook.delivery = on, then pg_reload_conf()",
-    )
-}
-
-fn worker(server: &ServerFacts) -> Check {
-    if let Some(pid) = server.worker_pid {
-        return note("worker", format!("the worker runs, as process {pid}"));
-    }
-    let bad = if server.in_recovery {
-        "this server is in recovery: its primary delivers, and it does itself after a promotion"
-    } else if server.worker_stopped {
-        "the worker was stopped: call webhook.start_worker()"
-    } else {
-        "no worker runs; the next captured change starts one if max_worker_processes leaves room: \
-         call webhook.start_worker() to see"
-    };
-    check("worker", false, "", bad)
-}
-
-fn url_state(url: &UrlFacts) -> Check {
-    let address = &url.url;
-    let error = url.last_error.as_deref().unwrap_or("unknown");
-    let waiting = url.pending + url.retrying;
-    match url.state.as_str() {
-        "disabled" => check(
-            "url_state",
-            false,
-            "",
-            format!("{address} is switched off: {error}; webhook.resume_webhook() opens it again"),
-        ),
-        "backing_off" => check(
-            "url_state",
-            false,
-            "",
-            format!(
-                "{address} fails, {waiting} wait for it, the next call is a probe at {}: {error}",
-                url.next_attempt_at.as_deref().unwrap_or("any moment")
-            ),
-        ),
-        "throttled" => note(
-            "url_state",
-            format!("{address} is slowed down by call_throttling: {waiting} wait for it"),
-        ),
-        "paused" => note(
-            "url_state",
-            format!("{address} is paused: {waiting} wait for it"),
-        ),
-        _ if url.retrying > 0 => note(
-            "url_state",
-            format!(
-                "{address} is called; {} wait for a retry, the last error: {error}",
-                url.retrying
-            ),
-        ),
-        _ => note(
-            "url_state",
-            format!("{address} is called; {waiting} wait for it"),
-        ),
-    }
-}
-
-fn url_address(url: &UrlFacts, server: &ServerFacts) -> Check {
-    const NAME: &str = "url_address";
-    let text = &url.url;
-    let Ok(endpoint) = Endpoint::parse(text) else {
-        return check(
-            NAME,
-            false,
-            "",
-            format!("{text} cannot be read: replace it"),
-        );
-    };
-    let literal = endpoint.literal_address();
-    let may_be_plain = match literal {
-        Some(address) => server.policy.is_explicitly_allowed(address),
-        None => server.policy != AddressPolicy::default(),
-    };
-    if endpoint.scheme() == Scheme::Http && server.require_https && !may_be_plain {
-        let bad = format!(
-            "{text} is plain http, which goes only into webhook.allowed_networks: \
-             use https, or name the receiver's network there"
-        );
-        return check(NAME, false, "", bad);
-    }
-    match literal.map(|address| server.policy.judge(address)) {
-        Some(Err(refusal)) => check(NAME, false, "", format!("{text}: {refusal}")),
-        Some(Ok(())) => note(NAME, format!("{text}: the address may be called")),
-        None => note(
-            NAME,
-            format!("{text}: its addresses are judged when it is called"),
-        ),
-    }
-}
-
-fn message_size(event: &EventFacts, server: &ServerFacts) -> Check {
-    let limit = server.max_message_bytes;
-    check(
-        "message_size",
-        event.too_large == 0,
-        &format!("none of the last calls was refused for its size (webhook.max_message_size is {limit} bytes)"),
-        format!(
-            "{} of the last calls were refused for their size (webhook.max_message_size is {limit} \
-             bytes): send fewer columns with payload_fields, or raise the setting",
-            event.too_large
-        ),
-    )
 }
 
 fn overall(checks: &[Check]) -> Check {
@@ -457,8 +150,5 @@ fn overall(checks: &[Check]) -> Check {
     )
 }
 
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
 #[cfg(test)]
 mod tests;

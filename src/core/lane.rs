@@ -18,12 +18,10 @@ use super::position::{Coordinate, Position, Window};
 use order::{Order, Source};
 use pace::FAILURES_BEFORE_BACKING_OFF;
 
+mod durable;
 mod order;
 mod pace;
 
-/// A lane at the tail may hold so many undispatched messages and still have them
-/// listed one by one in its durable state; beyond, it is written as a position.
-const LISTED_AT_MOST: usize = 64;
 /// A message in a lane.
 #[derive(Clone, Debug)]
 pub struct Entry<M> {
@@ -92,7 +90,7 @@ pub struct Lane<M> {
     pub last_error: Option<String>,
     feed: Feed,
     queue: VecDeque<Entry<M>>,
-    /// Named by coordinate after a restart; they go first.
+    /// Busy when the worker ended, or back from a run that was stopped; they go first.
     requeued: VecDeque<Entry<M>>,
     due_retries: VecDeque<Entry<M>>,
     flying: HashMap<u64, Entry<M>>,
@@ -345,66 +343,6 @@ impl<M> Lane<M> {
             Health::Unknown => {}
         }
         Some(entry)
-    }
-
-    /// The outcomes of these calls are being written.
-    pub fn begin_settling(&mut self) {
-        self.settling.append(&mut self.unsettled);
-    }
-
-    /// They are written.
-    pub fn settled(&mut self) {
-        for finished in self.settling.drain(..).filter(|finished| finished.is_retry) {
-            self.retries.remove(&finished.at);
-        }
-        self.dirty = false;
-    }
-
-    /// They could not be written and will be tried again.
-    pub fn settling_failed(&mut self) {
-        self.unsettled.append(&mut self.settling);
-        self.dirty = true;
-    }
-
-    /// What has to be written with the outcomes that are being settled.
-    pub fn durable(&self) -> DurableLane {
-        let mut busy: Vec<Coordinate> = self
-            .flying
-            .values()
-            .filter(|entry| !entry.is_retry)
-            .map(|entry| entry.at)
-            .chain(
-                self.unsettled
-                    .iter()
-                    .filter(|finished| !finished.is_retry)
-                    .map(|finished| finished.at),
-            )
-            .collect();
-        busy.extend(self.listed());
-        let position = match &self.feed {
-            Feed::Tail if self.queue.len() <= LISTED_AT_MOST => None,
-            Feed::Tail => self.before_queue(),
-            Feed::Own(position) => self.before_queue().or_else(|| Some(position.clone())),
-        };
-        DurableLane { position, busy }
-    }
-
-    /// What [`Lane::durable`] lists as busy, but what still waits for its call.
-    pub fn listed(&self) -> Vec<Coordinate> {
-        let is_listed = self.is_at_tail() && self.queue.len() <= LISTED_AT_MOST;
-        let queue = self.queue.iter().filter(|_| is_listed);
-        let waiting = self.requeued.iter().chain(queue);
-        waiting.map(|entry| entry.at).collect()
-    }
-
-    /// The position before the first undispatched message.
-    fn before_queue(&self) -> Option<Position> {
-        let first = self.queue.front()?;
-        let window = first.window.as_ref()?;
-        Some(Position {
-            window: Arc::clone(window),
-            id: first.at.id - 1,
-        })
     }
 }
 

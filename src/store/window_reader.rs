@@ -11,6 +11,7 @@ use crate::core::position::{Coordinate, Position, Window};
 
 /// A window over more transactions than this is large, whatever it holds for this reader.
 const LARGE_XIDS: u64 = 20_000;
+
 /// What is known of a window.
 pub(super) enum Plan {
     /// Nothing: it may be small.

@@ -1,16 +1,15 @@
 //! The background worker: one process per database.
 //!
-//! One loop: sleep on latch, bell and timer; read what is new in one short
-//! transaction; hand messages to the delivery threads; write what became of them.
-//! No transaction is open while anything is on the wire. It gets out of the way
-//! of DROP EXTENSION, DROP DATABASE, a reload and a shutdown, and it ends only
-//! with status 0 (for good) or 1 (the postmaster starts it again).
+//! Here it starts and ends: it waits for its predecessor and for its extension,
+//! restores the state that the last one left, and hands over to `main_loop`. It
+//! ends only with status 0 (for good) or 1 (the postmaster starts it again).
 
 mod backlog;
 mod dispatch;
 mod engine;
 mod fifo;
 pub mod launcher;
+mod main_loop;
 mod message;
 mod routes;
 mod settle;
@@ -28,10 +27,10 @@ use pgrx::prelude::*;
 use crate::core::error::{Error, Kind};
 use crate::delivery::pool::Pool;
 use crate::pg::registration::Assignment;
-use crate::pg::wait::{self, Waiter};
-use crate::pg::{clock, invalidation, process, report, settings, tx};
+use crate::pg::{invalidation, process, report, settings, tx, wait};
 use crate::store::lifecycle::{Lifecycle, Standing};
 use engine::{Engine, Stores};
+use main_loop::Loop;
 
 /// Without any wake-up the outbox is looked at this often: COMMIT PREPARED wakes nobody.
 const SAFETY_LOOK: Duration = Duration::from_secs(10);
@@ -43,25 +42,13 @@ const BEGIN_ANEW: &str = "if somebody emptied its tables, this sends everything 
     webhook.outbox: truncate webhook.fold, webhook.ledger, webhook.lane, webhook.tick; \
     insert into webhook.fold values (true, 0, '3:3:', '3:3:', 0, 0)";
 
-/// Right after the start a commit may come that could not know us yet: looks follow one
-/// another at growing intervals, from here up to [`SAFETY_LOOK`].
-const FIRST_LOOK: Duration = Duration::from_millis(2);
 /// CREATE EXTENSION starts us just before it commits: we wait so long for it.
 const WAIT_FOR_EXTENSION: Duration = Duration::from_secs(10);
 /// A worker that is to leave does so within its next look around and a shutdown.
 const WAIT_FOR_PREDECESSOR: Duration = Duration::from_secs(4);
 const WAIT_STEP: Duration = Duration::from_millis(10);
-/// Fast shutdown has to be over in five seconds, whatever receivers do.
-const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(2);
 /// After an error the loop rests, so that a lasting one does not fill the log.
 const REST_AFTER_ERROR: Duration = Duration::from_secs(1);
-
-/// While nothing may be sent anyway (delivery off, everything paused), commits are
-/// counted this much later, together: each on its own would cost the writers a core.
-const NAP: Duration = Duration::from_millis(20);
-
-/// While memory is short, readers look again after this.
-const WAIT_FOR_ROOM: Duration = Duration::from_millis(1);
 
 /// What every statement of the worker runs under: nothing waits for the disk (the
 /// outbox keeps the promise), no plan looks at statistics that change under it, no
@@ -204,218 +191,5 @@ fn run(lifecycle: &Lifecycle) -> End {
             process::sleep(REST_AFTER_ERROR);
             End::ToBeRestarted
         }
-    }
-}
-
-struct Loop {
-    engine: Engine,
-    waiter: Waiter,
-    /// The generation under which the extension was found in order.
-    checked: u64,
-    /// The generation of the definitions that are loaded.
-    loaded: u64,
-    look_interval: Duration,
-    next_look: Instant,
-    next_look_around: Instant,
-    tail_is_due: bool,
-    shown_busy: Option<bool>,
-    /// Why the last reading failed. Worth a word only if the extension is still there.
-    trouble: Option<String>,
-}
-
-impl Loop {
-    fn new(engine: Engine, bell: std::os::unix::net::UnixStream) -> Self {
-        Self {
-            engine,
-            waiter: Waiter::new(bell),
-            checked: 0,
-            loaded: 0,
-            look_interval: FIRST_LOOK,
-            next_look: Instant::now(),
-            next_look_around: Instant::now() + LOOK_AROUND,
-            tail_is_due: true,
-            shown_busy: None,
-            trouble: None,
-        }
-    }
-
-    fn run(mut self, lifecycle: &Lifecycle) -> End {
-        // Which tables are written has to be known first.
-        self.engine.upkeep_if_due();
-        loop {
-            if process::shutdown_requested() {
-                self.finish();
-                return End::ToBeRestarted;
-            }
-            #[cfg(feature = "fault_injection")]
-            crate::pg::fault::panic_if("loop");
-            if process::reload_if_requested() {
-                self.engine.reload(settings::delivery());
-                invalidation::mark_stale();
-            }
-            if let Some(end) = self.look_around(lifecycle) {
-                return end;
-            }
-            self.engine.take_outcomes();
-            self.engine.dispatch();
-            self.read();
-            self.engine.dispatch();
-            self.engine.settle_if_due();
-            self.engine.upkeep_if_due();
-            self.sleep();
-        }
-    }
-
-    /// Once a second: does somebody want the database, or is the extension gone?
-    fn look_around(&mut self, lifecycle: &Lifecycle) -> Option<End> {
-        if Instant::now() >= self.next_look_around {
-            self.next_look_around = Instant::now() + LOOK_AROUND;
-            if process::database_is_wanted() {
-                self.finish();
-                return Some(End::ToBeRestarted);
-            }
-            invalidation::accept();
-        }
-        let generation = invalidation::generation();
-        if self.checked == generation && self.trouble.is_none() {
-            return None;
-        }
-        match standing(lifecycle).unwrap_or(Standing::Ready) {
-            Standing::Ready => {
-                self.checked = generation;
-                if let Some(trouble) = self.trouble.take() {
-                    pgrx::warning!("webhook worker could not read: {trouble}");
-                    process::sleep(REST_AFTER_ERROR);
-                }
-                None
-            }
-            Standing::Stopped => {
-                self.finish();
-                Some(End::ForGood)
-            }
-            // There is nothing left to write to.
-            Standing::Gone => {
-                self.engine.pool.shutdown(SHUTDOWN_DEADLINE);
-                Some(End::ForGood)
-            }
-            Standing::Replaced | Standing::Unfit => {
-                self.engine.pool.shutdown(SHUTDOWN_DEADLINE);
-                Some(End::ToBeRestarted)
-            }
-        }
-    }
-
-    /// Everything that wants to be read, in one short transaction.
-    fn read(&mut self) {
-        let (checked, loaded) = (self.checked, self.loaded);
-        let now = clock::now();
-        let engine = &mut self.engine;
-        engine.make_room_for_backlogs();
-        let wanted = loaded != invalidation::generation()
-            || self.tail_is_due
-            || engine.wants_backlog()
-            || engine.wants_retries(now)
-            || engine.wants_waiting(now)
-            || !engine.bodiless.is_empty();
-        if !wanted {
-            return;
-        }
-        let tail_is_due = self.tail_is_due;
-        let read = tx::transaction(|| {
-            // With the snapshot in hand: what was changed before a message was committed
-            // is known before the message is read.
-            invalidation::accept();
-            if checked != invalidation::generation() {
-                return None;
-            }
-            if loaded != checked {
-                engine.load_definitions();
-                engine.requeue_interrupted();
-            }
-            if !engine.bodiless.is_empty() {
-                engine.read_bodies();
-            }
-            let more = tail_is_due && engine.read_tail();
-            if engine.wants_backlog() {
-                engine.read_backlogs();
-            }
-            if engine.wants_retries(now) {
-                engine.read_due_retries();
-            }
-            // Last: what was read above may be a reason to ask.
-            engine.read_waiting();
-            Some(more)
-        });
-        match read {
-            // First a look at whether the extension is still in order.
-            Ok(None) => {}
-            Ok(Some(more)) => {
-                self.loaded = checked;
-                self.tail_is_due = more;
-                let now = self.engine.ticker.now();
-                self.engine.settlement.notice_counts(now);
-            }
-            Err(failure) => self.trouble = Some(failure.message),
-        }
-    }
-
-    fn sleep(&mut self) {
-        let more = self.tail_is_due
-            || self.checked != invalidation::generation()
-            || self.loaded != self.checked
-            || self.engine.wants_backlog()
-            || self.engine.wants_waiting(clock::now())
-            || !self.engine.bodiless.is_empty();
-        let limit = if self.engine.queued.is_exhausted() {
-            // The tail waits for lanes that move: their outcomes ring.
-            WAIT_FOR_ROOM
-        } else if more {
-            Duration::ZERO
-        } else {
-            let until_look = self.next_look.saturating_duration_since(Instant::now());
-            let around = self
-                .next_look_around
-                .saturating_duration_since(Instant::now());
-            let around = around.min(self.engine.upkeep_due_in());
-            self.engine
-                .sleep_limit(clock::now(), until_look.min(around))
-        };
-        self.show(limit);
-        let woken = self.waiter.wait(limit);
-        if woken.by_latch {
-            if self.engine.nobody_waits() {
-                // While we are not in a wait, a COMMIT sets the latch without a signal.
-                std::thread::sleep(NAP);
-            }
-            self.tail_is_due = true;
-        }
-        if Instant::now() >= self.next_look {
-            self.tail_is_due = true;
-            self.look_interval = (self.look_interval * 2).min(SAFETY_LOOK);
-            self.next_look = Instant::now() + self.look_interval;
-        }
-    }
-
-    /// pg_stat_activity says whether we deliver or sleep.
-    fn show(&mut self, limit: Duration) {
-        let busy = self.engine.pool.in_flight() > 0 || limit.is_zero();
-        if self.shown_busy != Some(busy) {
-            self.shown_busy = Some(busy);
-            let text = if busy {
-                c"delivering webhooks"
-            } else {
-                c"waiting for changes"
-            };
-            process::report_activity(text, busy);
-        }
-    }
-
-    /// An orderly end: interrupts the calls, writes what is known. What is on the wire
-    /// stays busy in the durable state and is sent again by the next worker.
-    fn finish(&mut self) {
-        self.engine.take_outcomes();
-        self.engine.pool.shutdown(SHUTDOWN_DEADLINE);
-        self.engine.take_outcomes();
-        self.engine.settle();
     }
 }

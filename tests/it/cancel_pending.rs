@@ -3,35 +3,15 @@
 
 use std::collections::BTreeSet;
 
-use super::support::definitions::{create_event, create_webhook, records_at, wait_idle};
+use super::support::definitions::{records_at, wait_idle};
+use super::support::items::{
+    cluster_with, insert, message, pause, redeliver, resume, stop_worker, watch,
+};
 use super::support::worker::{wait_for_restarts, wait_until_gone, worker_of};
 use super::support::{Cluster, Receiver, PATIENCE};
 
 /// Far more than a lane keeps in memory.
 const BACKLOG: i64 = 20_000;
-
-fn cluster_with(name: &str, schedule: &str) -> (Cluster, Receiver) {
-    let cluster = Cluster::builder(name)
-        .set("webhook.allowed_networks", "127.0.0.0/8")
-        .set("webhook.retry_schedule", schedule)
-        .start();
-    cluster.sql("create extension webhook_ext; create table items (id integer)");
-    (cluster, Receiver::start())
-}
-
-fn watch(cluster: &Cluster, receiver: &Receiver, name: &str, paths: &[&str], options: &str) {
-    let urls: Vec<String> = paths.iter().map(|path| receiver.url(path)).collect();
-    create_webhook(cluster, name, &urls, options);
-    create_event(cluster, name, "items", "Insert", "");
-}
-
-fn insert(cluster: &Cluster, ids: std::ops::RangeInclusive<i64>) {
-    cluster.sql(&format!(
-        "insert into items select generate_series({}, {})",
-        ids.start(),
-        ids.end()
-    ));
-}
 
 fn cancel_pending(cluster: &Cluster, webhook: &str) -> i64 {
     cluster.value(&format!("select webhook.cancel_pending('{webhook}')"))
@@ -59,14 +39,6 @@ fn counters(cluster: &Cluster, webhook: &str) -> String {
     cluster.value(&format!(
         "select concat_ws(' ', messages, calls, errors) from webhook.webhooks where name = '{webhook}'"
     ))
-}
-
-fn pause(cluster: &Cluster, webhook: &str) {
-    cluster.sql(&format!("select webhook.pause_webhook('{webhook}')"));
-}
-
-fn resume(cluster: &Cluster, webhook: &str) {
-    cluster.sql(&format!("select webhook.resume_webhook('{webhook}')"));
 }
 
 fn received_ids(receiver: &Receiver, path: &str) -> Vec<i64> {
@@ -253,18 +225,9 @@ fn retries_that_wait_are_withdrawn_with_the_rest() {
     assert_eq!(counters(&cluster, "failing"), "11 4 3");
 
     // One by one they come back, and the others stay where they are.
-    let id: String =
-        cluster.value("select message_id::text from webhook.outbox order by id limit 1");
-    assert_eq!(
-        cluster.value::<i32>(&format!("select webhook.redeliver('{id}')")),
-        1
-    );
-    let id: String =
-        cluster.value("select message_id::text from webhook.outbox order by id offset 6 limit 1");
-    assert_eq!(
-        cluster.value::<i32>(&format!("select webhook.redeliver('{id}')")),
-        1
-    );
+    for place in [1, 7] {
+        assert_eq!(redeliver(&cluster, &message(&cluster, place)), 1);
+    }
     wait_idle(&cluster);
     let again: BTreeSet<i64> = received_ids(&receiver, "/ok")[4..]
         .iter()
@@ -301,9 +264,7 @@ fn what_no_worker_has_seen_is_withdrawn_and_stays_so_when_one_starts() {
     let (cluster, receiver) = cluster_with("no_worker", "1h");
     watch(&cluster, &receiver, "w", &["/ok"], "");
     watch(&cluster, &receiver, "other", &["/ok/other"], "");
-    let worker = worker_of(&cluster, "postgres");
-    cluster.sql("select webhook.stop_worker()");
-    wait_until_gone(&cluster, PATIENCE, worker);
+    stop_worker(&cluster);
     insert(&cluster, 1..=BACKLOG);
     assert_eq!(cancel_pending(&cluster, "w"), BACKLOG);
     assert_eq!(pending(&cluster, "w"), 0);

@@ -3,27 +3,12 @@
 
 use std::time::Duration;
 
-use super::support::definitions::{create_event, create_webhook, records_at, wait_idle};
-use super::support::{Cluster, Received, Receiver, PATIENCE};
+use super::support::definitions::{records_at, wait_idle};
+use super::support::items::{cluster_with, watch};
+use super::support::{Received, PATIENCE};
 
 /// From one end of a pause to the other on a busy machine, beside the pause itself.
 const SLACK: Duration = Duration::from_millis(700);
-
-/// A cluster with this `webhook.retry_schedule`, and a table `items`.
-fn cluster_with(name: &str, schedule: &str) -> (Cluster, Receiver) {
-    let cluster = Cluster::builder(name)
-        .set("webhook.allowed_networks", "127.0.0.0/8")
-        .set("webhook.retry_schedule", schedule)
-        .start();
-    cluster.sql("create extension webhook_ext; create table items (id integer)");
-    (cluster, Receiver::start())
-}
-
-fn watch(cluster: &Cluster, receiver: &Receiver, name: &str, paths: &[&str], options: &str) {
-    let urls: Vec<String> = paths.iter().map(|path| receiver.url(path)).collect();
-    create_webhook(cluster, name, &urls, options);
-    create_event(cluster, name, "items", "Insert", "");
-}
 
 const QUEUE: &str = "select string_agg(concat_ws(' ', state, pending, retrying, failed), ', '
                                        order by outgoing_url)

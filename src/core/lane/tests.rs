@@ -1,5 +1,6 @@
 //! The lane by itself, because what it forgets at a crash is lost.
 
+use super::durable::LISTED_AT_MOST;
 use super::pace::RUN_AT_MOST;
 use super::*;
 use crate::core::position::END_OF_WINDOW;

@@ -1,6 +1,5 @@
 //! Templates from text to body, without a server.
 
-use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::{json, Map, Value};
 use uuid::Uuid;
@@ -8,8 +7,10 @@ use uuid::Uuid;
 use super::parameter::fixed_parameters;
 use super::render::{MessageParts, TemplateConstants, TemplatePayload};
 use super::*;
-use crate::core::error::Kind;
 use crate::core::payload::PayloadConstants;
+
+mod any_template;
+mod refused;
 
 const CONFORMANCE: &str = include_str!("../../../tests/conformance/payloads.json");
 
@@ -63,10 +64,6 @@ fn body_of(template: &str, message: &MessageParts<'_>) -> String {
 
 fn body(template: &str, record: &str) -> String {
     body_of(template, &message(record.as_bytes()))
-}
-
-fn refusal(template: &str) -> Error {
-    Template::parse(template).unwrap_err()
 }
 
 #[test]
@@ -218,87 +215,6 @@ fn what_a_message_lacks_is_empty() {
 }
 
 #[test]
-fn text_that_is_not_json_is_refused_with_its_place() {
-    for (template, place) in [
-        ("{\"a\": 1,}", "line 1, column 9"),
-        ("{\n  \"größe\" 1\n}", "line 2, column 11"),
-        ("{\"a\": [@field:id]}", "line 1, column 8"),
-        ("[1", "line 1, column 2"),
-        ("[1] 2", "line 1, column 5"),
-        ("nope", "line 1, column 2"),
-        ("\"a\nb\"", "line 1, column 2"),
-    ] {
-        let error = refusal(template);
-        assert_eq!(error.kind, Kind::InvalidParameter);
-        let expected = format!("payload_template is not valid JSON at {place}: ");
-        assert!(error.message.starts_with(&expected), "{template}: {error}");
-        assert!(error.hint.is_some());
-    }
-}
-
-#[test]
-fn what_cannot_be_filled_in_is_refused_with_its_place() {
-    let error = refusal("{\"a\": 1,\n \"größe\": \"x [@out-hook:eventid]\"}");
-    assert_eq!(
-        error.message,
-        "payload_template holds an unknown parameter: \"[@out-hook:eventid]\""
-    );
-    assert_eq!(
-        error.detail.as_deref(),
-        Some("in the string at line 2, column 11")
-    );
-    assert_eq!(
-        error.hint.as_deref(),
-        Some("did you mean \"[@out-hook:eventId]\"?")
-    );
-    for (template, what) in [
-        ("{\"[@field:id]\": 1}", "inside a key"),
-        ("{\"a\": \"[@field:id\"}", "not closed"),
-        ("\"[@]\"", "unknown parameter"),
-        ("\"\\ud83d\"", "surrogate"),
-    ] {
-        let error = refusal(template);
-        assert_eq!(error.kind, Kind::InvalidParameter);
-        assert!(error.message.contains(what), "{template}: {error}");
-        assert!(error.hint.is_some() && error.detail.is_some());
-    }
-    let deep = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
-    assert_eq!(body(&deep(128), "{}"), deep(128));
-    for levels in [129, 100_000] {
-        assert!(refusal(&deep(levels)).message.contains("128 levels"));
-    }
-}
-
-#[test]
-fn a_template_is_checked_against_the_columns_of_its_table() {
-    let column = |name: &str, number| Column {
-        name: name.to_owned(),
-        number,
-    };
-    let columns = [column("id", 1), column("first_name", 3), column("Name", 4)];
-    let check = |text| checked(Some(text), &columns);
-    let found = check(r#"["[@old:Name]","[@field:id]","[@field:Name] [@old:id]"]"#);
-    let fields = found.unwrap().unwrap().fields;
-    assert_eq!(fields.names, ["id", "Name"]);
-    assert_eq!(fields.numbers, [1, 4]);
-
-    let error = check("\"[@old:frist_name]\"").unwrap_err();
-    assert_eq!(error.kind, Kind::UndefinedObject);
-    assert_eq!(error.hint.as_deref(), Some("did you mean \"first_name\"?"));
-    assert_eq!(
-        check("\"[@field:name]\"").unwrap_err().hint.as_deref(),
-        Some("did you mean \"Name\"?")
-    );
-    assert_eq!(checked(Some(""), &columns), Ok(None));
-    assert_eq!(refuse_both(true, false), Ok(()));
-    assert_eq!(refuse_both(false, true), Ok(()));
-    assert_eq!(
-        refuse_both(true, true).unwrap_err().kind,
-        Kind::InvalidParameter
-    );
-}
-
-#[test]
 fn a_damaged_record_is_no_body() {
     let template = Template::parse(r#"["[@field:a]","[@old:a]"]"#).unwrap();
     let payload = TemplatePayload::compile(&template, &CONSTANTS);
@@ -329,88 +245,4 @@ fn a_body_over_the_limit_is_measured_without_being_written() {
     let mut fitting = Vec::new();
     assert_eq!(payload.render(&parts, size, &mut fitting), Ok(size));
     assert!(fitting == whole);
-}
-
-/// Any JSON value, with strings as hostile as they come.
-fn any_value() -> impl Strategy<Value = Value> {
-    let text = prop_oneof![
-        any::<String>(),
-        "[\"\\\\{}\\[\\],:@\u{0}-\u{1f}]{0,8}",
-        Just("\",\"injected\":\"x".to_owned()),
-        Just("[@field:b]".to_owned()),
-    ];
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        Just(serde_json::from_str("12.50").unwrap()),
-        text.clone().prop_map(Value::from),
-    ];
-    leaf.prop_recursive(3, 24, 4, move |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::btree_map(text.clone(), inner, 0..4)
-                .prop_map(|map| Value::Object(map.into_iter().collect())),
-        ]
-    })
-}
-
-/// What a value is inside a longer string.
-fn as_text(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-proptest! {
-    #[test]
-    fn any_row_keeps_each_value_in_its_place(values in prop::array::uniform4(any_value()), spaced: bool) {
-        let names = ["a", "b", "größe \"x\"", "back\\slash"];
-        let row: Map<String, Value> = names.iter().map(|n| (*n).to_owned()).zip(values.clone()).collect();
-        let row = Value::Object(row);
-        let record = if spaced { serde_json::to_string_pretty(&row).unwrap() } else { row.to_string() };
-        let field = |name: &str| format!("[@field:{name}]");
-        let template = json!({
-            "first": field(names[3]),
-            "text": format!("<{}|{}>", field(names[0]), field(names[2])),
-            "list": [field(names[2]), 1.50, {"in": field(names[1])}, field("gone")],
-            "last": field(names[0]),
-        });
-        // An unspaced record shows its nested values as they are written there.
-        prop_assume!(!spaced || values.iter().all(|value| !value.is_array() && !value.is_object()));
-        let body = body(&template.to_string(), &record);
-        let expected = json!({
-            "first": values[3],
-            "text": format!("<{}|{}>", as_text(&values[0]), as_text(&values[2])),
-            "list": [values[2], 1.50, {"in": values[1]}, null],
-            "last": values[0],
-        });
-        prop_assert_eq!(body, expected.to_string());
-    }
-
-    #[test]
-    fn any_json_without_parameters_is_its_own_body(value in any_value()) {
-        let text = value.to_string();
-        prop_assume!(!text.contains("[@"));
-        prop_assert_eq!(body(&text, "{}"), text);
-    }
-
-    #[test]
-    fn reading_never_panics(text in prop_oneof![any::<String>(), "[\\[\\]{}\",:@1 a\\\\]{0,20}"]) {
-        if let Ok(template) = Template::parse(&text) {
-            let payload = TemplatePayload::compile(&template, &CONSTANTS);
-            let mut out = Vec::new();
-            payload.render(&message(b"{}"), usize::MAX, &mut out).unwrap();
-            prop_assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&out).is_ok());
-        }
-    }
-
-    #[test]
-    fn rendering_a_damaged_record_never_panics(record in "[\\[\\]{}\",:1a\\\\ ]{0,24}") {
-        let template = Template::parse(r#"["[@field:a]","x[@field:1]"]"#).unwrap();
-        let payload = TemplatePayload::compile(&template, &CONSTANTS);
-        let _ = payload.render(&message(record.as_bytes()), usize::MAX, &mut Vec::new());
-    }
 }

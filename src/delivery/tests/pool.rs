@@ -112,6 +112,29 @@ fn an_idle_thread_ends_and_the_next_job_asks_for_a_new_one() {
     assert_eq!(receiver.received().len(), 20);
 }
 
+/// A thread that ends as soon as it is idle, and jobs that come about then.
+#[test]
+fn a_thread_that_ends_leaves_no_job_behind() {
+    const ROUNDS: u32 = 20_000;
+    struct Nothing;
+    impl Payload for Nothing {
+        fn render(&self, _: &CallStamp, _: usize, _: &mut Vec<u8>) -> Result<usize, String> {
+            Err("there is nothing to send".to_owned())
+        }
+    }
+    let desk =
+        Desk::with_pool(|wake| Pool::ending_idle_threads(local_config(), wake, Duration::ZERO));
+    let (target, payload) = (target("http://127.0.0.1:1/"), Arc::new(Nothing));
+    for round in 0..ROUNDS {
+        let outcome = desk.call_with(&target, Arc::clone(&payload) as Arc<dyn Payload>);
+        assert_eq!(outcome.verdict, Verdict::Unrenderable);
+        // The next one comes a little earlier or later.
+        for _ in 0..round % 512 {
+            std::hint::spin_loop();
+        }
+    }
+}
+
 #[test]
 fn many_jobs_from_a_full_queue_all_come_back() {
     const JOBS: usize = 5_000;

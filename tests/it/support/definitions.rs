@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Cluster, Received, Receiver};
+use super::{watched, Cluster, Received, Receiver};
 
 /// As `webhook.wait_idle()` is asked: longer than anything takes that is not stuck.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
@@ -55,16 +55,7 @@ fn further(options: &str) -> String {
 }
 
 pub fn wait_idle(cluster: &Cluster) {
-    let query = format!(
-        "select webhook.wait_idle('{} seconds')",
-        IDLE_LIMIT.as_secs()
-    );
-    assert!(
-        cluster.value::<bool>(&query),
-        "not idle after {IDLE_LIMIT:?}\n{}\n{}",
-        cluster.psql("select * from webhook.queue"),
-        cluster.log()
-    );
+    watched::wait_idle(cluster, IDLE_LIMIT);
 }
 
 /// `Insert {"id":1}` for each request to `path`, in order of arrival; the row byte for byte.

@@ -1,0 +1,66 @@
+-- Events by the names that their tables and columns have now, not for users.
+
+-- Names and operators below are PostgreSQL's own, whatever else the schema may hold.
+set local search_path = pg_catalog, pg_temp;
+
+-- What to call an event and its table now.
+create view webhook.event_label as
+select e.event_key,
+       e.id,
+       e.event_type,
+       coalesce(
+           case when n.nspname = 'public' then c.relname else n.nspname || '.' || c.relname end,
+           e.object_label
+       ) as object_text
+from webhook.event_def e
+left join pg_class c on c.oid = e.object_name
+left join pg_namespace n on n.oid = c.relnamespace;
+
+-- Each event with the name its table has now and the reason why it makes no messages.
+-- Column numbers count while the table is the one they were recorded for, else the names.
+create view webhook.event_now as
+select e.*,
+       w.id as webhook_id,
+       w.name as webhook_name,
+       b.object_text,
+       fields.missing as missing_columns,
+       coalesce(fields.object_names, e.object_fields) as object_fields_now,
+       coalesce(fields.payload_names, e.payload_fields) as payload_fields_now,
+       case
+           when c.oid is null then 'its table was dropped'
+           when fields.missing is not null then 'column was dropped: ' || fields.missing
+           when t.oid is null then 'its trigger was dropped'
+           when t.tgenabled = 'D' then 'its trigger is disabled'
+           when not e.enabled then 'it is not enabled'
+           when not w.enabled then 'its webhook is not enabled'
+           else coalesce(e.detail, w.detail)
+       end as reason,
+       c.oid is not null and fields.missing is null and t.oid is not null and t.tgenabled <> 'D'
+           and w.enabled and e.enabled as active
+from webhook.event_def e
+join webhook.event_label b on b.event_key = e.event_key
+join webhook.webhook_def w on w.webhook_key = e.webhook_key
+left join pg_class c on c.oid = e.object_name
+left join pg_trigger t on t.tgrelid = e.object_name and t.tgname = 'webhook_' || e.id
+left join lateral (
+    select string_agg(distinct f.name, ', ' order by f.name) filter (where a.attname is null) as missing,
+           array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'object') as object_names,
+           array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'payload') as payload_names
+    from (
+        select 'object', o.name, o.number, o.place
+        from unnest(e.object_fields, e.object_attnums) with ordinality as o (name, number, place)
+        union all
+        select 'payload', p.name, p.number, p.place
+        from unnest(e.payload_fields, e.payload_attnums) with ordinality as p (name, number, place)
+        union all
+        select 'template', m.name, m.number, m.place
+        from unnest(e.template_fields, e.template_attnums) with ordinality as m (name, number, place)
+    ) f (kind, name, number, place)
+    left join pg_attribute a
+      on a.attrelid = e.object_name
+     and a.attnum > 0
+     and not a.attisdropped
+     and case when e.object_oid = e.object_name::oid then a.attnum = f.number else a.attname = f.name end
+) fields on true;
+
+set local search_path = webhook, pg_temp;

@@ -1,0 +1,177 @@
+//! What the event, its table and its webhook have to say.
+
+use super::{check, fault, note, Check, EventFacts, ServerFacts};
+
+pub(super) fn event_enabled(event: &EventFacts) -> Check {
+    let id = &event.id;
+    check(
+        "event_enabled",
+        event.enabled,
+        "the event is enabled",
+        format!("the event is switched off: call webhook.update_event('{id}', enabled => true)"),
+    )
+}
+
+pub(super) fn webhook_enabled(event: &EventFacts) -> Check {
+    let webhook = quoted(&event.webhook);
+    check(
+        "webhook_enabled",
+        event.webhook_enabled,
+        "its webhook is enabled",
+        format!(
+            "its webhook is switched off, so nothing is captured: \
+             call webhook.update_webhook({webhook}, enabled => true)"
+        ),
+    )
+}
+
+pub(super) fn webhook_usable(event: &EventFacts) -> Check {
+    match &event.webhook_detail {
+        None => note("webhook_usable", "its webhook's definition can be used"),
+        Some(reason) => fault(
+            "webhook_usable",
+            format!(
+                "its webhook's definition cannot be used: {reason}; \
+                 mend it with webhook.update_webhook()"
+            ),
+        ),
+    }
+}
+
+pub(super) fn webhook_not_paused(event: &EventFacts) -> Check {
+    let webhook = quoted(&event.webhook);
+    check(
+        "webhook_not_paused",
+        !event.webhook_paused,
+        "its webhook is not paused",
+        format!(
+            "its webhook is paused: changes are captured and wait; \
+             call webhook.resume_webhook({webhook})"
+        ),
+    )
+}
+
+pub(super) fn table(event: &EventFacts) -> Check {
+    let (id, table) = (&event.id, &event.table);
+    check(
+        "table",
+        event.table_is_there,
+        &format!("the table {table} is there"),
+        format!(
+            "the table {table} was dropped: call webhook.drop_event('{id}'), \
+             and create an event for the table that has taken its place"
+        ),
+    )
+}
+
+pub(super) fn columns(event: &EventFacts) -> Check {
+    let missing = event.missing_columns.as_deref().unwrap_or_default();
+    check(
+        "columns",
+        missing.is_empty(),
+        "all columns it names are there",
+        format!(
+            "a column was dropped, which switches the event off: {missing}; give it other \
+             columns with webhook.update_event('{}', object_fields => …, payload_fields => …)",
+            event.id
+        ),
+    )
+}
+
+pub(super) fn trigger(event: &EventFacts) -> Check {
+    let (id, table) = (&event.id, &event.table);
+    let bad = match event.trigger.as_deref() {
+        None => format!(
+            "the trigger webhook_{id} is missing on {table}: \
+             call webhook.update_event('{id}', enabled => true), which creates it anew"
+        ),
+        Some(_) if !event.trigger_is_ours => format!(
+            "the trigger webhook_{id} on {table} is somebody else's: drop it, \
+             then call webhook.update_event('{id}', enabled => true)"
+        ),
+        Some("D") => {
+            format!("the trigger is disabled: alter table {table} enable trigger webhook_{id}")
+        }
+        Some(_) => {
+            return note(
+                "trigger",
+                format!("the trigger webhook_{id} is on {table} and enabled"),
+            )
+        }
+    };
+    fault("trigger", bad)
+}
+
+pub(super) fn partitions(event: &EventFacts) -> Check {
+    if let Some(deaf) = &event.deaf_partitions {
+        let bad = format!(
+            "on some partitions the trigger is missing or disabled: {deaf}; \
+             alter table … enable trigger webhook_{}",
+            event.id
+        );
+        return fault("partitions", bad);
+    }
+    let said = match (&event.partition_of, event.is_partitioned) {
+        (Some(parent), _) => format!(
+            "the table is a partition of {parent}: changes made through {parent} count when they reach it"
+        ),
+        (None, true) => format!(
+            "changes of its partitions count ({} now), also of those attached later, \
+             and no longer of those that are detached",
+            event.partitions
+        ),
+        (None, false) => "the table is not partitioned".to_owned(),
+    };
+    note("partitions", said)
+}
+
+pub(super) fn object_fields(event: &EventFacts) -> Check {
+    let said = match (event.event_type.as_str(), &event.object_fields) {
+        ("table.recordUpdate", Some(fields)) => {
+            format!("an UPDATE makes a message only if the stored value of one of these changes: {fields}")
+        }
+        ("table.recordUpdate", None) => {
+            "an UPDATE makes a message if the stored value of any column changes".to_owned()
+        }
+        ("table.recordDelete", _) => {
+            "each DELETE of a row makes a message; TRUNCATE makes none".to_owned()
+        }
+        _ => "each INSERT of a row makes a message".to_owned(),
+    };
+    note("object_fields", said)
+}
+
+pub(super) fn condition(event: &EventFacts) -> Check {
+    match &event.condition {
+        None => note("condition", "there is no condition"),
+        Some(condition) => note(
+            "condition",
+            format!("only a change for which this is true makes a message: {condition}"),
+        ),
+    }
+}
+
+pub(super) fn privileges() -> Check {
+    note(
+        "privileges",
+        "whoever may change the table has the change captured: no right on the extension is needed",
+    )
+}
+
+pub(super) fn message_size(event: &EventFacts, server: &ServerFacts) -> Check {
+    let limit = server.max_message_bytes;
+    check(
+        "message_size",
+        event.too_large == 0,
+        &format!("none of the last calls was refused for its size (webhook.max_message_size is {limit} bytes)"),
+        format!(
+            "{} of the last calls were refused for their size (webhook.max_message_size is {limit} \
+             bytes): send fewer columns with payload_fields, or raise the setting",
+            event.too_large
+        ),
+    )
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}

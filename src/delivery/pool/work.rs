@@ -1,0 +1,133 @@
+//! The life of a delivery thread: it takes a run, makes its calls one after the other, tells
+//! the owner, and rests when nothing is queued. New settings hold from the next call on; what
+//! goes wrong in a call, a panic included, is its outcome.
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::super::call::{Job, Outcome, Verdict};
+use super::super::client::{Client, UreqClient};
+use super::super::desk::{recalled, Desk};
+use super::seats::Seat;
+use super::{lock, Shared};
+
+/// A run that goes on for longer than this tells the owner what it has so far.
+const TELL_AFTER: Duration = Duration::from_millis(2);
+
+impl Shared {
+    pub(super) fn work(&self, seat: &Arc<Seat>) {
+        let mut equipped: Option<(u64, Desk)> = None;
+        while self.may_go_on(seat) {
+            let generation = self.generation.load(SeqCst);
+            if equipped
+                .as_ref()
+                .is_some_and(|(taken, _)| *taken != generation)
+            {
+                equipped = None;
+                lock(&seat.client).take();
+            }
+            match self.jobs.try_recv() {
+                Ok(run) => {
+                    if !self.jobs.is_empty() {
+                        self.wake_one();
+                    }
+                    equipped = self.serve_run(seat, equipped, &run);
+                }
+                Err(_) if self.rest(seat) => {}
+                Err(_) => break,
+            }
+        }
+        drop(equipped);
+        self.leave(seat);
+        if !self.jobs.is_empty() {
+            self.wake_one();
+        }
+    }
+
+    fn serve_run(
+        &self,
+        seat: &Seat,
+        mut equipped: Option<(u64, Desk)>,
+        run: &[Job],
+    ) -> Option<(u64, Desk)> {
+        let started = Instant::now();
+        let mut stopped = false;
+        for (place, job) in run.iter().enumerate() {
+            let outcome = if stopped {
+                recalled(job)
+            } else {
+                let (generation, desk) = equipped.unwrap_or_else(|| self.equip(seat));
+                let (desk, outcome) = desk.deliver(job);
+                equipped = desk.map(|desk| (generation, desk));
+                // New settings hold from the next call on.
+                stopped = outcome.verdict != Verdict::Delivered
+                    || generation != self.generation.load(SeqCst)
+                    || self.is_closing.load(SeqCst);
+                outcome
+            };
+            let ends_run = place + 1 == run.len();
+            let tell = ends_run || stopped || started.elapsed() >= TELL_AFTER;
+            self.finish(
+                Outcome {
+                    ends_run,
+                    ..outcome
+                },
+                tell,
+            );
+        }
+        equipped
+    }
+
+    fn equip(&self, seat: &Seat) -> (u64, Desk) {
+        let (generation, rules) = {
+            let floor = self.floor();
+            (self.generation.load(SeqCst), Arc::clone(&floor.rules))
+        };
+        let client: Arc<dyn Client> = Arc::new(UreqClient::new(&rules));
+        *lock(&seat.client) = Some(Arc::clone(&client));
+        // close() sets the flag before it looks for clients: it either finds
+        // this one, or the flag is seen here.
+        if self.is_closing.load(SeqCst) {
+            client.interrupt();
+        }
+        (generation, Desk::new(rules, client))
+    }
+
+    fn finish(&self, outcome: Outcome, tell: bool) {
+        let was_interrupted = self.is_closing.load(SeqCst)
+            && matches!(outcome.verdict, Verdict::Failed | Verdict::Recalled);
+        let ends_run = outcome.ends_run;
+        // The owner holds the other end for as long as anyone can look.
+        if was_interrupted || self.outcomes.send(outcome).is_err() {
+            return;
+        }
+        if ends_run {
+            self.in_flight.fetch_sub(1, SeqCst);
+        }
+        if tell && !self.is_wake_due.swap(true, SeqCst) {
+            (self.wake)();
+        }
+    }
+
+    fn may_go_on(&self, seat: &Arc<Seat>) -> bool {
+        if self.is_closing.load(SeqCst) {
+            return false;
+        }
+        if self.threads.load(SeqCst) <= self.limit.load(SeqCst) {
+            return true;
+        }
+        let mut floor = self.floor();
+        let is_over = floor.seats.len() > self.limit.load(SeqCst);
+        if is_over {
+            self.give_up_seat(&mut floor, seat);
+        }
+        !is_over
+    }
+
+    fn leave(&self, seat: &Arc<Seat>) {
+        lock(&seat.client).take();
+        self.give_up_seat(&mut self.floor(), seat);
+        self.thread_ended.notify_all();
+    }
+}

@@ -1,0 +1,211 @@
+//! Looking through a large window, and reading it by what was found.
+//!
+//! It is to be read by id, but the index is by transaction: `core::flush_map` keeps which
+//! flushes there are, and the rows of one flush are contiguous in both.
+
+use std::collections::VecDeque;
+
+use super::message_rows::stored_message;
+use super::{OutboxReader, StoredMessage, PAGE_ROWS};
+use crate::core::flush_map::{Flush, FlushMap, Stretch, LARGE_ROWS};
+use crate::core::position::{Coordinate, Window};
+use crate::pg::spi::Arg;
+use crate::store::window_reader::{Mapping, Plan, Scan, Step, WindowReader, NOWHERE};
+
+/// Rows looked through in one step: some ten milliseconds.
+const STEP_ROWS: i64 = 20_000;
+
+/// The next rows in the order of the index. $1 and $2 first and last transaction, $3 ids that run
+/// at the window's end, $4 id after which, $5 and $6 where the last step ended, $7 limit.
+pub(super) const STEP: &str = "
+select o.xid, o.id, o.webhook_key
+from webhook.outbox o
+where o.xid >= $1
+  and o.xid <= $2
+  and not (o.xid = any ($3))
+  and o.id > $4
+  and (o.xid, o.id) > ($5, $6)
+order by o.xid, o.id
+limit $7";
+
+/// The small flushes of a stretch. $1 and $2 first and last transactions, $3 ids that run at the
+/// window's end, $4 id after which, $5 webhook or 0, $6 and $7 first and end of the flush
+/// numbers, $8 rows of a large flush, $9 xmax and $10 running ids of the window's start: a range may
+/// span what was read before.
+pub(super) const SMALL_FLUSHES: &str = "
+select o.xid, o.id >> 20, pg_catalog.count(*)
+from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) as r (first, last)
+join webhook.outbox o on o.xid >= r.first and o.xid <= r.last
+where (o.xid >= $9 or o.xid = any ($10))
+  and not (o.xid = any ($3))
+  and o.id > $4
+  and ($5 = 0 or o.webhook_key = $5)
+  and o.id >= $6 << 20
+  and o.id < $7 << 20
+group by o.xid, o.id >> 20
+having pg_catalog.count(*) < $8";
+
+impl OutboxReader {
+    /// One step through a large window.
+    pub(super) fn look_through(&self, reader: &WindowReader, mut mapping: Mapping) -> Plan {
+        let (map, wanted) = (&mut mapping.map, reader.webhook_key);
+        let step = Step {
+            window: &reader.window,
+            after_id: reader.after_id,
+        };
+        let is_through =
+            self.step_through(&step, &mut mapping.scan, STEP_ROWS, |webhook_key, at| {
+                if wanted == 0 || wanted == webhook_key {
+                    map.add(at);
+                }
+            });
+        if !is_through {
+            return Plan::Mapping(mapping);
+        }
+        mapping.map.end_flush();
+        Plan::Mapped {
+            map: mapping.map,
+            flushes: VecDeque::new(),
+        }
+    }
+
+    /// Shows the next `room` rows of a window in the order of the index; `true` once there are
+    /// no more.
+    fn step_through(
+        &self,
+        step: &Step<'_>,
+        scan: &mut Scan,
+        mut room: i64,
+        mut show: impl FnMut(i32, Coordinate),
+    ) -> bool {
+        while let Some((first, last)) = scan.ranges.front().copied() {
+            let mut rows = 0;
+            let from = scan.after;
+            self.step.read(
+                &[
+                    Arg::Xid(first),
+                    Arg::Xid(last),
+                    Arg::XidArray(&step.window.to.running),
+                    Arg::I64(step.after_id),
+                    Arg::Xid(from.xid),
+                    Arg::I64(from.id),
+                    Arg::I64(room),
+                ],
+                |row| {
+                    rows += 1;
+                    let at = Coordinate {
+                        xid: row.xid(0)?,
+                        id: row.i64(1)?,
+                    };
+                    scan.after = at;
+                    show(row.i32(2)?, at);
+                    Some(())
+                },
+            );
+            if rows == room {
+                return false;
+            }
+            room -= rows;
+            scan.after = NOWHERE;
+            scan.ranges.pop_front();
+        }
+        true
+    }
+
+    /// Shows where the next rows of a window are; `true` once there are no more.
+    pub fn next_places(
+        &self,
+        window: &Window,
+        scan: &mut Scan,
+        show: impl FnMut(i32, Coordinate),
+    ) -> bool {
+        let step = Step {
+            window,
+            after_id: 0,
+        };
+        self.step_through(&step, scan, STEP_ROWS, show)
+    }
+
+    fn small_flushes(&self, reader: &WindowReader, stretch: &Stretch) -> Vec<Flush> {
+        let mut found = Vec::new();
+        let (first, last): (Vec<u64>, Vec<u64>) = stretch.ranges.iter().copied().unzip();
+        if first.is_empty() {
+            return found;
+        }
+        self.small_flushes.read(
+            &[
+                Arg::XidArray(&first),
+                Arg::XidArray(&last),
+                Arg::XidArray(&reader.window.to.running),
+                Arg::I64(reader.after_id),
+                Arg::I32(reader.webhook_key),
+                Arg::I64(stretch.first()),
+                Arg::I64(stretch.end()),
+                Arg::I64(LARGE_ROWS),
+                Arg::Xid(reader.window.from.xmax),
+                Arg::XidArray(&reader.window.from.running),
+            ],
+            |row| {
+                found.push(Flush {
+                    xid: row.xid(0)?,
+                    number: row.i64(1)?,
+                    rows: row.i64(2)?,
+                });
+                Some(())
+            },
+        );
+        found
+    }
+
+    pub(super) fn planned_page(
+        &self,
+        reader: &mut WindowReader,
+        mut map: FlushMap,
+        mut flushes: VecDeque<Flush>,
+        inline: i32,
+    ) -> Vec<StoredMessage> {
+        if flushes.is_empty() {
+            if let Some(stretch) = map.next_stretch() {
+                let small = self.small_flushes(reader, &stretch);
+                flushes = stretch.merged(small);
+            }
+        }
+        let (xids, numbers) = choose(&mut flushes);
+        let mut page = Vec::new();
+        if !xids.is_empty() {
+            self.flush_rows.read(
+                &[
+                    Arg::XidArray(&xids),
+                    Arg::I64Array(&numbers),
+                    Arg::I64(reader.after_id),
+                    Arg::I32(reader.webhook_key),
+                    Arg::I32(inline),
+                    Arg::I64(PAGE_ROWS as i64),
+                ],
+                |row| page.extend(stored_message(row)),
+            );
+        }
+        reader.done = flushes.is_empty() && map.is_empty();
+        reader.plan = Plan::Mapped { map, flushes };
+        page
+    }
+}
+
+/// The next flushes that together fill a page; of a larger one, a page of it.
+fn choose(plan: &mut VecDeque<Flush>) -> (Vec<u64>, Vec<i64>) {
+    let (mut xids, mut numbers, mut room) = (Vec::new(), Vec::new(), PAGE_ROWS as i64);
+    while let Some(flush) = plan.front_mut() {
+        if flush.rows > room && !xids.is_empty() {
+            break;
+        }
+        xids.push(flush.xid);
+        numbers.push(flush.number);
+        if flush.rows > room {
+            flush.rows -= room;
+            break;
+        }
+        room -= flush.rows;
+        plan.pop_front();
+    }
+    (xids, numbers)
+}

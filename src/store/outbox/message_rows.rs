@@ -1,0 +1,113 @@
+//! The statements that read whole messages, and how a row becomes one.
+
+use super::StoredMessage;
+use crate::core::position::Coordinate;
+use crate::pg::spi::Row;
+
+/// Bytes of record and old record together.
+macro_rules! size {
+    ($alias:literal) => {
+        concat!(
+            "(pg_catalog.octet_length(",
+            $alias,
+            ".record) + coalesce(pg_catalog.octet_length(",
+            $alias,
+            ".old_record), 0))"
+        )
+    };
+}
+
+/// The columns are read by `stored_message`, by place.
+macro_rules! columns {
+    ($alias:literal, $inline:literal) => {
+        concat!(
+            $alias,
+            ".xid, ",
+            $alias,
+            ".id, ",
+            $alias,
+            ".message_id, ",
+            $alias,
+            ".event_key, ",
+            $alias,
+            ".webhook_key, ",
+            $alias,
+            ".captured_at, ",
+            size!($alias),
+            ", case when ",
+            size!($alias),
+            " <= ",
+            $inline,
+            " then ",
+            $alias,
+            ".record end, case when ",
+            size!($alias),
+            " <= ",
+            $inline,
+            " then ",
+            $alias,
+            ".old_record end, ",
+            $alias,
+            ".changed, ",
+            $alias,
+            ".source, ",
+            $alias,
+            ".actor"
+        )
+    };
+}
+
+/// $1 xmax and $2 running ids of the window's start, $3 xmax and $4 running ids of its end,
+/// $5 id after which, $6 webhook or 0, $7 inline bytes, $8 limit.
+pub(super) const WINDOW_PAGE: &str = concat!(
+    "select ",
+    columns!("o", "$7"),
+    " from webhook.outbox o ",
+    "where o.xid >= $1 and o.xid < $3 and not (o.xid = any ($4)) and o.id > $5 ",
+    "and ($6 = 0 or o.webhook_key = $6) ",
+    "union all select ",
+    columns!("o", "$7"),
+    " from webhook.outbox o ",
+    "where o.xid = any ($2) and o.xid < $3 and not (o.xid = any ($4)) and o.id > $5 ",
+    "and ($6 = 0 or o.webhook_key = $6) limit $8"
+);
+
+/// $1 ids of transactions and $2 flush numbers side by side, $3 id after which, $4 webhook
+/// or 0, $5 inline bytes, $6 limit.
+pub(super) const FLUSH_ROWS: &str = concat!(
+    "select ",
+    columns!("r", "$5"),
+    " from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) as f (xid, flush) ",
+    "cross join lateral (select * from webhook.outbox o ",
+    "where o.xid = f.xid and o.id >= f.flush << 20 and o.id < (f.flush + 1) << 20 and o.id > $3 ",
+    "and ($4 = 0 or o.webhook_key = $4) order by o.id limit $6) r"
+);
+
+/// $1 and $2 coordinates side by side, $3 inline bytes.
+pub(super) const BY_COORDINATE: &str = concat!(
+    "select ",
+    columns!("o", "$3"),
+    " from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) as c (xid, id) ",
+    "join webhook.outbox o on o.xid = c.xid and o.id = c.id"
+);
+
+/// `None` for a row that is not whole, which the outbox does not hold.
+pub(super) fn stored_message(row: &Row<'_>) -> Option<StoredMessage> {
+    Some(StoredMessage {
+        at: Coordinate {
+            xid: row.xid(0)?,
+            id: row.i64(1)?,
+        },
+        message_id: row.uuid(2)?,
+        event_key: row.i32(3)?,
+        webhook_key: row.i32(4)?,
+        captured_at: row.i64(5)?,
+        size: row.i32(6).unwrap_or(0),
+        record: row.text(7),
+        old_record: row.text(8),
+        changed: row.text(9),
+        source: row.text(10),
+        actor: row.text(11),
+        accepted_at: None,
+    })
+}

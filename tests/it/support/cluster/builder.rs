@@ -1,0 +1,145 @@
+//! Making a cluster: its directory, its settings, its server's environment.
+
+use std::fmt::Display;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{env, fs, process};
+
+use super::super::sweeper;
+use super::host::{free_port, is_root, run, server_bindir};
+use super::{is_kept_on_failure, Cluster, SERVER_ACCOUNT, SUPERUSER};
+
+/// Prepares the directory of a cluster and names the variables its server shall see.
+type Environment = fn(&Path) -> Vec<(String, String)>;
+
+pub struct Builder {
+    name: String,
+    settings: Vec<(String, String)>,
+    environment: Option<Environment>,
+}
+
+impl Builder {
+    pub(super) fn named(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            settings: Vec::new(),
+            environment: None,
+        }
+    }
+
+    /// A line of postgresql.conf; a later one for the same name wins.
+    pub fn set(mut self, name: &str, value: impl Display) -> Self {
+        self.settings.push((name.into(), value.to_string()));
+        self
+    }
+
+    /// Clusters forgo fsync unless a test is about what survives a crash.
+    pub fn durable(self) -> Self {
+        self.set("fsync", "on")
+    }
+
+    /// Variables for the server, made once its directory is there.
+    pub fn environment(mut self, environment: Environment) -> Self {
+        self.environment = Some(environment);
+        self
+    }
+
+    pub fn start(self) -> Cluster {
+        let directory = new_directory(&self.name);
+        let environment = self.environment.map(|prepare| prepare(&directory));
+        let cluster = Cluster {
+            directory,
+            port: free_port(),
+            bindir: server_bindir(),
+            environment: environment.unwrap_or_default(),
+        };
+        cluster.init(&self.settings);
+        cluster.start_again();
+        cluster
+    }
+}
+
+impl Cluster {
+    /// A running hot standby of this cluster, with its settings.
+    pub fn follow(&self, name: &str) -> Self {
+        let standby = Self {
+            directory: new_directory(name),
+            port: free_port(),
+            bindir: self.bindir.clone(),
+            environment: self.environment.clone(),
+        };
+        run(self
+            .server_program("pg_basebackup")
+            .args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf"])
+            .arg(format!("--host={}", self.directory.display()))
+            .args(["--port", &self.port.to_string(), "--username", SUPERUSER])
+            .arg("--pgdata")
+            .arg(standby.data_directory()));
+        standby.listen_in_its_directory();
+        standby.start_again();
+        standby
+    }
+
+    fn listen_in_its_directory(&self) {
+        self.configure("port", &self.port.to_string());
+        self.configure(
+            "unix_socket_directories",
+            &self.directory.display().to_string(),
+        );
+    }
+
+    fn init(&self, settings: &[(String, String)]) {
+        run(self
+            .server_program("initdb")
+            .args([
+                "--no-sync",
+                "--auth=trust",
+                "--locale=C.UTF-8",
+                "--encoding=UTF8",
+            ])
+            .arg(format!("--username={SUPERUSER}"))
+            .arg("--pgdata")
+            .arg(self.data_directory()));
+        let own = [
+            ("listen_addresses", "127.0.0.1"),
+            ("fsync", "off"),
+            ("log_line_prefix", "%m [%p] %b "),
+        ];
+        for (name, value) in own {
+            self.configure(name, value);
+        }
+        self.listen_in_its_directory();
+        for (name, value) in settings {
+            self.configure(name, value);
+        }
+    }
+}
+
+/// A new directory that the server's account owns. Its path stays short: a
+/// socket's path may have 107 characters.
+fn new_directory(name: &str) -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let short: String = name.chars().take(24).collect();
+    // A cluster that is kept on purpose is not swept away either.
+    if !is_kept_on_failure() {
+        sweeper::watch(&env::temp_dir());
+    }
+    let directory = env::temp_dir().join(format!("wh-{}-{number}-{short}", process::id()));
+    fs::create_dir(&directory).unwrap();
+    if is_root() {
+        let account = |flag| {
+            let output = run(Command::new("id").args([flag, SERVER_ACCOUNT]));
+            Some(
+                String::from_utf8_lossy(&output.stdout)
+                    .trim()
+                    .parse()
+                    .unwrap(),
+            )
+        };
+        chown(&directory, account("-u"), account("-g")).unwrap();
+    }
+    directory
+}
