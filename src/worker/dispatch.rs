@@ -1,16 +1,15 @@
 //! From the lanes to the delivery threads, and what comes back.
 
-use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::engine::{Engine, LetGo, MessageEntry};
+use super::engine::{Engine, MessageEntry};
 use super::settle::Settled;
+use super::throttling::LetGo;
 use super::time;
 use crate::core::lane::Health;
-use crate::core::throttle::ARRIVES_WITHIN_NS;
 use crate::delivery::call::{Job, Outcome, Payload, SentNote, Target, Verdict};
 use crate::pg::signals;
 
@@ -241,43 +240,6 @@ impl Engine {
             }
         }
         self.settlement.add(settled, now);
-    }
-
-    /// The throttle counts a call from when it reached its receiver, not from when it was
-    /// let go. Of calls without an answer so far only those are known to have arrived that
-    /// were written long enough ago.
-    fn count_what_was_sent(&mut self) {
-        if self.let_go.is_empty() {
-            return;
-        }
-        let now = self.ticker.now();
-        let mut let_go = mem::take(&mut self.let_go);
-        let_go.retain(|token, call| {
-            let arrives_by = self.arrives_by(call);
-            let has_arrived = arrives_by.is_some_and(|at| at <= now);
-            if has_arrived {
-                self.count_as_sent(*token, call, now);
-            }
-            !has_arrived
-        });
-        self.let_go = let_go;
-    }
-
-    fn arrives_by(&self, call: &LetGo) -> Option<u64> {
-        let sent_at = self.ticker.at(call.sent.at()?);
-        Some(sent_at + ARRIVES_WITHIN_NS)
-    }
-
-    /// `answered_at`: now, where the call is over. What never was written stays counted
-    /// from when it was let go.
-    fn count_as_sent(&mut self, token: u64, call: &LetGo, answered_at: u64) {
-        let Some(arrives_by) = self.arrives_by(call) else {
-            return;
-        };
-        let url = self.routes.urls.get(&((token >> 32) as i32));
-        if let Some(throttle) = url.and_then(|url| self.throttles.get_mut(&url.webhook_key)) {
-            throttle.reached(call.at, arrives_by.min(answered_at));
-        }
     }
 
     fn settled(&self, url_key: i32, entry: &MessageEntry, outcome: Outcome) -> Settled {

@@ -13,6 +13,7 @@ use super::message::Message;
 use super::routes::{Routes, WebhookRoute};
 use super::settle::Settlement;
 use super::tail::Tail;
+use super::throttling::LetGo;
 use super::time::Ticker;
 use super::upkeep::Upkeep;
 use super::withdrawals::Withdrawals;
@@ -20,7 +21,6 @@ use crate::core::lane::{Entry, Feed, Hold, Lane};
 use crate::core::position::Coordinate;
 use crate::core::retry::MAX_RETRY_AFTER;
 use crate::core::throttle::Throttle;
-use crate::delivery::call::SentNote;
 use crate::delivery::client::ClientConfig;
 use crate::delivery::pool::Pool;
 use crate::delivery::tls::check_ca_pem;
@@ -99,12 +99,6 @@ pub struct Engine {
     /// The lane whose turn it is to call.
     pub next_served: i32,
     pub throttled: HashSet<i32>,
-}
-
-/// A call that a throttle let go.
-pub struct LetGo {
-    pub at: u64,
-    pub sent: SentNote,
 }
 
 /// How much undispatched messages hold in memory.
@@ -280,21 +274,6 @@ impl Engine {
             self.queued.remove(&entry.message);
         }
         self.readers.remove(&url_key);
-    }
-
-    fn fit_throttles(&mut self, now: u64) {
-        let webhooks = &self.routes.webhooks;
-        self.throttles
-            .retain(|key, _| webhooks.get(key).is_some_and(|w| w.per_second.is_some()));
-        for webhook in webhooks.values() {
-            let Some(rate) = webhook.per_second else {
-                continue;
-            };
-            self.throttles
-                .entry(webhook.webhook_key)
-                .or_insert_with(|| Throttle::starting_full(rate, now))
-                .set_rate(rate);
-        }
     }
 
     /// Lanes of dropped URLs go as soon as nothing of theirs is on the wire.

@@ -15,6 +15,7 @@ mod routes;
 mod settle;
 mod settled_rows;
 mod tail;
+mod throttling;
 mod time;
 mod upkeep;
 mod withdrawals;
