@@ -32,6 +32,8 @@ pub(super) struct Loop {
     waiter: Waiter,
     /// The generation under which the extension was found in order.
     checked: u64,
+    /// The last look could not be finished: the next look around tries again.
+    unsure: bool,
     /// The generation of the definitions that are loaded.
     loaded: u64,
     look_interval: Duration,
@@ -49,6 +51,7 @@ impl Loop {
             engine,
             waiter: Waiter::new(bell),
             checked: 0,
+            unsure: false,
             loaded: 0,
             look_interval: FIRST_LOOK,
             next_look: Instant::now(),
@@ -88,6 +91,7 @@ impl Loop {
 
     /// Once a second: does somebody want the database, or is the extension gone?
     fn look_around(&mut self, lifecycle: &Lifecycle) -> Option<End> {
+        let mut tries_again = false;
         if Instant::now() >= self.next_look_around {
             self.next_look_around = Instant::now() + LOOK_AROUND;
             if process::database_is_wanted() {
@@ -95,12 +99,15 @@ impl Loop {
                 return Some(End::ToBeRestarted);
             }
             invalidation::accept();
+            tries_again = self.unsure;
         }
         let generation = invalidation::generation();
-        if self.checked == generation && self.trouble.is_none() {
+        if self.checked == generation && self.trouble.is_none() && !tries_again {
             return None;
         }
-        match standing(lifecycle).unwrap_or(Standing::Ready) {
+        let found = standing(lifecycle);
+        self.unsure = found.is_none();
+        match found.unwrap_or(Standing::Ready) {
             Standing::Ready => {
                 self.checked = generation;
                 if let Some(trouble) = self.trouble.take() {
