@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::message::Message;
+use super::recount::Recount;
 use super::routes::{Routes, WebhookRoute};
 use super::settle::Settlement;
 use super::tail::Tail;
@@ -79,6 +80,7 @@ pub struct Engine {
     pub settlement: Settlement,
     pub withdrawals: Withdrawals,
     pub upkeep: Upkeep,
+    pub recount: Recount,
     pub ticker: Ticker,
     /// Messages that were busy when the last worker ended, by lane, still to be read.
     pub interrupted: HashMap<i32, Vec<Coordinate>>,
@@ -144,6 +146,7 @@ impl Engine {
             settlement: Settlement::new(restored.tail.seq),
             withdrawals: Withdrawals::default(),
             upkeep: Upkeep::new(),
+            recount: Recount::new(),
             ticker,
             interrupted: HashMap::new(),
             oldest_behind: HashMap::new(),

@@ -11,6 +11,7 @@ mod dispatch;
 mod engine;
 mod fifo;
 mod message;
+mod recount;
 mod routes;
 mod settle;
 mod settled_rows;
@@ -252,6 +253,7 @@ impl Loop {
             self.engine.dispatch();
             self.engine.settle_if_due();
             self.engine.upkeep_if_due();
+            self.engine.recount_if_due();
             self.sleep();
         }
     }

@@ -108,6 +108,11 @@ impl Settlement {
         self.backlog.insert(url_key, delta);
     }
 
+    /// By how much the written count changes with the next write.
+    pub fn backlog_delta(&self, url_key: i32) -> i64 {
+        self.backlog.get(&url_key).copied().unwrap_or(0)
+    }
+
     /// There is something to write.
     pub fn be_due(&mut self, now: u64) {
         self.waiting_since.get_or_insert(now);
