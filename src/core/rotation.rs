@@ -319,14 +319,16 @@ mod tests {
                 let total: i64 = ring.iter().map(|one| one.total_bytes).sum();
                 least = least.min(if has_turned { total } else { limit });
                 let number = written(&ring).expect("one is written");
-                let late = pause + pause / 2;
+                // The load sets in a moment before the second look, which tells how fast it is.
+                let late = match now {
+                    0 => SECOND / 10,
+                    _ => pause + pause / 2,
+                };
                 let gained = share(kilobytes_a_second << 10, late, SECOND);
                 ring[number as usize].row_bytes += gained;
                 ring[number as usize].total_bytes += gained;
                 now += late;
-                // How fast it grows shows at the second look, a second after the first.
-                let total: i64 = ring.iter().map(|one| one.total_bytes).sum();
-                largest = largest.max(if has_turned { total } else { 0 });
+                largest = largest.max(ring.iter().map(|one| one.total_bytes).sum());
             }
             assert!(
                 has_turned,
