@@ -4,33 +4,38 @@
 //! error of PostgreSQL unwinds to the caller's transaction. Column types are those
 //! the statement declares; a mismatch is a bug here and says so.
 
-use pgrx::datum::DatumWithOid;
 use pgrx::spi::SpiHeapTupleData;
-use pgrx::{FromDatum, IntoDatum, Spi};
+use pgrx::Spi;
+
+use crate::pg::encoding::to_server_cstring;
+use crate::pg::text::{datums, Column, Param};
 
 /// One row of an answer; columns are counted from 1.
 pub struct Row<'a>(SpiHeapTupleData<'a>);
 
 impl Row<'_> {
     /// A column that may be NULL.
-    pub fn get<T: FromDatum + IntoDatum>(&self, column: usize) -> Option<T> {
-        self.0
+    pub fn get<T: Column>(&self, column: usize) -> Option<T> {
+        let stored = self
+            .0
             .get(column)
-            .expect("the statement declares this type for this column")
+            .expect("the statement declares this type for this column");
+        stored.map(T::from_stored)
     }
 
     /// A column that is never NULL.
-    pub fn value<T: FromDatum + IntoDatum>(&self, column: usize) -> T {
+    pub fn value<T: Column>(&self, column: usize) -> T {
         self.get(column)
             .expect("the statement never gives NULL for this column")
     }
 }
 
 /// Runs a statement and reads each row of its answer.
-pub fn query<T>(sql: &str, args: &[DatumWithOid<'_>], read: impl Fn(&Row<'_>) -> T) -> Vec<T> {
+pub fn query<T>(sql: &str, args: &[Param], read: impl Fn(&Row<'_>) -> T) -> Vec<T> {
+    let sql = to_server_cstring(sql);
     Spi::connect_mut(|client| {
         client
-            .update(sql, None, args)
+            .update(sql.as_c_str(), None, datums(args))
             .expect("SPI takes the statements of this crate")
             .map(|row| read(&Row(row)))
             .collect()
@@ -38,11 +43,11 @@ pub fn query<T>(sql: &str, args: &[DatumWithOid<'_>], read: impl Fn(&Row<'_>) ->
 }
 
 /// The first row of the answer.
-pub fn first<T>(sql: &str, args: &[DatumWithOid<'_>], read: impl Fn(&Row<'_>) -> T) -> Option<T> {
+pub fn first<T>(sql: &str, args: &[Param], read: impl Fn(&Row<'_>) -> T) -> Option<T> {
     query(sql, args, read).into_iter().next()
 }
 
 /// Runs a statement without an answer.
-pub fn execute(sql: &str, args: &[DatumWithOid<'_>]) {
+pub fn execute(sql: &str, args: &[Param]) {
     query(sql, args, |_| ());
 }
