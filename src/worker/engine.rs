@@ -16,6 +16,7 @@ use super::settle::Settlement;
 use super::tail::Tail;
 use super::time::Ticker;
 use super::upkeep::Upkeep;
+use super::wall_clock::WallClock;
 use super::withdrawals::Withdrawals;
 use crate::core::lane::{Entry, Feed, Hold, Lane};
 use crate::core::position::Coordinate;
@@ -81,6 +82,7 @@ pub struct Engine {
     pub withdrawals: Withdrawals,
     pub upkeep: Upkeep,
     pub recount: Recount,
+    pub wall_clock: WallClock,
     pub ticker: Ticker,
     /// Messages that were busy when the last worker ended, by lane, still to be read.
     pub interrupted: HashMap<i32, Vec<Coordinate>>,
@@ -147,6 +149,7 @@ impl Engine {
             withdrawals: Withdrawals::default(),
             upkeep: Upkeep::new(),
             recount: Recount::new(),
+            wall_clock: WallClock::new(ticker),
             ticker,
             interrupted: HashMap::new(),
             oldest_behind: HashMap::new(),

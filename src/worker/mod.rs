@@ -18,6 +18,7 @@ mod settled_rows;
 mod tail;
 mod time;
 mod upkeep;
+mod wall_clock;
 mod withdrawals;
 
 use std::time::{Duration, Instant};
@@ -247,6 +248,7 @@ impl Loop {
             if let Some(end) = self.look_around(lifecycle) {
                 return end;
             }
+            self.engine.mind_the_wall_clock();
             self.engine.take_outcomes();
             self.engine.dispatch();
             self.read();

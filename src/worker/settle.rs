@@ -156,6 +156,11 @@ impl Settlement {
         self.outcomes.iter()
     }
 
+    /// The same, to be put right before they are written.
+    pub fn unwritten(&mut self) -> impl Iterator<Item = &mut Settled> {
+        self.outcomes.iter_mut()
+    }
+
     /// The last row of the ledger.
     pub fn seq(&self) -> i64 {
         self.seq
@@ -224,6 +229,7 @@ impl Engine {
         for lane in self.lanes.values_mut() {
             lane.begin_settling();
         }
+        self.mind_what_is_unwritten();
         let now = self.ticker.now();
         match tx::transaction(|| self.write_settlement(now)) {
             Ok(written) => self.after_settlement(written, now),
