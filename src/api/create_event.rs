@@ -12,6 +12,7 @@ use crate::core::template;
 use crate::core::webhook::required;
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
+use crate::pg::text::{strings, texts, Text};
 use crate::store::event_definitions::{self, NewEvent};
 use crate::store::user_table::{self, UserTable};
 use crate::store::webhook_definitions;
@@ -19,7 +20,7 @@ use crate::store::webhook_definitions;
 /// Where names in a condition are looked up if nobody says so.
 pub const CONDITION_PATH: &str = "pg_catalog, pg_temp";
 
-/// As the function returns it, column by column.
+/// An event as it is now.
 pub type CreatedEvent = (
     String,
     String,
@@ -35,7 +36,26 @@ pub type CreatedEvent = (
     String,
 );
 
+/// As the function returns it, column by column.
+pub type EventAnswer = (
+    Text,
+    Text,
+    Text,
+    Text,
+    Option<Vec<Text>>,
+    Option<Vec<Text>>,
+    Option<Vec<Text>>,
+    Option<Text>,
+    Option<Text>,
+    bool,
+    TimestampWithTimeZone,
+    Text,
+);
+
 /// A list of names as it comes from SQL.
+pub type NameList = Option<Vec<Option<Text>>>;
+
+/// The same in Rust.
 pub type Names = Option<Vec<Option<String>>>;
 
 /// The arguments that say what makes a message and what is in it.
@@ -59,52 +79,52 @@ pub struct Wanted<'a> {
     reason = "the signature is the contract"
 )]
 fn create_event(
-    webhook: Option<&str>,
+    webhook: Option<Text>,
     object_name: Option<pg_sys::Oid>,
-    event_type: Option<&str>,
-    object_fields: Names,
-    event_sources: Names,
-    payload_fields: Names,
-    payload_template: Option<&str>,
-    condition: Option<&str>,
+    event_type: Option<Text>,
+    object_fields: NameList,
+    event_sources: NameList,
+    payload_fields: NameList,
+    payload_template: Option<Text>,
+    condition: Option<Text>,
     enabled: Option<bool>,
-    null_style: Option<&str>,
-    list_style: Option<&str>,
-    condition_path: Option<&str>,
+    null_style: Option<Text>,
+    list_style: Option<Text>,
+    condition_path: Option<Text>,
 ) -> TableIterator<
     'static,
     (
-        name!(id, String),
-        name!(webhook_id, String),
-        name!(event_type, String),
-        name!(object_name, String),
-        name!(object_fields, Option<Vec<String>>),
-        name!(event_sources, Option<Vec<String>>),
-        name!(payload_fields, Option<Vec<String>>),
-        name!(payload_template, Option<String>),
-        name!(condition, Option<String>),
+        name!(id, Text),
+        name!(webhook_id, Text),
+        name!(event_type, Text),
+        name!(object_name, Text),
+        name!(object_fields, Option<Vec<Text>>),
+        name!(event_sources, Option<Vec<Text>>),
+        name!(payload_fields, Option<Vec<Text>>),
+        name!(payload_template, Option<Text>),
+        name!(condition, Option<Text>),
         name!(enabled, bool),
         name!(created_at, TimestampWithTimeZone),
-        name!(created_by, String),
+        name!(created_by, Text),
     ),
 > {
     let wanted = Wanted {
-        event_type,
-        object_fields,
-        event_sources,
-        payload_fields,
-        payload_template,
-        condition,
+        event_type: event_type.as_deref(),
+        object_fields: object_fields.map(strings),
+        event_sources: event_sources.map(strings),
+        payload_fields: payload_fields.map(strings),
+        payload_template: payload_template.as_deref(),
+        condition: condition.as_deref(),
         enabled,
-        null_style,
-        list_style,
+        null_style: null_style.as_deref(),
+        list_style: list_style.as_deref(),
     };
-    let path = condition_path.unwrap_or(CONDITION_PATH);
-    let created = required("webhook", webhook).and_then(|webhook| {
+    let path = condition_path.as_deref().unwrap_or(CONDITION_PATH);
+    let created = required("webhook", webhook.as_deref()).and_then(|webhook| {
         let table = required("object_name", object_name)?;
         create(webhook, table, wanted, path)
     });
-    TableIterator::once(ok_or_raise(created))
+    TableIterator::once(in_sql(ok_or_raise(created)))
 }
 
 /// Checks everything, then stores the event and creates its trigger.
@@ -166,5 +186,25 @@ fn answer(
         event.enabled,
         created_at,
         event.created_by,
+    )
+}
+
+/// The event as SQL takes it.
+pub fn in_sql(event: CreatedEvent) -> EventAnswer {
+    let (id, webhook_id, event_type, object_name, object_fields, event_sources, ..) = event;
+    let (.., payload_fields, payload_template, condition, enabled, created_at, created_by) = event;
+    (
+        id.into(),
+        webhook_id.into(),
+        event_type.into(),
+        object_name.into(),
+        object_fields.map(texts),
+        event_sources.map(texts),
+        payload_fields.map(texts),
+        payload_template.map(Text),
+        condition.map(Text),
+        enabled,
+        created_at,
+        created_by.into(),
     )
 }

@@ -14,6 +14,7 @@ use crate::core::webhook::{
 };
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
+use crate::pg::text::{strings, texts, Json, Text};
 use crate::store::webhook_definitions::{self, NewWebhook};
 
 /// What NULL means where a value is needed; the same as the defaults in SQL.
@@ -24,16 +25,16 @@ const DEFAULT_MAX_IN_FLIGHT: i32 = 16;
 
 /// As the function returns it, column by column.
 pub type CreatedWebhook = (
-    String,
-    String,
-    Option<String>,
-    Vec<String>,
+    Text,
+    Text,
+    Option<Text>,
+    Vec<Text>,
     Option<i32>,
     bool,
-    String,
-    String,
+    Text,
+    Text,
     TimestampWithTimeZone,
-    String,
+    Text,
 );
 
 #[pg_extern(sql = false)]
@@ -43,46 +44,46 @@ pub type CreatedWebhook = (
     reason = "the signature is the contract"
 )]
 fn create_webhook(
-    name: Option<&str>,
-    outgoing_urls: Option<Vec<Option<String>>>,
-    description: Option<String>,
+    name: Option<Text>,
+    outgoing_urls: Option<Vec<Option<Text>>>,
+    description: Option<Text>,
     call_throttling: Option<i32>,
     enabled: Option<bool>,
-    headers: Option<JsonB>,
+    headers: Option<Json>,
     timeout_ms: Option<i32>,
     max_attempts: Option<i32>,
     max_age: Option<Interval>,
     max_in_flight: Option<i32>,
-    delivery_order: Option<&str>,
-    log_level: Option<&str>,
+    delivery_order: Option<Text>,
+    log_level: Option<Text>,
 ) -> TableIterator<
     'static,
     (
-        name!(id, String),
-        name!(name, String),
-        name!(description, Option<String>),
-        name!(outgoing_urls, Vec<String>),
+        name!(id, Text),
+        name!(name, Text),
+        name!(description, Option<Text>),
+        name!(outgoing_urls, Vec<Text>),
         name!(call_throttling, Option<i32>),
         name!(enabled, bool),
-        name!(secret, String),
-        name!(token, String),
+        name!(secret, Text),
+        name!(token, Text),
         name!(created_at, TimestampWithTimeZone),
-        name!(created_by, String),
+        name!(created_by, Text),
     ),
 > {
     let wanted = WebhookArguments {
-        name,
-        outgoing_urls,
-        description,
+        name: name.as_deref(),
+        outgoing_urls: outgoing_urls.map(strings),
+        description: description.map(|text| text.0),
         call_throttling,
         enabled,
-        headers,
+        headers: headers.map(|headers| JsonB(headers.0)),
         timeout_ms,
         max_attempts,
         max_age,
         max_in_flight,
-        delivery_order,
-        log_level,
+        delivery_order: delivery_order.as_deref(),
+        log_level: log_level.as_deref(),
     };
     TableIterator::once(ok_or_raise(create(wanted)))
 }
@@ -171,15 +172,15 @@ fn store(mut webhook: NewWebhook) -> Result<CreatedWebhook> {
     let (enabled, created_by) = (webhook.enabled, webhook.created_by.clone());
     let created_at = webhook_definitions::insert(webhook, &secret)?;
     Ok((
-        id,
-        name,
-        description,
-        urls,
+        id.into(),
+        name.into(),
+        description.map(Text),
+        texts(urls),
         throttling,
         enabled,
-        secret.expose().to_owned(),
-        secret.token(),
+        secret.expose().into(),
+        secret.token().into(),
         created_at,
-        created_by,
+        created_by.into(),
     ))
 }

@@ -7,6 +7,7 @@ use crate::core::error::{Error, Kind, Result};
 use crate::core::webhook::required;
 use crate::pg::commit_start;
 use crate::pg::report::ok_or_raise;
+use crate::pg::text::Text;
 use crate::store::deliveries::{self, FoundMessage};
 use crate::store::{webhook_definitions, worker_switch};
 
@@ -34,11 +35,11 @@ fn redeliver(message_id: Option<pgrx::Uuid>) -> i32 {
 
 #[pg_extern(sql = false)]
 fn redeliver_failed(
-    webhook: Option<&str>,
+    webhook: Option<Text>,
     since: Option<TimestampWithTimeZone>,
     until: Option<TimestampWithTimeZone>,
 ) -> i64 {
-    let key = ok_or_raise(key_of(webhook));
+    let key = ok_or_raise(key_of(webhook.as_deref()));
     let mut told = 0;
     let total = deliveries::redeliver_failed(key, since, until, PART, |so_far| {
         if so_far - told >= TELL_AFTER {
@@ -59,8 +60,8 @@ fn cancel(message_id: Option<pgrx::Uuid>) -> bool {
 }
 
 #[pg_extern(sql = false)]
-fn cancel_pending(webhook: Option<&str>) -> i64 {
-    let key = ok_or_raise(key_of(webhook));
+fn cancel_pending(webhook: Option<Text>) -> i64 {
+    let key = ok_or_raise(key_of(webhook.as_deref()));
     let withdrawn = deliveries::cancel_pending(key);
     wake();
     withdrawn

@@ -6,12 +6,13 @@ use crate::core::error::Result;
 use crate::core::webhook::required;
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
+use crate::pg::text::Text;
 use crate::store::{event_definitions, webhook_definitions};
 
 #[pg_extern(sql = false)]
-fn drop_webhook(webhook: Option<&str>) {
+fn drop_webhook(webhook: Option<Text>) {
     let dropped = || -> Result<()> {
-        let (key, _) = webhook_definitions::find(required("webhook", webhook)?)?;
+        let (key, _) = webhook_definitions::find(required("webhook", webhook.as_deref())?)?;
         self::webhook(key);
         Ok(())
     };
@@ -28,9 +29,9 @@ pub fn webhook(key: i32) {
 }
 
 #[pg_extern(sql = false)]
-fn drop_event(event: Option<&str>) {
+fn drop_event(event: Option<Text>) {
     let dropped = || -> Result<()> {
-        let key = event_definitions::find(required("event", event)?)?;
+        let key = event_definitions::find(required("event", event.as_deref())?)?;
         self::event(key);
         Ok(())
     };

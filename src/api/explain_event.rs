@@ -6,27 +6,28 @@ use crate::core::error::Result;
 use crate::core::explain::{explain, Check, ServerFacts};
 use crate::core::webhook::required;
 use crate::pg::report::ok_or_raise;
+use crate::pg::text::Text;
 use crate::pg::{liveness, session, settings, wake};
 use crate::store::{event_definitions, explanation, worker_switch};
 
 #[pg_extern(sql = false)]
 fn explain_event(
-    event: Option<&str>,
+    event: Option<Text>,
 ) -> TableIterator<
     'static,
     (
-        name!(check_name, String),
+        name!(check_name, Text),
         name!(ok, bool),
-        name!(detail, String),
+        name!(detail, Text),
     ),
 > {
     let checks = || -> Result<Vec<Check>> {
-        let key = event_definitions::find(required("event", event)?)?;
+        let key = event_definitions::find(required("event", event.as_deref())?)?;
         let (event, urls) = (explanation::event(key), explanation::urls(key));
         Ok(explain(&event, &urls, &server()))
     };
     let rows = ok_or_raise(checks()).into_iter();
-    TableIterator::new(rows.map(|check| (check.name.to_owned(), check.ok, check.detail)))
+    TableIterator::new(rows.map(|check| (check.name.into(), check.ok, check.detail.into())))
 }
 
 fn server() -> ServerFacts {

@@ -10,6 +10,7 @@ use crate::core::webhook::required;
 use crate::pg::local_settings::with_settings;
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
+use crate::pg::text::Text;
 use crate::pg::{commit_start, liveness, poll, recovery, wake};
 use crate::store::{idleness, webhook_definitions, worker_switch};
 
@@ -28,17 +29,18 @@ pub fn micros(interval: &Interval) -> i128 {
 }
 
 #[pg_extern(sql = false)]
-fn pause_webhook(webhook: Option<&str>) {
+fn pause_webhook(webhook: Option<Text>) {
     set_paused(webhook, true);
 }
 
 #[pg_extern(sql = false)]
-fn resume_webhook(webhook: Option<&str>) {
+fn resume_webhook(webhook: Option<Text>) {
     set_paused(webhook, false);
 }
 
-fn set_paused(webhook: Option<&str>, paused: bool) {
-    let (key, _) = ok_or_raise(required("webhook", webhook).and_then(webhook_definitions::find));
+fn set_paused(webhook: Option<Text>, paused: bool) {
+    let (key, _) =
+        ok_or_raise(required("webhook", webhook.as_deref()).and_then(webhook_definitions::find));
     webhook_definitions::set_paused(key, paused, &current_role());
 }
 

@@ -15,6 +15,7 @@ use crate::core::webhook::required;
 use crate::pg::report::ok_or_raise;
 use crate::pg::sample_row::SampleRow;
 use crate::pg::spi::with_snapshot;
+use crate::pg::text::{Json, Text};
 use crate::pg::{clock, session, settings};
 use crate::store::capture_definitions::{self, CaptureDefinition};
 use crate::store::previews::{self, PreviewedEvent};
@@ -26,8 +27,10 @@ const NO_ID: Uuid = Uuid::nil();
 
 /// What capture would keep of a change, and the body that the worker would make of it.
 #[pg_extern(sql = false)]
-fn preview_payload(event: Option<&str>, record: Option<JsonB>) -> String {
-    ok_or_raise(required("event", event).and_then(|event| preview(event, record)))
+fn preview_payload(event: Option<Text>, record: Option<Json>) -> Text {
+    let record = record.map(|record| JsonB(record.0));
+    let event = required("event", event.as_deref());
+    ok_or_raise(event.and_then(|event| preview(event, record))).into()
 }
 
 fn preview(event: &str, record: Option<JsonB>) -> Result<String> {

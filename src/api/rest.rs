@@ -5,7 +5,6 @@
 //! checked before anything is written, so an answer of 400 has changed nothing.
 
 use pgrx::prelude::*;
-use pgrx::JsonB;
 use serde_json::{json, Value};
 
 use super::create_event::{self, Wanted, CONDITION_PATH};
@@ -15,6 +14,7 @@ use crate::core::error::{Error, Kind};
 use crate::core::rest::{self, EventBody, Method, Resource, WebhookBody};
 use crate::core::webhook::{required, shown};
 use crate::pg::report::raise;
+use crate::pg::text::{Json, Text};
 use crate::store::{event_definitions, rest_answers, user_table, webhook_definitions};
 
 const OK: i32 = 200;
@@ -65,14 +65,14 @@ type Answered = Result<Answer, Answer>;
 
 #[pg_extern(sql = false)]
 fn rest(
-    method: Option<&str>,
-    path: Option<&str>,
-    body: Option<JsonB>,
-) -> TableIterator<'static, (name!(status, i32), name!(body, Option<JsonB>))> {
+    method: Option<Text>,
+    path: Option<Text>,
+    body: Option<Json>,
+) -> TableIterator<'static, (name!(status, i32), name!(body, Option<Json>))> {
     let body = body.map(|body| body.0);
     let Answer { status, body } =
-        answer(method, path, body.as_ref()).unwrap_or_else(|ending| ending);
-    TableIterator::once((status, body.map(JsonB)))
+        answer(method.as_deref(), path.as_deref(), body.as_ref()).unwrap_or_else(|ending| ending);
+    TableIterator::once((status, body.map(Json)))
 }
 
 fn answer(method: Option<&str>, path: Option<&str>, body: Option<&Value>) -> Answered {
@@ -105,7 +105,7 @@ fn webhooks(method: Method, body: Option<&Value>) -> Answered {
     let created = create_webhook::create(webhook_arguments(&body))?;
     let (id, .., secret, _token, _created_at, _created_by) = created;
     let mut body = rest_answers::webhook(&id).unwrap_or_default();
-    body["Secret"] = secret.into();
+    body["Secret"] = secret.0.into();
     Ok(Answer::new(CREATED, body))
 }
 

@@ -12,26 +12,27 @@ use crate::core::error::{Error, Result};
 use crate::core::secret::Secret;
 use crate::core::webhook::required;
 use crate::pg::report::ok_or_raise;
+use crate::pg::text::Text;
 use crate::store::webhook_definitions::{self, SecretRow};
 
 const DEFAULT_OVERLAP_HOURS: i32 = 24;
 
 /// As the function returns it, column by column.
-type RevealedSecret = (String, String, Option<TimestampWithTimeZone>);
+type RevealedSecret = (Text, Text, Option<TimestampWithTimeZone>);
 
 #[pg_extern(sql = false)]
 fn reveal_secret(
-    webhook: Option<&str>,
+    webhook: Option<Text>,
 ) -> TableIterator<
     'static,
     (
-        name!(secret, String),
-        name!(token, String),
+        name!(secret, Text),
+        name!(token, Text),
         name!(expires_at, Option<TimestampWithTimeZone>),
     ),
 > {
     let revealed = || -> Result<Vec<RevealedSecret>> {
-        let (key, _) = webhook_definitions::find(required("webhook", webhook)?)?;
+        let (key, _) = webhook_definitions::find(required("webhook", webhook.as_deref())?)?;
         webhook_definitions::secrets(key)
             .into_iter()
             .map(with_token)
@@ -42,13 +43,13 @@ fn reveal_secret(
 
 fn with_token(row: SecretRow) -> Result<RevealedSecret> {
     let token = Secret::parse(&row.secret)?.token();
-    Ok((row.secret, token, row.expires_at))
+    Ok((row.secret.into(), token.into(), row.expires_at))
 }
 
 #[pg_extern(sql = false)]
-fn regenerate_secret(webhook: Option<&str>, overlap: Option<Interval>) -> String {
-    let regenerated = || -> Result<String> {
-        let (key, _) = webhook_definitions::find(required("webhook", webhook)?)?;
+fn regenerate_secret(webhook: Option<Text>, overlap: Option<Interval>) -> Text {
+    let regenerated = || -> Result<Text> {
+        let (key, _) = webhook_definitions::find(required("webhook", webhook.as_deref())?)?;
         let overlap = overlap.unwrap_or_else(|| Interval::from_hours(DEFAULT_OVERLAP_HOURS));
         if micros(&overlap) < 0 {
             return Err(
@@ -59,7 +60,7 @@ fn regenerate_secret(webhook: Option<&str>, overlap: Option<Interval>) -> String
         }
         let secret = Secret::from_random(random::bytes()?);
         webhook_definitions::replace_secret(key, &secret, overlap);
-        Ok(secret.expose().to_owned())
+        Ok(secret.expose().into())
     };
     ok_or_raise(regenerated())
 }

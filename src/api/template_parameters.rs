@@ -7,14 +7,16 @@ use crate::core::error::Result;
 use crate::core::template::parameter::{column_parameters, fixed_parameters};
 use crate::core::webhook::required;
 use crate::pg::report::ok_or_raise;
+use crate::pg::text::Text;
 use crate::store::user_table;
 
 /// What a template of this table's events may hold.
 #[pg_extern(sql = false)]
 fn template_parameters(
     object_name: Option<pg_sys::Oid>,
-) -> TableIterator<'static, (name!(parameter, String), name!(meaning, String))> {
-    TableIterator::new(ok_or_raise(parameters(object_name)))
+) -> TableIterator<'static, (name!(parameter, Text), name!(meaning, Text))> {
+    let parameters = ok_or_raise(parameters(object_name)).into_iter();
+    TableIterator::new(parameters.map(|(name, meaning)| (name.into(), meaning.into())))
 }
 
 fn parameters(object_name: Option<pg_sys::Oid>) -> Result<Vec<(String, String)>> {

@@ -7,15 +7,16 @@ use crate::core::error::Result;
 use crate::core::webhook::required;
 use crate::pg::commit_start;
 use crate::pg::report::ok_or_raise;
+use crate::pg::text::Text;
 use crate::store::{test_message, webhook_definitions, worker_switch};
 
 /// One message for all URLs, as a change makes one.
 #[pg_extern(sql = false)]
 fn test_webhook(
-    webhook: Option<&str>,
-) -> TableIterator<'static, (name!(outgoing_url, String), name!(message_id, pgrx::Uuid))> {
+    webhook: Option<Text>,
+) -> TableIterator<'static, (name!(outgoing_url, Text), name!(message_id, pgrx::Uuid))> {
     let put = || -> Result<(Uuid, Vec<String>)> {
-        let (key, _) = webhook_definitions::find(required("webhook", webhook)?)?;
+        let (key, _) = webhook_definitions::find(required("webhook", webhook.as_deref())?)?;
         let id = Uuid::now_v7();
         Ok((id, test_message::put(key, id)))
     };
@@ -24,5 +25,5 @@ fn test_webhook(
         commit_start::wake_worker_at_commit();
     }
     let id = pgrx::Uuid::from_bytes(*id.as_bytes());
-    TableIterator::new(urls.into_iter().map(move |url| (url, id)))
+    TableIterator::new(urls.into_iter().map(move |url| (url.into(), id)))
 }

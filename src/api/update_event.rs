@@ -3,7 +3,7 @@
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
-use super::create_event::{CreatedEvent, Names, Wanted, CONDITION_PATH};
+use super::create_event::{in_sql, CreatedEvent, NameList, Wanted, CONDITION_PATH};
 use crate::core::definition::{EventType, ListStyle, NullStyle};
 use crate::core::error::{Error, Kind, Result};
 use crate::core::event::{self, Column};
@@ -11,6 +11,7 @@ use crate::core::template;
 use crate::core::webhook::required;
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
+use crate::pg::text::{strings, Text};
 use crate::store::event_changes::{self, EventChanges, Present};
 use crate::store::event_definitions;
 use crate::store::event_trigger::{self, EventTrigger};
@@ -23,47 +24,47 @@ use crate::store::user_table::{self, UserTable};
     reason = "the signature is the contract"
 )]
 fn update_event(
-    event: Option<&str>,
-    object_fields: Names,
-    event_sources: Names,
-    payload_fields: Names,
-    payload_template: Option<&str>,
-    condition: Option<&str>,
+    event: Option<Text>,
+    object_fields: NameList,
+    event_sources: NameList,
+    payload_fields: NameList,
+    payload_template: Option<Text>,
+    condition: Option<Text>,
     enabled: Option<bool>,
-    null_style: Option<&str>,
-    list_style: Option<&str>,
-    condition_path: Option<&str>,
+    null_style: Option<Text>,
+    list_style: Option<Text>,
+    condition_path: Option<Text>,
 ) -> TableIterator<
     'static,
     (
-        name!(id, String),
-        name!(webhook_id, String),
-        name!(event_type, String),
-        name!(object_name, String),
-        name!(object_fields, Option<Vec<String>>),
-        name!(event_sources, Option<Vec<String>>),
-        name!(payload_fields, Option<Vec<String>>),
-        name!(payload_template, Option<String>),
-        name!(condition, Option<String>),
+        name!(id, Text),
+        name!(webhook_id, Text),
+        name!(event_type, Text),
+        name!(object_name, Text),
+        name!(object_fields, Option<Vec<Text>>),
+        name!(event_sources, Option<Vec<Text>>),
+        name!(payload_fields, Option<Vec<Text>>),
+        name!(payload_template, Option<Text>),
+        name!(condition, Option<Text>),
         name!(enabled, bool),
         name!(created_at, TimestampWithTimeZone),
-        name!(created_by, String),
+        name!(created_by, Text),
     ),
 > {
     let wanted = Wanted {
         event_type: None,
-        object_fields,
-        event_sources,
-        payload_fields,
-        payload_template,
-        condition,
+        object_fields: object_fields.map(strings),
+        event_sources: event_sources.map(strings),
+        payload_fields: payload_fields.map(strings),
+        payload_template: payload_template.as_deref(),
+        condition: condition.as_deref(),
         enabled,
-        null_style,
-        list_style,
+        null_style: null_style.as_deref(),
+        list_style: list_style.as_deref(),
     };
-    let path = condition_path.unwrap_or(CONDITION_PATH);
-    let updated = required("event", event).and_then(|event| update(event, wanted, path));
-    TableIterator::once(ok_or_raise(updated))
+    let path = condition_path.as_deref().unwrap_or(CONDITION_PATH);
+    let updated = required("event", event.as_deref()).and_then(|event| update(event, wanted, path));
+    TableIterator::once(in_sql(ok_or_raise(updated)))
 }
 
 /// Changes the event with this id; checks everything before it writes.

@@ -10,6 +10,7 @@ use crate::core::error::Result;
 use crate::core::webhook::{self, required, MAX_ATTEMPTS, MAX_IN_FLIGHT, TIMEOUT_MS};
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
+use crate::pg::text::{strings, texts, Json, Text};
 use crate::store::webhook_changes::{self, ChangedWebhook, WebhookChanges};
 use crate::store::webhook_definitions;
 
@@ -20,56 +21,58 @@ use crate::store::webhook_definitions;
     reason = "the signature is the contract"
 )]
 fn update_webhook(
-    webhook: Option<&str>,
-    name: Option<&str>,
-    outgoing_urls: Option<Vec<Option<String>>>,
-    description: Option<String>,
+    webhook: Option<Text>,
+    name: Option<Text>,
+    outgoing_urls: Option<Vec<Option<Text>>>,
+    description: Option<Text>,
     call_throttling: Option<i32>,
     enabled: Option<bool>,
-    headers: Option<JsonB>,
+    headers: Option<Json>,
     timeout_ms: Option<i32>,
     max_attempts: Option<i32>,
     max_age: Option<Interval>,
     max_in_flight: Option<i32>,
-    delivery_order: Option<&str>,
-    log_level: Option<&str>,
+    delivery_order: Option<Text>,
+    log_level: Option<Text>,
 ) -> TableIterator<
     'static,
     (
-        name!(id, String),
-        name!(name, String),
-        name!(description, Option<String>),
-        name!(outgoing_urls, Vec<String>),
+        name!(id, Text),
+        name!(name, Text),
+        name!(description, Option<Text>),
+        name!(outgoing_urls, Vec<Text>),
         name!(call_throttling, Option<i32>),
         name!(enabled, bool),
         name!(modified_at, Option<TimestampWithTimeZone>),
-        name!(modified_by, Option<String>),
+        name!(modified_by, Option<Text>),
     ),
 > {
     let wanted = WebhookArguments {
-        name,
-        outgoing_urls,
-        description,
+        name: name.as_deref(),
+        outgoing_urls: outgoing_urls.map(strings),
+        description: description.map(|text| text.0),
         call_throttling,
         enabled,
-        headers,
+        headers: headers.map(|headers| JsonB(headers.0)),
         timeout_ms,
         max_attempts,
         max_age,
         max_in_flight,
-        delivery_order,
-        log_level,
+        delivery_order: delivery_order.as_deref(),
+        log_level: log_level.as_deref(),
     };
-    let now = ok_or_raise(required("webhook", webhook).and_then(|webhook| update(webhook, wanted)));
+    let now = ok_or_raise(
+        required("webhook", webhook.as_deref()).and_then(|webhook| update(webhook, wanted)),
+    );
     TableIterator::once((
-        now.id,
-        now.name,
-        now.description,
-        now.outgoing_urls,
+        now.id.into(),
+        now.name.into(),
+        now.description.map(Text),
+        texts(now.outgoing_urls),
         now.call_throttling,
         now.enabled,
         now.modified_at,
-        now.modified_by,
+        now.modified_by.map(Text),
     ))
 }
 

@@ -1,9 +1,11 @@
 //! Settings for the time of one action, and how a user's SQL is looked at before
 //! it runs.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
 use pgrx::pg_sys;
+
+use super::encoding::to_server_cstring;
 
 /// Ends a nest level of settings: those set since get their old values back. After an
 /// error PostgreSQL does it itself when the transaction is rolled back.
@@ -16,7 +18,7 @@ impl NestLevel {
     }
 
     fn set(&self, name: &CStr, value: &str) {
-        let value = CString::new(value).unwrap_or_default();
+        let value = to_server_cstring(value);
         // SAFETY: both strings are NUL-terminated; the value is copied. An invalid value
         // raises an error.
         unsafe {
@@ -58,7 +60,7 @@ pub fn lock_timeout_ms() -> i32 {
 
 /// How many statements a text holds. Raises PostgreSQL's syntax error if it is none.
 pub fn count_statements(sql: &str) -> usize {
-    let sql = CString::new(super::encoding::to_server(sql).into_owned()).unwrap_or_default();
+    let sql = to_server_cstring(sql);
     // SAFETY: the parser copies what it keeps; the list is only counted.
     unsafe {
         let statements = pg_sys::raw_parser(sql.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);

@@ -27,6 +27,7 @@ pub mod settings;
 pub mod signals;
 pub mod snapshot;
 pub mod spi;
+pub mod text;
 pub mod trigger;
 pub mod tx;
 pub mod wait;

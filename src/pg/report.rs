@@ -8,6 +8,7 @@ use std::panic::AssertUnwindSafe;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
 use pgrx::{PgLogLevel, PgSqlErrorCode, PgTryBuilder};
 
+use super::encoding::readable_anywhere;
 use crate::core::error::{Error, Kind, Result};
 
 fn sqlstate(kind: Kind) -> PgSqlErrorCode {
@@ -23,12 +24,13 @@ fn sqlstate(kind: Kind) -> PgSqlErrorCode {
 }
 
 fn report_of(error: Error) -> ErrorReport {
-    let mut report = ErrorReport::new(sqlstate(error.kind), error.message, "");
+    let message = readable_anywhere(error.message);
+    let mut report = ErrorReport::new(sqlstate(error.kind), message, "");
     if let Some(detail) = error.detail {
-        report = report.set_detail(detail);
+        report = report.set_detail(readable_anywhere(detail));
     }
     if let Some(hint) = error.hint {
-        report = report.set_hint(hint);
+        report = report.set_hint(readable_anywhere(hint));
     }
     report
 }

@@ -3,12 +3,13 @@
 //! The statement runs with the rights of the caller. What PostgreSQL refuses is
 //! raised as it is.
 
-use pgrx::datum::DatumWithOid;
 use pgrx::{heap_tuple_header_get_datum_length, heap_tuple_header_get_type_id};
 use pgrx::{pg_sys, Spi};
 
+use super::encoding::to_server_cstring;
 use super::row_json::changed::FieldWatch;
 use super::row_json::{column_name, column_number, Field, RowWriter};
+use super::text::{datums, Param};
 use crate::core::definition::{ListStyle, NullStyle};
 
 /// Types of tables carry no type modifier.
@@ -23,14 +24,11 @@ pub struct SampleRow {
 
 /// Runs a statement that answers with one row of two columns, a table's row before
 /// and after, and shows it to `f`.
-pub fn with_sample_row<T>(
-    sql: &str,
-    args: &[DatumWithOid<'_>],
-    f: impl FnOnce(&mut SampleRow) -> T,
-) -> T {
+pub fn with_sample_row<T>(sql: &str, args: &[Param], f: impl FnOnce(&mut SampleRow) -> T) -> T {
+    let sql = to_server_cstring(sql);
     Spi::connect(|client| {
         let answer = client
-            .select(sql, Some(1), args)
+            .select(sql.as_c_str(), Some(1), datums(args))
             .expect("SPI takes the statements of this crate")
             .first();
         let column = |place| {

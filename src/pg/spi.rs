@@ -138,7 +138,7 @@ impl Element {
     }
 }
 
-fn text_datum(text: &str) -> pg_sys::Datum {
+pub(super) fn text_datum(text: &str) -> pg_sys::Datum {
     let bytes = encoding::to_server(text.as_bytes());
     // SAFETY: the pointer and the length describe one live slice, which is copied.
     unsafe { pg_sys::cstring_to_text_with_len(bytes.as_ptr().cast(), bytes.len() as i32) }.into()

@@ -5,6 +5,7 @@
 //! then the rows are folded into the base tables. No row is updated per message,
 //! so an old snapshot in another session slows nothing down.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -227,6 +228,20 @@ where t.tick_id < $1
 order by t.tick_id desc
 limit 1";
 
+/// What is written down as pending, one row a URL.
+const ALL_PENDING: &str = "
+select p.url_key, sum(p.pending)::pg_catalog.int8
+from (
+    select n.url_key, n.pending
+    from webhook.lane n
+    union all
+    select (e.item ->> 0)::pg_catalog.int4, (e.item ->> 1)::pg_catalog.int8
+    from webhook.fold f
+    join webhook.ledger l on l.seq > f.folded_seq
+    cross join lateral pg_catalog.jsonb_array_elements(l.backlog) as e (item)
+) p
+group by p.url_key";
+
 /// Kept plans of this file's statements.
 pub struct LedgerStore {
     tail: Query,
@@ -237,6 +252,7 @@ pub struct LedgerStore {
     store_tick: Query,
     next_tick: Query,
     last_tick_before: Query,
+    all_pending: Query,
 }
 
 impl LedgerStore {
@@ -256,6 +272,7 @@ impl LedgerStore {
             store_tick: Query::new(STORE_TICK),
             next_tick: Query::new(NEXT_TICK),
             last_tick_before: Query::new(LAST_TICK_BEFORE),
+            all_pending: Query::new(ALL_PENDING),
         }
     }
 
@@ -301,6 +318,14 @@ impl LedgerStore {
             Arg::Text(Some(row.backlog)),
             Arg::Text(Some(row.lanes)),
         ]);
+    }
+
+    /// How many messages each URL has pending, by what is written.
+    pub fn all_pending(&self) -> HashMap<i32, i64> {
+        let mut pending = HashMap::new();
+        self.all_pending
+            .read(&[], |row| pending.extend(row.i32(0).zip(row.i64(1))));
+        pending
     }
 
     /// Adds the rows up to `seq` to the base tables and forgets them; also forgets

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::rows::first;
 use crate::pg::owner::as_owner;
+use crate::pg::text::Param;
 
 /// In UTC, with all its digits.
 macro_rules! time {
@@ -102,7 +103,7 @@ pub fn event(webhook: &str, event: &str) -> Option<Value> {
     as_owner(|| only(list(EVENTS, &[webhook.into(), event.into()])))
 }
 
-fn list(sql: &str, arguments: &[pgrx::datum::DatumWithOid<'_>]) -> Value {
+fn list(sql: &str, arguments: &[Param]) -> Value {
     first(sql, arguments, |row| row.value::<JsonB>(1).0).expect("an aggregate gives one row")
 }
 

@@ -5,12 +5,13 @@
 //! transaction id. An error of PostgreSQL unwinds to the caller's transaction. Column
 //! types are those the statement declares; a mismatch is a bug here and says so.
 
-use pgrx::datum::DatumWithOid;
 use pgrx::spi::{SpiHeapTupleData, SpiTupleTable};
-use pgrx::{FromDatum, IntoDatum, Spi};
+use pgrx::Spi;
 
+use crate::pg::encoding::to_server_cstring;
 use crate::pg::recovery;
 use crate::pg::report::ok_or_raise;
+use crate::pg::text::{datums, Column, Param};
 
 const TAKES: &str = "SPI takes the statements of this crate";
 
@@ -19,29 +20,33 @@ pub struct Row<'a>(SpiHeapTupleData<'a>);
 
 impl Row<'_> {
     /// A column that may be NULL.
-    pub fn get<T: FromDatum + IntoDatum>(&self, column: usize) -> Option<T> {
-        self.0
+    pub fn get<T: Column>(&self, column: usize) -> Option<T> {
+        let stored = self
+            .0
             .get(column)
-            .expect("the statement declares this type for this column")
+            .expect("the statement declares this type for this column");
+        stored.map(T::from_stored)
     }
 
     /// A column that is never NULL.
-    pub fn value<T: FromDatum + IntoDatum>(&self, column: usize) -> T {
+    pub fn value<T: Column>(&self, column: usize) -> T {
         self.get(column)
             .expect("the statement never gives NULL for this column")
     }
 }
 
 /// Runs a statement and reads each row of its answer.
-pub fn query<T>(sql: &str, args: &[DatumWithOid<'_>], read: impl Fn(&Row<'_>) -> T) -> Vec<T> {
+pub fn query<T>(sql: &str, args: &[Param], read: impl Fn(&Row<'_>) -> T) -> Vec<T> {
     let rows = |answer: SpiTupleTable<'_>| answer.map(|row| read(&Row(row))).collect();
+    let text = to_server_cstring(sql);
+    let (text, args) = (text.as_c_str(), datums(args));
     if recovery::is_in_progress() {
         if !only_reads(sql) {
             ok_or_raise(recovery::check_is_over("webhooks cannot be changed"));
         }
-        return Spi::connect(|client| rows(client.select(sql, None, args).expect(TAKES)));
+        return Spi::connect(|client| rows(client.select(text, None, args).expect(TAKES)));
     }
-    Spi::connect_mut(|client| rows(client.update(sql, None, args).expect(TAKES)))
+    Spi::connect_mut(|client| rows(client.update(text, None, args).expect(TAKES)))
 }
 
 /// Of the statements of this crate; one that locks rows writes.
@@ -50,11 +55,11 @@ fn only_reads(sql: &str) -> bool {
 }
 
 /// The first row of the answer.
-pub fn first<T>(sql: &str, args: &[DatumWithOid<'_>], read: impl Fn(&Row<'_>) -> T) -> Option<T> {
+pub fn first<T>(sql: &str, args: &[Param], read: impl Fn(&Row<'_>) -> T) -> Option<T> {
     query(sql, args, read).into_iter().next()
 }
 
 /// Runs a statement without an answer.
-pub fn execute(sql: &str, args: &[DatumWithOid<'_>]) {
+pub fn execute(sql: &str, args: &[Param]) {
     query(sql, args, |_| ());
 }

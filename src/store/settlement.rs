@@ -168,6 +168,23 @@ where r.url_key = d.url_key
   and r.xid = d.xid
   and r.state = 'waiting'";
 
+/// Retries that were written after $1, so by a clock that has been set back since: they are due
+/// as long after $1 as they were to wait. The index has none that were due by then.
+const BRING_FORWARD: &str = "
+update webhook.retry r
+set next_at = $1 + (r.next_at - r.changed_at),
+    changed_at = $1
+from (
+    select w.url_key, w.id, w.xid
+    from webhook.retry w
+    where w.state = 'waiting' and w.next_at >= $1 and w.changed_at > $1
+    limit $2
+) a
+where r.url_key = a.url_key
+  and r.id = a.id
+  and r.xid = a.xid
+  and r.state = 'waiting'";
+
 /// Kept plans of this file's statements.
 pub struct SettlementStore {
     log_calls: [Query; 4],
@@ -177,6 +194,7 @@ pub struct SettlementStore {
     next_due: Query,
     waiting: Query,
     give_up: Query,
+    bring_forward: Query,
 }
 
 impl SettlementStore {
@@ -194,6 +212,7 @@ impl SettlementStore {
             next_due: Query::new(NEXT_DUE),
             waiting: Query::new(WAITING),
             give_up: Query::new(GIVE_UP),
+            bring_forward: Query::new(BRING_FORWARD),
         }
     }
 
@@ -341,6 +360,13 @@ impl SettlementStore {
             Arg::I64Array(&ids),
             Arg::Text(Some(why)),
         ]);
+    }
+
+    /// At most `limit` of the retries that were written when the clock was ahead of `now`, which
+    /// it says after it was set back. Returns how many there were.
+    pub fn bring_forward(&self, now: i64, limit: i64) -> u64 {
+        self.bring_forward
+            .write(&[Arg::Timestamp(Some(now)), Arg::I64(limit)])
     }
 
     /// When the next retry of these URLs is due.

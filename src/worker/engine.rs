@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::message::Message;
+use super::recount::Recount;
 use super::routes::{Routes, WebhookRoute};
 use super::settle::Settlement;
 use super::tail::Tail;
 use super::throttling::LetGo;
 use super::time::Ticker;
 use super::upkeep::Upkeep;
+use super::wall_clock::WallClock;
 use super::withdrawals::Withdrawals;
 use crate::core::lane::{Entry, Feed, Hold, Lane};
 use crate::core::position::Coordinate;
@@ -80,6 +82,8 @@ pub struct Engine {
     pub settlement: Settlement,
     pub withdrawals: Withdrawals,
     pub upkeep: Upkeep,
+    pub recount: Recount,
+    pub wall_clock: WallClock,
     pub ticker: Ticker,
     /// Messages that were busy when the last worker ended, by lane, still to be read.
     pub interrupted: HashMap<i32, Vec<Coordinate>>,
@@ -145,6 +149,8 @@ impl Engine {
             settlement: Settlement::new(restored.tail.seq),
             withdrawals: Withdrawals::default(),
             upkeep: Upkeep::new(),
+            recount: Recount::new(),
+            wall_clock: WallClock::new(ticker),
             ticker,
             interrupted: HashMap::new(),
             oldest_behind: HashMap::new(),

@@ -79,12 +79,14 @@ impl Loop {
             if let Some(end) = self.look_around(lifecycle) {
                 return end;
             }
+            self.engine.mind_the_wall_clock();
             self.engine.take_outcomes();
             self.engine.dispatch();
             self.read();
             self.engine.dispatch();
             self.engine.settle_if_due();
             self.engine.upkeep_if_due();
+            self.engine.recount_if_due();
             self.sleep();
         }
     }

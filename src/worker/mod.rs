@@ -11,6 +11,7 @@ mod fifo;
 pub mod launcher;
 mod main_loop;
 mod message;
+mod recount;
 mod routes;
 mod settle;
 mod settled_rows;
@@ -18,6 +19,7 @@ mod tail;
 mod throttling;
 mod time;
 mod upkeep;
+mod wall_clock;
 mod withdrawals;
 
 use std::time::{Duration, Instant};

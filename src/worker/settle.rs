@@ -108,6 +108,11 @@ impl Settlement {
         self.backlog.insert(url_key, delta);
     }
 
+    /// By how much the written count changes with the next write.
+    pub fn backlog_delta(&self, url_key: i32) -> i64 {
+        self.backlog.get(&url_key).copied().unwrap_or(0)
+    }
+
     /// There is something to write.
     pub fn be_due(&mut self, now: u64) {
         self.waiting_since.get_or_insert(now);
@@ -149,6 +154,11 @@ impl Settlement {
     /// The calls that have ended since the last write.
     pub fn settled(&self) -> impl Iterator<Item = &Settled> {
         self.outcomes.iter()
+    }
+
+    /// The same, to be put right before they are written.
+    pub fn unwritten(&mut self) -> impl Iterator<Item = &mut Settled> {
+        self.outcomes.iter_mut()
     }
 
     /// The last row of the ledger.
@@ -219,6 +229,7 @@ impl Engine {
         for lane in self.lanes.values_mut() {
             lane.begin_settling();
         }
+        self.mind_what_is_unwritten();
         let now = self.ticker.now();
         match tx::transaction(|| self.write_settlement(now)) {
             Ok(written) => self.after_settlement(written, now),

@@ -6,11 +6,11 @@
 use std::time::{Duration, Instant};
 
 use super::engine::Engine;
-use crate::core::rotation::{self, Limits, Plan, Segment};
+use crate::core::rotation::{self, Growth, Limits, Plan, Segment};
 use crate::pg::tx::{self, Failure};
 use crate::store::segments::{self, Ring};
 
-/// While messages come and go, sizes are looked at this often …
+/// While messages come and go, sizes are looked at this often, or sooner where little is left …
 const WHILE_BUSY: Duration = Duration::from_secs(1);
 /// … and otherwise this often at least: old messages go although nothing happens.
 const WHILE_IDLE: Duration = Duration::from_secs(600);
@@ -41,6 +41,9 @@ pub struct Upkeep {
     is_behind: bool,
     /// Blocks of each outbox table that are in its time index.
     summarised: [i64; TABLES],
+    growth: [Growth; RINGS as usize],
+    /// How long sizes need no look, at this growth.
+    pause: Duration,
     /// Not before this is a table tried again that could not be emptied.
     blocked_until: [[Option<Instant>; TABLES]; RINGS as usize],
 }
@@ -53,6 +56,8 @@ impl Upkeep {
             seen: -1,
             is_behind: false,
             summarised: [0; TABLES],
+            growth: Default::default(),
+            pause: WHILE_BUSY,
             blocked_until: Default::default(),
         }
     }
@@ -70,6 +75,10 @@ fn place(number: i16) -> usize {
     usize::try_from(number).unwrap_or(0) % TABLES
 }
 
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
 impl Engine {
     /// When to look again at the latest, so that the loop wakes up.
     pub fn upkeep_due_in(&self) -> Duration {
@@ -84,6 +93,7 @@ impl Engine {
             return;
         }
         self.upkeep.is_behind = false;
+        self.upkeep.pause = WHILE_BUSY;
         self.look_after(Ring::Outbox);
         self.look_after(Ring::CallLog);
         let settled = self.settlement.seq();
@@ -91,7 +101,7 @@ impl Engine {
         self.upkeep.seen = settled;
         let pause = match busy {
             _ if self.upkeep.is_behind && self.pool.in_flight() == 0 => WHILE_BEHIND,
-            true => WHILE_BUSY,
+            true => self.upkeep.pause,
             false => WHILE_IDLE,
         };
         let short = (self.settings.log_retention / LOOKS_A_RETENTION).max(WHILE_BUSY);
@@ -100,7 +110,7 @@ impl Engine {
 
     /// Something was settled: sizes are worth a look.
     pub fn upkeep_soon(&mut self) {
-        let soon = Instant::now() + WHILE_BUSY;
+        let soon = Instant::now() + self.upkeep.pause;
         self.upkeep.next_look = self.upkeep.next_look.min(soon);
     }
 
@@ -113,7 +123,7 @@ impl Engine {
         if let (Ring::CallLog, Some(number)) = (ring, rotation::written(&tables)) {
             self.upkeep.log_number = place(number);
         }
-        let plan = Plan::of(&tables, now, self.limits());
+        let plan = Plan::of(&tables, now, self.limits(ring, &tables, now));
         for number in plan.empty {
             self.empty(ring, number, &tables);
         }
@@ -125,11 +135,20 @@ impl Engine {
         }
     }
 
-    fn limits(&self) -> Limits {
+    /// Also learns how fast the ring grows, and when to look again.
+    fn limits(&mut self, ring: Ring, tables: &[Segment], now: i64) -> Limits {
+        let max_bytes = self.settings.log_max_bytes.map(|most| most / RINGS);
+        let growth = &mut self.upkeep.growth[ring as usize];
+        growth.look(tables, now);
+        let longest = micros(WHILE_BUSY);
+        let pause = max_bytes.map_or(longest, |most| growth.pause_micros(most, longest));
+        let headroom_bytes = max_bytes.map_or(0, |most| growth.headroom_bytes(most, pause));
+        let pause = Duration::from_micros(pause.unsigned_abs());
+        self.upkeep.pause = self.upkeep.pause.min(pause);
         Limits {
-            retention_micros: i64::try_from(self.settings.log_retention.as_micros())
-                .unwrap_or(i64::MAX),
-            max_bytes: self.settings.log_max_bytes.map(|most| most / RINGS),
+            retention_micros: micros(self.settings.log_retention),
+            max_bytes,
+            headroom_bytes,
         }
     }
 

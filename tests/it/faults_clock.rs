@@ -69,7 +69,7 @@ fn assert_indifferent_to(name: &str, jump_s: i64) {
     assert_calm(&cluster, &receiver);
     insert_items(&cluster, 71..=80);
     receiver.behave_normally("/ok/down");
-    // What failed while the clock was ahead is due by that clock: an hour later.
+    // Nobody has to wait for the retries.
     distortion.set_clock_ahead(HOUR_S);
     wait_until_nothing_is_left(&cluster, RECOVERY);
     for path in ["/ok/healthy", "/ok/throttled", "/ok/down"] {
@@ -113,4 +113,45 @@ fn a_clock_that_jumps_an_hour_ahead_and_back_floods_nobody_and_loses_nothing() {
 #[test]
 fn a_clock_that_jumps_an_hour_back_and_ahead_floods_nobody_and_loses_nothing() {
     assert_indifferent_to("back", -HOUR_S);
+}
+
+/// What failed while the clock was an hour ahead is repeated after its own delay, not an hour
+/// later; also if nobody was there to see the clock go back.
+fn assert_retries_outlive_the_step(name: &str, order: &str, worker_sees_it: bool) {
+    let builder = Cluster::builder(name)
+        .set("webhook.allowed_networks", "127.0.0.1")
+        .set("webhook.retry_schedule", "8s");
+    let (cluster, distortion) = distorted(builder);
+    cluster.sql("create extension webhook_ext");
+    let receiver = Receiver::start();
+    let options = format!(", delivery_order => '{order}'");
+    watch_items_in(&cluster, "postgres", &receiver, "/ok/a", &options);
+    receiver.behave_for("/ok/a", "/status/400", 1);
+    distortion.set_clock_ahead(HOUR_S);
+    insert_items(&cluster, 1..=1);
+    let parked = "select count(*)::text from webhook.retry where state = 'waiting'";
+    cluster.wait_for_text(PATIENCE, parked, "1");
+    if !worker_sees_it {
+        cluster.sql("select webhook.stop_worker()");
+    }
+    distortion.set_clock_ahead(0);
+    if !worker_sees_it {
+        cluster.sql("select webhook.start_worker()");
+    }
+    wait_until_nothing_is_left(&cluster, PATIENCE);
+    let received = receiver.received_at("/ok/a");
+    let pause_us = received[1].received_at_us - received[0].received_at_us;
+    assert!(pause_us >= 7_000_000, "repeated after {pause_us} us");
+    assert_all_received(&cluster, &received);
+}
+
+#[test]
+fn what_failed_while_the_clock_was_ahead_is_repeated_in_time_when_it_is_back() {
+    assert_retries_outlive_the_step("back_none", "none", true);
+}
+
+#[test]
+fn so_it_is_where_the_order_is_kept_and_nobody_saw_the_clock_go_back() {
+    assert_retries_outlive_the_step("back_fifo", "fifo", true);
+    assert_retries_outlive_the_step("back_unseen", "none", false);
 }

@@ -84,6 +84,61 @@ fn a_superuser_who_empties_a_table_of_the_engine_stops_nothing_that_is_new() {
     }
 }
 
+const EMPTY_THE_OUTBOX: &str =
+    "truncate webhook.outbox_0, webhook.outbox_1, webhook.outbox_2, webhook.outbox_3";
+
+fn pending_of(path: &str) -> String {
+    format!("select pending::text from webhook.queue where webhook_name = '{path}'")
+}
+
+/// What nobody will ever come to is not pending, for a URL that lags as for one that is paused;
+/// and before and after, what is pending is what has no call yet.
+#[test]
+fn messages_that_a_superuser_emptied_are_pending_no_longer_and_the_rest_is_counted_exactly() {
+    let (cluster, receiver) = ready_cluster("phantoms");
+    let (slow, paused) = ("/slow/20/a", "/ok/paused");
+    watch_items(&cluster, &receiver, slow);
+    watch_items(&cluster, &receiver, paused);
+    cluster.sql(&format!("select webhook.pause_webhook('{paused}')"));
+    insert_items(&cluster, 1..=6000);
+    receiver.wait_for(PATIENCE, slow, 20);
+    cluster.wait_for_text(PATIENCE, &pending_of(paused), "6000");
+    // What nobody has seen yet was never counted.
+    cluster.wait_for_text(PATIENCE, "select count(*)::text from webhook.unseen", "0");
+    cluster.sql(EMPTY_THE_OUTBOX);
+    cluster.wait_for_text(PATIENCE, &pending_of(paused), "0");
+    cluster.wait_for_text(PATIENCE, &pending_of(slow), "0");
+    assert_pending_is_exact_while_writing(&cluster, 6001);
+
+    let counted = "select string_agg(distinct messages::text, ' ') from webhook.webhooks";
+    cluster.wait_for_text(PATIENCE, counted, "8400");
+    cluster.wait_for_text(PATIENCE, &pending_of(paused), "2400");
+    cluster.sql(&format!("select webhook.resume_webhook('{paused}')"));
+    receiver.wait_for(PATIENCE, paused, 2400);
+    cluster.wait_for_text(PATIENCE, &pending_of(paused), "0");
+    cluster.wait_for_text(PATIENCE, &pending_of(slow), "0");
+}
+
+/// Writes 2,400 items for longer than the worker takes to look twice, and holds the sum against
+/// the messages all the time.
+fn assert_pending_is_exact_while_writing(cluster: &Cluster, first: i64) {
+    let differing = "
+        select coalesce(string_agg(concat_ws(' ', q.webhook_name, q.pending, m.pending), ', '), '')
+        from webhook.queue q
+        join (
+            select n.webhook_id, count(*) filter (where n.status = 'pending') as pending
+            from webhook.messages n
+            group by n.webhook_id
+        ) m on m.webhook_id = q.webhook_id
+        where m.pending <> q.pending";
+    for step in 0..24 {
+        let from = first + step * 100;
+        insert_items(cluster, from..=from + 99);
+        assert_eq!(cluster.value::<String>(differing), "", "after {from}");
+        std::thread::sleep(std::time::Duration::from_millis(400));
+    }
+}
+
 /// More retries than are read at once, and none of them can be sent any more.
 #[test]
 fn retries_whose_messages_are_gone_make_way_for_those_that_can_be_sent() {
@@ -94,7 +149,7 @@ fn retries_whose_messages_are_gone_make_way_for_those_that_can_be_sent() {
     insert_items(&cluster, 1..=1200);
     let parked = "select (count(*) > 1000)::text from webhook.retry where state = 'waiting'";
     cluster.wait_for_text(PATIENCE, parked, "true");
-    cluster.sql("truncate webhook.outbox_0, webhook.outbox_1, webhook.outbox_2, webhook.outbox_3");
+    cluster.sql(EMPTY_THE_OUTBOX);
     // These fail, too, and so wait for a retry behind all the others.
     insert_items(&cluster, 2001..=2020);
     let new = "select count(*)::text from webhook.retry r join webhook.outbox o using (message_id)";

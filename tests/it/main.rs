@@ -14,6 +14,7 @@ mod capture_filters;
 mod definitions;
 mod delivery_basics;
 mod delivery_rules;
+mod encodings;
 mod explain;
 mod faults_backend;
 mod faults_changes;

@@ -8,15 +8,9 @@ use std::borrow::Cow;
 
 use pgrx::pg_sys;
 
+use crate::pg::encoding::convert;
+
 const UTF8: i32 = pg_sys::pg_enc::PG_UTF8 as i32;
-
-/// Longest UTF-8 form of one byte of another encoding; PostgreSQL's
-/// `MAX_CONVERSION_GROWTH`.
-const GROWTH: usize = 4;
-
-/// Stands for a character that has no UTF-8 form. Not U+FFFD, which could not be
-/// stored in the database's own encoding.
-const REPLACEMENT: u8 = b'?';
 
 pub(super) enum ServerText {
     Utf8,
@@ -62,48 +56,7 @@ impl ServerText {
             Self::Converted {
                 encoding,
                 procedure,
-            } => Cow::Owned(convert(*procedure, *encoding, bytes)),
+            } => Cow::Owned(convert(*procedure, (*encoding, UTF8), bytes)),
         }
     }
-}
-
-fn convert(procedure: pg_sys::Oid, encoding: i32, bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len() * 2);
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let converted = convert_prefix(procedure, encoding, rest, &mut out);
-        rest = &rest[converted..];
-        if !rest.is_empty() {
-            out.push(REPLACEMENT);
-            // SAFETY: at least one byte is there; a character that would reach
-            // beyond the end is cut below.
-            let len = unsafe { pg_sys::pg_encoding_mblen(encoding, rest.as_ptr().cast()) };
-            rest = &rest[(len.max(1) as usize).min(rest.len())..];
-        }
-    }
-    out
-}
-
-/// Converts up to the first character that cannot be; returns the bytes it read.
-fn convert_prefix(procedure: pg_sys::Oid, encoding: i32, bytes: &[u8], out: &mut Vec<u8>) -> usize {
-    // PostgreSQL reads less than a quarter of the room it is given.
-    let room = (bytes.len() + 2) * GROWTH;
-    let start = out.len();
-    out.resize(start + room, 0);
-    // SAFETY: source and destination are as long as said; errors are not raised.
-    let converted = unsafe {
-        pg_sys::pg_do_encoding_conversion_buf(
-            procedure,
-            encoding,
-            UTF8,
-            bytes.as_ptr().cast_mut(),
-            bytes.len() as i32,
-            out[start..].as_mut_ptr(),
-            room as i32,
-            true,
-        )
-    };
-    let written = out[start..].iter().position(|&byte| byte == 0);
-    out.truncate(start + written.unwrap_or(room));
-    converted.clamp(0, bytes.len() as i32) as usize
 }
