@@ -456,11 +456,12 @@ left join (
 left join webhook.webhook_def w on w.webhook_key = o.webhook_key
 left join webhook.event_label e on e.event_key = o.event_key;
 
+-- The expressions of webhook_id and status are those of the indexes of the log.
 create view webhook.calls as
 select c.call_id,
        c.called_at,
        c.message_id,
-       w.id as webhook_id,
+       c.webhook_id,
        w.name as webhook_name,
        e.id as event_id,
        case when c.event_key < 0 then 'webhook.test' else e.event_type end as event_type,
@@ -475,7 +476,7 @@ select c.call_id,
        c.message_size,
        c.duration_ms
 from webhook.call_log c
-left join webhook.webhook_def w on w.webhook_key = c.webhook_key
+left join webhook.webhook_def w on w.id = c.webhook_id
 left join webhook.url_def u on u.url_key = c.url_key
 left join webhook.event_label e on e.event_key = c.event_key;
 
