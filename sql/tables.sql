@@ -315,14 +315,15 @@ create index call_log_1_webhook on webhook.call_log_1 (webhook_id text_pattern_o
 create index call_log_2_webhook on webhook.call_log_2 (webhook_id text_pattern_ops, called_at);
 create index call_log_3_webhook on webhook.call_log_3 (webhook_id text_pattern_ops, called_at);
 -- Failures, of which there are few. The condition is what the view webhook.calls shows as status,
--- word for word: that is how the planner knows the index for "status = 'Failure'".
-create index call_log_0_failure on webhook.call_log_0 (called_at)
+-- word for word: that is how the planner knows the index for "status = 'Failure'". What stands
+-- behind the time is compared within the index, so that no row is fetched in vain.
+create index call_log_0_failure on webhook.call_log_0 (called_at, webhook_id text_pattern_ops)
     where case when success then 'Success' else 'Failure' end operator(pg_catalog.=) 'Failure';
-create index call_log_1_failure on webhook.call_log_1 (called_at)
+create index call_log_1_failure on webhook.call_log_1 (called_at, webhook_id text_pattern_ops)
     where case when success then 'Success' else 'Failure' end operator(pg_catalog.=) 'Failure';
-create index call_log_2_failure on webhook.call_log_2 (called_at)
+create index call_log_2_failure on webhook.call_log_2 (called_at, webhook_id text_pattern_ops)
     where case when success then 'Success' else 'Failure' end operator(pg_catalog.=) 'Failure';
-create index call_log_3_failure on webhook.call_log_3 (called_at)
+create index call_log_3_failure on webhook.call_log_3 (called_at, webhook_id text_pattern_ops)
     where case when success then 'Success' else 'Failure' end operator(pg_catalog.=) 'Failure';
 create index call_log_0_webhook_failure on webhook.call_log_0 (webhook_id text_pattern_ops, called_at)
     where case when success then 'Success' else 'Failure' end operator(pg_catalog.=) 'Failure';
@@ -332,7 +333,7 @@ create index call_log_2_webhook_failure on webhook.call_log_2 (webhook_id text_p
     where case when success then 'Success' else 'Failure' end operator(pg_catalog.=) 'Failure';
 create index call_log_3_webhook_failure on webhook.call_log_3 (webhook_id text_pattern_ops, called_at)
     where case when success then 'Success' else 'Failure' end operator(pg_catalog.=) 'Failure';
-create index call_log_0_code on webhook.call_log_0 (http_code, called_at) where http_code operator(pg_catalog.>=) 300;
-create index call_log_1_code on webhook.call_log_1 (http_code, called_at) where http_code operator(pg_catalog.>=) 300;
-create index call_log_2_code on webhook.call_log_2 (http_code, called_at) where http_code operator(pg_catalog.>=) 300;
-create index call_log_3_code on webhook.call_log_3 (http_code, called_at) where http_code operator(pg_catalog.>=) 300;
+create index call_log_0_code on webhook.call_log_0 (called_at, http_code) where http_code operator(pg_catalog.>=) 300;
+create index call_log_1_code on webhook.call_log_1 (called_at, http_code) where http_code operator(pg_catalog.>=) 300;
+create index call_log_2_code on webhook.call_log_2 (called_at, http_code) where http_code operator(pg_catalog.>=) 300;
+create index call_log_3_code on webhook.call_log_3 (called_at, http_code) where http_code operator(pg_catalog.>=) 300;
