@@ -213,6 +213,8 @@ create index retry_due on webhook.retry (next_at) where state operator(pg_catalo
 create index retry_waiting on webhook.retry (url_key, id, xid) where state operator(pg_catalog.=) 'waiting';
 create index retry_message on webhook.retry (message_id);
 create index retry_failed on webhook.retry (webhook_key, event_date) where state operator(pg_catalog.=) 'failed';
+-- Counted by webhook.queue without a look at the rows.
+create index retry_failed_url on webhook.retry (url_key) where state operator(pg_catalog.=) 'failed';
 create index retry_withdrawn on webhook.retry (url_key, id, xid) where state operator(pg_catalog.=) 'withdrawn';
 
 -- webhook.cancel_pending(): of what was committed before the snapshot, nothing more is sent to
