@@ -213,6 +213,8 @@ create index retry_due on webhook.retry (next_at) where state operator(pg_catalo
 create index retry_waiting on webhook.retry (url_key, id, xid) where state operator(pg_catalog.=) 'waiting';
 create index retry_message on webhook.retry (message_id);
 create index retry_failed on webhook.retry (webhook_key, event_date) where state operator(pg_catalog.=) 'failed';
+-- Counted by webhook.queue without a look at the rows.
+create index retry_failed_url on webhook.retry (url_key) where state operator(pg_catalog.=) 'failed';
 create index retry_withdrawn on webhook.retry (url_key, id, xid) where state operator(pg_catalog.=) 'withdrawn';
 
 -- webhook.cancel_pending(): of what was committed before the snapshot, nothing more is sent to
@@ -279,17 +281,19 @@ create table webhook.lane (
     state   jsonb not null
 );
 
--- One row a call.
+-- One row a call. It names its webhook by id, as users do: with the key, a query for the newest
+-- calls of one webhook would have to sort all of them, because the planner learns the key too
+-- late to read them from the index in order.
 create table webhook.call_log_0 (
     call_id      uuid not null,
     called_at    timestamptz not null,
     message_id   uuid not null,
-    webhook_key  integer not null,
     url_key      integer not null,
     event_key    integer,
     event_date   timestamptz not null,
     attempt      integer not null,
     success      boolean not null,
+    webhook_id   text,
     http_code    integer,
     http_response text,
     detail       text,
@@ -303,14 +307,38 @@ create index call_log_0_message on webhook.call_log_0 (message_id);
 create index call_log_1_message on webhook.call_log_1 (message_id);
 create index call_log_2_message on webhook.call_log_2 (message_id);
 create index call_log_3_message on webhook.call_log_3 (message_id);
-create index call_log_0_webhook on webhook.call_log_0 (webhook_key, called_at);
-create index call_log_1_webhook on webhook.call_log_1 (webhook_key, called_at);
-create index call_log_2_webhook on webhook.call_log_2 (webhook_key, called_at);
-create index call_log_3_webhook on webhook.call_log_3 (webhook_key, called_at);
-create index call_log_0_failure on webhook.call_log_0 (called_at) where not success;
-create index call_log_1_failure on webhook.call_log_1 (called_at) where not success;
-create index call_log_2_failure on webhook.call_log_2 (called_at) where not success;
-create index call_log_3_failure on webhook.call_log_3 (called_at) where not success;
+create index call_log_0_time on webhook.call_log_0 (called_at);
+create index call_log_1_time on webhook.call_log_1 (called_at);
+create index call_log_2_time on webhook.call_log_2 (called_at);
+create index call_log_3_time on webhook.call_log_3 (called_at);
+-- Ids are compared byte by byte, whatever the database's collation.
+create index call_log_0_webhook on webhook.call_log_0 (webhook_id text_pattern_ops, called_at);
+create index call_log_1_webhook on webhook.call_log_1 (webhook_id text_pattern_ops, called_at);
+create index call_log_2_webhook on webhook.call_log_2 (webhook_id text_pattern_ops, called_at);
+create index call_log_3_webhook on webhook.call_log_3 (webhook_id text_pattern_ops, called_at);
+-- Failures, of which there are few. The condition is what the view webhook.calls shows as status,
+-- word for word: that is how the planner knows the index for "status = 'Failure'". What stands
+-- behind the time is compared within the index, so that no row is fetched in vain.
+create index call_log_0_failure on webhook.call_log_0 (called_at, webhook_id text_pattern_ops)
+    where case when success then 'Success' else 'Failure' end operator(pg_catalog.=) 'Failure';
+create index call_log_1_failure on webhook.call_log_1 (called_at, webhook_id text_pattern_ops)
+    where case when success then 'Success' else 'Failure' end operator(pg_catalog.=) 'Failure';
+create index call_log_2_failure on webhook.call_log_2 (called_at, webhook_id text_pattern_ops)
+    where case when success then 'Success' else 'Failure' end operator(pg_catalog.=) 'Failure';
+create index call_log_3_failure on webhook.call_log_3 (called_at, webhook_id text_pattern_ops)
+    where case when success then 'Success' else 'Failure' end operator(pg_catalog.=) 'Failure';
+create index call_log_0_webhook_failure on webhook.call_log_0 (webhook_id text_pattern_ops, called_at)
+    where case when success then 'Success' else 'Failure' end operator(pg_catalog.=) 'Failure';
+create index call_log_1_webhook_failure on webhook.call_log_1 (webhook_id text_pattern_ops, called_at)
+    where case when success then 'Success' else 'Failure' end operator(pg_catalog.=) 'Failure';
+create index call_log_2_webhook_failure on webhook.call_log_2 (webhook_id text_pattern_ops, called_at)
+    where case when success then 'Success' else 'Failure' end operator(pg_catalog.=) 'Failure';
+create index call_log_3_webhook_failure on webhook.call_log_3 (webhook_id text_pattern_ops, called_at)
+    where case when success then 'Success' else 'Failure' end operator(pg_catalog.=) 'Failure';
+create index call_log_0_code on webhook.call_log_0 (called_at, http_code) where http_code operator(pg_catalog.>=) 300;
+create index call_log_1_code on webhook.call_log_1 (called_at, http_code) where http_code operator(pg_catalog.>=) 300;
+create index call_log_2_code on webhook.call_log_2 (called_at, http_code) where http_code operator(pg_catalog.>=) 300;
+create index call_log_3_code on webhook.call_log_3 (called_at, http_code) where http_code operator(pg_catalog.>=) 300;
 
 create view webhook.call_log as
     select * from webhook.call_log_0

@@ -81,68 +81,67 @@ select o.message_id,
        e.object_text as object_name,
        o.captured_at as event_date,
        o.source,
-       case
-           when exists (
-               select from webhook.retry r where r.message_id = o.message_id and r.state = 'failed'
-           ) then 'failed'
-           when exists (
-               select from webhook.retry r where r.message_id = o.message_id and r.state = 'waiting'
-           )
-           or (o.xid, o.id) in (
-               select b.xid, b.id
-               from webhook.busy b
-               where not b.is_withdrawn
-           )
-           or exists (
-               select
-               from unnest(p.url_keys, p.taken_before, p.taken_within, p.taken_up_to, p.canceled_before)
-                   as l (url_key, taken_before, taken_within, taken_up_to, canceled_before)
-               where not (
-                     pg_visible_in_snapshot(o.xid, l.taken_before)
-                     or (pg_visible_in_snapshot(o.xid, l.taken_within) and o.id <= l.taken_up_to)
-                 )
-                 and (l.canceled_before is null or not pg_visible_in_snapshot(o.xid, l.canceled_before))
-                 and not exists (
-                     select
-                     from webhook.retry r
-                     where r.url_key = l.url_key
-                       and r.xid = o.xid
-                       and r.id = o.id
-                       and r.state in ('canceled', 'withdrawn')
-                 )
-           )
-           then case when w.dropped_at is null then 'pending' else 'canceled' end
-           when exists (
-               select from webhook.retry r where r.message_id = o.message_id and r.state in ('canceled', 'withdrawn')
-           ) then 'canceled'
-           when exists (
-               select
-               from webhook.cancellation k
-               where k.webhook_key = o.webhook_key
-                 and pg_visible_in_snapshot(o.xid, k.before)
-                 and not (
-                     pg_visible_in_snapshot(o.xid, k.taken_before)
-                     or (pg_visible_in_snapshot(o.xid, k.taken_within) and o.id <= k.taken_up_to)
-                 )
-                 and not k.in_flight @> jsonb_build_array(jsonb_build_array(o.xid::text, o.id::text))
-           )
-           and not exists (
-               select from webhook.retry r where r.message_id = o.message_id and r.state = 'delivered'
-           ) then 'canceled'
-           when (o.xid, o.id) in (select b.xid, b.id from webhook.busy b where b.is_listed) then 'canceled'
-           when exists (
-               -- A cancellation that the worker has not heard of yet.
-               select
-               from unnest(p.taken_before, p.taken_within, p.taken_up_to, p.canceled_before)
-                   as l (taken_before, taken_within, taken_up_to, canceled_before)
-               where pg_visible_in_snapshot(o.xid, l.canceled_before)
-                 and not (
-                     pg_visible_in_snapshot(o.xid, l.taken_before)
-                     or (pg_visible_in_snapshot(o.xid, l.taken_within) and o.id <= l.taken_up_to)
-                 )
-           ) then 'canceled'
-           else 'delivered'
-       end as status
+       (
+           -- One look at the retries, and only if it must be at the places: asked for one by one,
+           -- or in a hash table of all retries, they would take most of the time.
+           select case
+                      when 'failed' = any (k.states) then 'failed'
+                      when 'waiting' = any (k.states)
+                      or (o.xid, o.id) in (
+                          select b.xid, b.id
+                          from webhook.busy b
+                          where not b.is_withdrawn
+                      )
+                      or o.xid >= p.all_taken_before
+                      and exists (
+                          select
+                          from unnest(p.url_keys, p.taken_before, p.taken_within, p.taken_up_to, p.canceled_before)
+                              as l (url_key, taken_before, taken_within, taken_up_to, canceled_before)
+                          where not (
+                                pg_visible_in_snapshot(o.xid, l.taken_before)
+                                or (pg_visible_in_snapshot(o.xid, l.taken_within) and o.id <= l.taken_up_to)
+                            )
+                            and (l.canceled_before is null or not pg_visible_in_snapshot(o.xid, l.canceled_before))
+                            and not exists (
+                                select
+                                from webhook.retry r
+                                where r.url_key = l.url_key
+                                  and r.xid = o.xid
+                                  and r.id = o.id
+                                  and r.state in ('canceled', 'withdrawn')
+                            )
+                      )
+                      then case when w.dropped_at is null then 'pending' else 'canceled' end
+                      when k.states && array['canceled', 'withdrawn'] then 'canceled'
+                      when exists (
+                          select
+                          from webhook.cancellation c
+                          where c.webhook_key = o.webhook_key
+                            and pg_visible_in_snapshot(o.xid, c.before)
+                            and not (
+                                pg_visible_in_snapshot(o.xid, c.taken_before)
+                                or (pg_visible_in_snapshot(o.xid, c.taken_within) and o.id <= c.taken_up_to)
+                            )
+                            and not c.in_flight @> jsonb_build_array(jsonb_build_array(o.xid::text, o.id::text))
+                      )
+                      and ('delivered' = any (k.states)) is not true then 'canceled'
+                      when (o.xid, o.id) in (select b.xid, b.id from webhook.busy b where b.is_listed) then 'canceled'
+                      when o.xid >= p.all_taken_before
+                      and exists (
+                          -- A cancellation that the worker has not heard of yet.
+                          select
+                          from unnest(p.taken_before, p.taken_within, p.taken_up_to, p.canceled_before)
+                              as l (taken_before, taken_within, taken_up_to, canceled_before)
+                          where pg_visible_in_snapshot(o.xid, l.canceled_before)
+                            and not (
+                                pg_visible_in_snapshot(o.xid, l.taken_before)
+                                or (pg_visible_in_snapshot(o.xid, l.taken_within) and o.id <= l.taken_up_to)
+                            )
+                      ) then 'canceled'
+                      else 'delivered'
+                  end
+           from (select array_agg(r.state) as states from webhook.retry r where r.message_id = o.message_id) k
+       ) as status
 from webhook.outbox o
 left join (
     select a.webhook_key,
@@ -150,18 +149,21 @@ left join (
            array_agg(a.taken_before) as taken_before,
            array_agg(a.taken_within) as taken_within,
            array_agg(a.taken_up_to) as taken_up_to,
-           array_agg(a.canceled_before) as canceled_before
+           array_agg(a.canceled_before) as canceled_before,
+           -- What is older was taken by each lane.
+           (array_agg(pg_snapshot_xmin(a.taken_before) order by pg_snapshot_xmin(a.taken_before)))[1] as all_taken_before
     from webhook.place a
     group by a.webhook_key
 ) p on p.webhook_key = o.webhook_key
 left join webhook.webhook_def w on w.webhook_key = o.webhook_key
 left join webhook.event_label e on e.event_key = o.event_key;
 
+-- The expressions of webhook_id and status are those of the indexes of the log.
 create view webhook.calls as
 select c.call_id,
        c.called_at,
        c.message_id,
-       w.id as webhook_id,
+       c.webhook_id,
        w.name as webhook_name,
        e.id as event_id,
        case when c.event_key < 0 then 'webhook.test' else e.event_type end as event_type,
@@ -176,7 +178,7 @@ select c.call_id,
        c.message_size,
        c.duration_ms
 from webhook.call_log c
-left join webhook.webhook_def w on w.webhook_key = c.webhook_key
+left join webhook.webhook_def w on w.id = c.webhook_id
 left join webhook.url_def u on u.url_key = c.url_key
 left join webhook.event_label e on e.event_key = c.event_key;
 
@@ -191,7 +193,7 @@ select w.id as webhook_id,
        end as state,
        n.pending,
        coalesce(r.retrying, 0) as retrying,
-       coalesce(r.failed, 0) as failed,
+       coalesce(f.failed, 0) as failed,
        case
            when n.pending > 0 or r.retrying > 0
            then least(
@@ -213,14 +215,20 @@ from webhook.lane_now n
 join webhook.webhook_def w on w.webhook_key = n.webhook_key and w.dropped_at is null
 left join (
     select a.url_key,
-           count(*) filter (where a.state = 'waiting') as retrying,
-           count(*) filter (where a.state = 'failed') as failed,
-           min(a.next_at) filter (where a.state = 'waiting') as next_attempt_at,
-           min(a.event_date) filter (where a.state = 'waiting') as oldest,
-           (array_agg(a.last_error order by a.changed_at desc) filter (where a.state = 'waiting'))[1] as last_error
+           count(*) as retrying,
+           min(a.next_at) as next_attempt_at,
+           min(a.event_date) as oldest,
+           (array_agg(a.last_error order by a.changed_at desc))[1] as last_error
     from webhook.retry a
+    where a.state = 'waiting'
     group by a.url_key
-) r on r.url_key = n.url_key;
+) r on r.url_key = n.url_key
+left join (
+    select a.url_key, count(*) as failed
+    from webhook.retry a
+    where a.state = 'failed'
+    group by a.url_key
+) f on f.url_key = n.url_key;
 
 create view webhook.worker as
 select here.database,

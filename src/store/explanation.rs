@@ -28,7 +28,7 @@ select e.id, e.event_type, e.enabled,
        (select pg_catalog.count(*)
         from (select l.event_key, l.detail
               from webhook.call_log l
-              where l.webhook_key = e.webhook_key
+              where l.webhook_id = w.id
               order by l.called_at desc
               limit 1000) l
         where l.event_key = e.event_key

@@ -1,6 +1,8 @@
 //! The definitions as the worker needs them, read whole: they are few and change seldom.
 
-use crate::pg::spi::Query;
+use std::sync::Arc;
+
+use crate::pg::spi::{Arg, Query};
 
 pub struct WebhookRow {
     pub webhook_key: i32,
@@ -90,6 +92,12 @@ left join pg_catalog.pg_class c on c.oid = e.object_name
 left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where w.dropped_at is null";
 
+/// Also of a webhook that was dropped.
+const WEBHOOK_ID: &str = "
+select id
+from webhook.webhook_def
+where webhook_key = $1";
+
 /// Why a webhook's row cannot be used; shown in its view.
 const SET_DETAIL: &str = "
 update webhook.webhook_def
@@ -108,6 +116,7 @@ pub struct RoutingStore {
     secrets: Query,
     urls: Query,
     events: Query,
+    webhook_id: Query,
     set_detail: Query,
     disable_url: Query,
 }
@@ -119,6 +128,7 @@ impl RoutingStore {
             secrets: Query::new(SECRETS),
             urls: Query::new(URLS),
             events: Query::new(EVENTS),
+            webhook_id: Query::new(WEBHOOK_ID),
             set_detail: Query::new(SET_DETAIL),
             disable_url: Query::new(DISABLE_URL),
         }
@@ -175,14 +185,21 @@ impl RoutingStore {
         all
     }
 
+    pub fn webhook_id(&self, webhook_key: i32) -> Option<Arc<str>> {
+        let mut id = None;
+        self.webhook_id.read(&[Arg::I32(webhook_key)], |row| {
+            id = Some(row.text(0)?.into());
+            Some(())
+        });
+        id
+    }
+
     pub fn set_detail(&self, webhook_key: i32, detail: Option<&str>) {
-        use crate::pg::spi::Arg;
         self.set_detail
             .write(&[Arg::I32(webhook_key), Arg::Text(detail)]);
     }
 
     pub fn disable_url(&self, url_key: i32, detail: &str) {
-        use crate::pg::spi::Arg;
         self.disable_url
             .write(&[Arg::I32(url_key), Arg::Text(Some(detail))]);
     }

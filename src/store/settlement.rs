@@ -1,5 +1,7 @@
 //! What became of calls: the call log and the retry table, written in batches.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use crate::core::position::Coordinate;
@@ -15,12 +17,12 @@ pub struct CallRow {
     /// Microseconds since 2000-01-01 UTC, as all times here.
     pub called_at: i64,
     pub message_id: Uuid,
-    pub webhook_key: i32,
     pub url_key: i32,
     pub event_key: i32,
     pub event_date: i64,
     pub attempt: i32,
     pub success: bool,
+    pub webhook_id: Option<Arc<str>>,
     pub http_code: Option<i32>,
     pub http_response: Option<String>,
     pub detail: Option<String>,
@@ -84,8 +86,8 @@ macro_rules! log_calls {
     ($number:literal) => {
         concat!(
             "insert into webhook.call_log_", $number,
-            " (call_id, called_at, message_id, webhook_key, url_key, event_key, event_date, attempt,",
-            " success, http_code, http_response, detail, message_size, duration_ms)",
+            " (call_id, called_at, message_id, url_key, event_key, event_date, attempt, success,",
+            " webhook_id, http_code, http_response, detail, message_size, duration_ms)",
             " select * from rows from (",
             "pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4), ",
             "pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8), ",
@@ -240,12 +242,12 @@ impl SettlementStore {
             Arg::UuidArray(&column!(call_id)),
             Arg::TimestampArray(&called_at),
             Arg::UuidArray(&column!(message_id)),
-            Arg::I32Array(&column!(webhook_key)),
             Arg::I32Array(&column!(url_key)),
             Arg::I32Array(&column!(event_key)),
             Arg::TimestampArray(&event_date),
             Arg::I32Array(&column!(attempt)),
             Arg::BoolArray(&column!(success)),
+            Arg::TextArray(&text!(webhook_id)),
             Arg::I32OptionArray(&column!(http_code)),
             Arg::TextArray(&text!(http_response)),
             Arg::TextArray(&text!(detail)),

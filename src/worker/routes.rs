@@ -33,6 +33,7 @@ pub enum Logged {
 /// What concerns all URLs of a webhook.
 pub struct WebhookRoute {
     pub webhook_key: i32,
+    pub id: Arc<str>,
     pub paused: bool,
     pub per_second: Option<u32>,
     pub max_in_flight: usize,
@@ -170,6 +171,7 @@ fn by_webhook(secrets: &[SecretRow]) -> HashMap<i32, Vec<&SecretRow>> {
 fn webhook_route(row: &WebhookRow, url_keys: Vec<i32>, broken: Option<String>) -> WebhookRoute {
     WebhookRoute {
         webhook_key: row.webhook_key,
+        id: row.id.as_str().into(),
         paused: row.paused,
         per_second: row
             .call_throttling

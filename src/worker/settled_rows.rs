@@ -2,6 +2,8 @@
 //!
 //! Only turns what the engine knows into values; `settle` writes them.
 
+use std::sync::Arc;
+
 use super::engine::{Engine, MessageLane};
 use super::routes::Logged;
 use super::settle::Settled;
@@ -47,8 +49,17 @@ impl Engine {
         self.settlement
             .settled()
             .filter(|settled| self.is_logged(settled))
-            .map(call_row)
+            .map(|settled| call_row(settled, self.webhook_id(settled.webhook_key)))
             .collect()
+    }
+
+    /// A call may end after its webhook was dropped.
+    fn webhook_id(&self, webhook_key: i32) -> Option<Arc<str>> {
+        let webhook = self.routes.webhooks.get(&webhook_key);
+        webhook.map_or_else(
+            || self.stores.routing.webhook_id(webhook_key),
+            |webhook| Some(Arc::clone(&webhook.id)),
+        )
     }
 
     fn is_logged(&self, settled: &Settled) -> bool {
@@ -95,18 +106,18 @@ fn silent_until(lane: &MessageLane, now: u64, now_pg: i64) -> Option<i64> {
     Some(now_pg + i64::try_from((until - now) / 1000).unwrap_or(0))
 }
 
-fn call_row(settled: &Settled) -> CallRow {
+fn call_row(settled: &Settled, webhook_id: Option<Arc<str>>) -> CallRow {
     let outcome = &settled.outcome;
     CallRow {
         call_id: outcome.call_id,
         called_at: time::pg_micros(outcome.called_at),
         message_id: settled.message_id,
-        webhook_key: settled.webhook_key,
         url_key: settled.url_key,
         event_key: settled.event_key,
         event_date: settled.event_date,
         attempt: i32::try_from(settled.attempts).unwrap_or(i32::MAX),
         success: outcome.verdict == Verdict::Delivered,
+        webhook_id,
         http_code: outcome.http_code.map(i32::from),
         http_response: (!outcome.response.is_empty()).then(|| outcome.response.clone()),
         detail: outcome.detail.clone(),

@@ -13,6 +13,7 @@ mod support;
 mod core;
 
 mod backlog;
+mod call_log;
 mod capture;
 mod delivery;
 mod disk;
@@ -48,6 +49,7 @@ const MEASURES: &[(&[&str], Measure)] = &[
     (&["P12"], large_bodies::large_bodies),
     (&["P13"], logging::log_level),
     (&["P14"], disk::disk),
+    (&["L"], call_log::look_ups),
     (&["R"], rendering::rendering),
     (&["Q"], peers::queues),
 ];

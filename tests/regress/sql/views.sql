@@ -141,9 +141,9 @@ select messages from webhook.events where event_type = 'table.recordUpdate';
 
 -- The log
 insert into webhook.call_log_0
-values (gen_random_uuid(), '2026-03-06 09:30:38+00', :'message_id', :webhook_key, :url_a, :event_key, '2026-03-06 09:30:37+00', 1, true, 200, 'ok', null, 350, 1.5);
+values (gen_random_uuid(), '2026-03-06 09:30:38+00', :'message_id', :url_a, :event_key, '2026-03-06 09:30:37+00', 1, true, :'webhook', 200, 'ok', null, 350, 1.5);
 insert into webhook.call_log_1
-values (gen_random_uuid(), '2026-03-06 09:30:39+00', :'message_id', :webhook_key, :url_b, :event_key, '2026-03-06 09:30:37+00', 2, false, 503, null, 'answered 503', 350, 2.5);
+values (gen_random_uuid(), '2026-03-06 09:30:39+00', :'message_id', :url_b, :event_key, '2026-03-06 09:30:37+00', 2, false, :'webhook', 503, null, 'answered 503', 350, 2.5);
 select message_id = :'message_id' as message, webhook_id = :'webhook' as webhook, webhook_name, event_type, object_name, outgoing_url, attempt, status,
        http_code, http_response, detail, message_size, duration_ms
 from webhook.calls
