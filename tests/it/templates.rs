@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{json, Map, Value};
 
 use super::payload_types::{conformance, Case, CONTRACT, FURTHER_TYPES, ODD_SETTINGS};
+use super::support::definitions::wait_idle;
 use super::support::{ready_cluster, Cluster, Received, Receiver};
 
 /// The first example of a custom payload in the documentation of the hosted product.
@@ -44,11 +45,6 @@ fn create_event(cluster: &Cluster, table: &str, kind: &str, template: &str) -> S
     );
     row.unwrap_or_else(|error| panic!("{template}: {error:?}\n{}", cluster.log()))
         .get(0)
-}
-
-fn wait_idle(cluster: &Cluster) {
-    let idle: bool = cluster.value("select webhook.wait_idle('60 seconds')");
-    assert!(idle, "not idle after 60 seconds\n{}", cluster.log());
 }
 
 fn bodies(receiver: &Receiver) -> Vec<String> {
