@@ -16,8 +16,9 @@ const ROWS: i64 = 20;
 const SESSIONS: u32 = 8;
 /// So that they do not make many more messages than one connection takes meanwhile.
 const BETWEEN_CHANGES: Duration = Duration::from_millis(40);
-/// One call at a time in a debug build beside other tests: alone it is ten times as fast.
-const SLOWEST_PER_SECOND: u64 = 300;
+/// One call at a time in a debug build on a machine that has much else to do: each call waits
+/// for its turn several times. On an idle one it is some thousands.
+const SLOWEST_PER_SECOND: u64 = 50;
 
 const QUEUE: &str = "select string_agg(concat_ws(' ', state, pending, retrying, failed), ', '
                                        order by outgoing_url)
@@ -220,7 +221,8 @@ fn a_backlog_arrives_in_order_after_a_pause_and_through_a_throttle() {
 
 #[test]
 fn a_giant_transaction_arrives_in_order_and_what_follows_it_after_it() {
-    const GIANT: u64 = 100_000;
+    // Three steps of the look that is taken at a large window.
+    const GIANT: u64 = 60_000;
     let (cluster, receiver) = cluster_with("fifogiant", "20ms");
     watch(&cluster, &receiver, "/ok/giant", "");
     cluster.sql(&format!(

@@ -24,6 +24,12 @@ pub struct Stalls {
 }
 
 impl Stalls {
+    pub fn of(spans: Vec<(u64, u64)>) -> Self {
+        Self {
+            spans: Mutex::new(spans),
+        }
+    }
+
     /// How much of this time the machine stood still.
     pub fn between(&self, from_us: u64, to_us: u64) -> Duration {
         let spans = self.spans.lock().unwrap();
