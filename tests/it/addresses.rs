@@ -70,12 +70,28 @@ fn a_private_address_is_called_only_once_it_is_allowed() {
     receiver.wait_for(PATIENCE, "/ok", 1);
     wait_idle(&cluster);
     reload_with(&cluster, "webhook.allowed_networks", "");
-    cluster.sql("insert into items values (2)");
+    // One message at a time until the worker has heard of it.
+    let refused = "select count(*) > $1 from webhook.calls where status = 'Failure'";
+    let before: i64 = cluster.value("select count(*) from webhook.calls where status = 'Failure'");
+    let (mut session, mut rows) = (cluster.connect("postgres"), 1);
+    cluster.wait_until(PATIENCE, "a call to be refused", || {
+        rows += 1;
+        cluster.sql(&format!("insert into items values ({rows})"));
+        wait_idle(&cluster);
+        match session.query_one(refused, &[&before]).unwrap().get(0) {
+            true => Ok(()),
+            false => Err(format!("{rows} rows were sent")),
+        }
+    });
+    // All but the last had been sent until then.
+    let sent = receiver.received().len();
+    assert_eq!(sent, rows - 1, "what was refused was not sent");
+    cluster.sql("insert into items values (1000)");
     let detail = detail_of_next_try(&cluster);
     assert!(detail.contains("127.0.0.1"), "{detail}");
     assert_eq!(
         receiver.received().len(),
-        1,
+        sent,
         "a kept connection is not used either"
     );
 }

@@ -2,13 +2,13 @@
 //! what a payload does not name is written nowhere.
 
 use super::support::definitions::{create_event, create_webhook, records_at, wait_idle};
-use super::support::{contents, ready_cluster, Cluster, Receiver};
+use super::support::{contents, ready_cluster_without_retries, Cluster, Receiver};
 
 /// One call at a time: messages arrive in the order of the changes.
 const IN_ORDER: &str = "max_in_flight => 1";
 
 fn with_webhook(name: &str) -> (Cluster, Receiver) {
-    let (cluster, receiver) = ready_cluster(name);
+    let (cluster, receiver) = ready_cluster_without_retries(name);
     create_webhook(&cluster, "filtered", &[receiver.url("/ok")], IN_ORDER);
     (cluster, receiver)
 }

@@ -3,7 +3,10 @@
 use serde_json::{json, Value};
 
 use super::support::compare::assert_delivered;
-use super::support::{ready_cluster, signature, Cluster, Received, Receiver, PATIENCE};
+use super::support::definitions::wait_idle;
+use super::support::{
+    ready_cluster, ready_cluster_without_retries, signature, Cluster, Received, Receiver, PATIENCE,
+};
 
 const TABLE: &str = "create table customers (
     id         integer primary key,
@@ -31,14 +34,6 @@ fn create_crm(cluster: &Cluster, receiver: &Receiver) -> String {
         ));
     }
     secret
-}
-
-fn wait_idle(cluster: &Cluster) {
-    assert!(
-        cluster.value::<bool>("select webhook.wait_idle('30 seconds')"),
-        "not idle after 30 seconds\n{}",
-        cluster.log()
-    );
 }
 
 #[test]
@@ -135,7 +130,7 @@ fn the_reference_package_accepts_our_signatures_and_only_with_our_secret() {
 
 #[test]
 fn calls_and_counters_say_what_was_sent_and_what_failed() {
-    let (cluster, receiver) = ready_cluster("counters");
+    let (cluster, receiver) = ready_cluster_without_retries("counters");
     create_crm(&cluster, &receiver);
     receiver.behave("/ok/second", "/status/500?body=broken");
     cluster.sql("insert into customers values (1, 'Ann', 1, true, null)");

@@ -8,7 +8,7 @@ use super::support::watched::{
     assert_all_received, insert_items, wait_until_nothing_is_left, watch_items, watch_items_in,
 };
 use super::support::worker::{cluster_restarts, cpu_ticks, worker_of};
-use super::support::{Cluster, Receiver, PATIENCE};
+use super::support::{Cluster, Receiver, PATIENCE, RECOVERY};
 
 const HOUR_S: i64 = 3600;
 
@@ -22,9 +22,6 @@ const MOST_CPU_TICKS: u64 = 60;
 const MOST_CALLS: u64 = 25;
 
 const PER_SECOND: usize = 10;
-
-/// The last pauses of a lane that fails are some seconds long.
-const RECOVERY: Duration = Duration::from_secs(60);
 
 fn server_time_s(cluster: &Cluster) -> i64 {
     cluster.value("select extract(epoch from clock_timestamp())::bigint")

@@ -10,14 +10,11 @@ use super::support::watched::{
     assert_all_received, insert_items, wait_until_nothing_is_left, watch_items, watch_items_at,
 };
 use super::support::worker::{cluster_restarts, peak, threads, worker_of};
-use super::support::{Cluster, Receiver, PATIENCE};
+use super::support::{Cluster, Receiver, PATIENCE, RECOVERY};
 
 const DEADLINE: Duration = Duration::from_secs(1);
 
 const STUBBORN: &str = ", timeout_ms => 1000, max_attempts => 1000";
-
-/// The last pauses of a lane that fails are some seconds long.
-const RECOVERY: Duration = Duration::from_secs(60);
 
 /// Names whose look-up hangs: more than a resolver with a few slots could stand.
 const HANGING: usize = 20;
@@ -37,8 +34,12 @@ fn cluster_with_names(name: &str) -> (Cluster, Distortion, Receiver) {
 }
 
 fn watch_name(cluster: &Cluster, receiver: &Receiver, name: &str) {
+    watch_name_with(cluster, receiver, name, STUBBORN);
+}
+
+fn watch_name_with(cluster: &Cluster, receiver: &Receiver, name: &str, options: &str) {
     let url = format!("http://{name}:{}/ok/{name}", receiver.port());
-    watch_items_at(cluster, name, &url, STUBBORN);
+    watch_items_at(cluster, name, &url, options);
 }
 
 fn assert_all_at(cluster: &Cluster, receiver: &Receiver, name: &str) {
@@ -93,8 +94,10 @@ fn names_that_hang_the_resolver_hold_up_no_other_name() {
             let reason = "^timed out while resolving the host name$";
             wait_until_repeated(&cluster, PATIENCE, name, reason);
         }
-        // Nobody has asked for this one before.
-        watch_name(&cluster, &receiver, "known.test");
+        // Nobody has asked for this one before. The others hang until they are told otherwise,
+        // so that no deadline is long enough to wait for them.
+        let patient = ", timeout_ms => 30000";
+        watch_name_with(&cluster, &receiver, "known.test", patient);
         insert_items(&cluster, 6..=20);
         receiver.wait_for(PATIENCE, "/ok/known.test", 15);
         receiver.wait_for(PATIENCE, "/ok/healthy", 20);

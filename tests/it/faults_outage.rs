@@ -1,17 +1,12 @@
 //! What receivers ask for, and long outages of all of them (faults 25 and 26).
 
-use std::time::Duration;
-
 use super::support::cluster::free_port;
 use super::support::definitions::{create_event, create_webhook};
 use super::support::watched::{
     assert_all_received, insert_items, wait_until_nothing_is_left, watch_items, watch_items_at,
 };
 use super::support::worker::{cluster_restarts, wait_until_gone, worker_of};
-use super::support::{Cluster, Received, Receiver, StopMode, PATIENCE};
-
-/// The last pauses of a lane that fails are some seconds long.
-const RECOVERY: Duration = Duration::from_secs(60);
+use super::support::{Cluster, Received, Receiver, StopMode, PATIENCE, RECOVERY};
 
 /// A lane has at most so many calls on the wire when its receiver goes down …
 const IN_FLIGHT: i64 = 16;
@@ -32,9 +27,9 @@ const ASKED: &[(&str, &str, Option<&str>)] = &[
         HOUR,
     ),
     (
-        "minute",
-        "/status/429/minute?retry-after=60",
-        Some("interval '60 s'"),
+        "minutes",
+        "/status/429/minutes?retry-after=1200",
+        Some("interval '20 min'"),
     ),
     ("negative", "/status/503/negative?retry-after=-5", None),
     (
@@ -100,14 +95,25 @@ fn what_a_receiver_asks_for_is_honoured_up_to_an_hour_and_nonsense_is_ignored() 
     assert_lets_go_when_resumed(&cluster, &receiver);
 }
 
-/// The URL is held for so long, give or take what the test takes.
+/// The URL is held for so long from the end of its call on (less what a clock may be off):
+/// not shorter, counted from when the call began, nor longer, counted from now.
 fn assert_held(cluster: &Cluster, webhook: &str, wait: &str) {
     let held = format!(
-        "select concat_ws(' ', state,
-                next_attempt_at - clock_timestamp() between {wait} - interval '20 s' and {wait})
-         from webhook.queue where webhook_name = '{webhook}'"
+        "select concat_ws(' ', q.state, count(c.*),
+                bool_and(q.next_attempt_at - c.called_at >= {wait} - interval '1 s'),
+                q.next_attempt_at - clock_timestamp() <= {wait})
+         from webhook.queue q join webhook.calls c on c.outgoing_url = q.outgoing_url
+         where q.webhook_name = '{webhook}'
+         group by q.state, q.next_attempt_at"
     );
-    cluster.wait_for_text(PATIENCE, &held, "backing_off t");
+    cluster.wait_until(PATIENCE, &format!("{webhook} to be held"), || {
+        let seen = cluster.psql(&held);
+        if seen == "backing_off 1 t t\n" {
+            Ok(())
+        } else {
+            Err(seen)
+        }
+    });
 }
 
 /// Nothing of all this is lost: somebody says that the receivers are well.

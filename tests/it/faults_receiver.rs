@@ -11,17 +11,17 @@ use super::support::watched::{
     watch_items_in,
 };
 use super::support::worker::{cluster_restarts, peak, private_kb, threads, worker_of};
-use super::support::{Cluster, Receiver, PATIENCE};
+use super::support::{Cluster, Receiver, PATIENCE, RECOVERY};
 
 const DEADLINE: Duration = Duration::from_secs(1);
+
+/// Where some calls are to succeed, also on a slow machine.
+const UNHURRIED: Duration = Duration::from_secs(5);
 
 /// Fails as often as a test wants and is repeated soon.
 const STUBBORN: &str = ", timeout_ms => 1000, max_attempts => 1000";
 
 const HEALTHY: &str = "/ok/healthy";
-
-/// Receivers are back when their lanes have paused for some seconds, each longer than the last.
-const RECOVERY: Duration = Duration::from_secs(60);
 
 /// As many as `webhook.connections` allows, the look-ups of names, the main thread.
 const MOST_THREADS: u64 = 64 + 64 + 1;
@@ -161,6 +161,8 @@ fn a_large_body_that_nobody_reads_ends_at_the_deadline() {
 
     let seen = receiver.received().last().map_or(0, |request| request.seq);
     receiver.behave("/deaf", "/ok");
+    // Nine megabytes may take their time.
+    cluster.sql("select webhook.update_webhook('/deaf', timeout_ms => 60000)");
     wait_until_nothing_is_left(&cluster, RECOVERY);
     let mut received = receiver.received_since(seen);
     received.retain(|request| request.path == "/deaf" && !request.raw.is_empty());
@@ -195,8 +197,11 @@ const HOSTILE: &[(&str, &str)] = &[
 fn hostile_answers_are_bounded_in_memory_threads_and_log() {
     let (cluster, receiver) = cluster_with_neighbour("hostile");
     for (path, _) in HOSTILE {
-        let given_up_soon = ", timeout_ms => 1000, max_attempts => 2";
-        watch_items_at(&cluster, name_of(path), &receiver.url(path), given_up_soon);
+        let given_up_soon = format!(
+            ", timeout_ms => {}, max_attempts => 2",
+            UNHURRIED.as_millis()
+        );
+        watch_items_at(&cluster, name_of(path), &receiver.url(path), &given_up_soon);
     }
     let worker = worker_of(&cluster, "postgres");
     let mut most_threads = 0;
@@ -209,7 +214,7 @@ fn hostile_answers_are_bounded_in_memory_threads_and_log() {
     });
     assert!(most_kb > 0 && most_kb < WORKER_LIMIT_KB, "{most_kb} kB");
     assert!((2..=MOST_THREADS).contains(&most_threads), "{most_threads}");
-    assert_within_deadline(&cluster, DEADLINE);
+    assert_within_deadline(&cluster, UNHURRIED);
     for (path, outcome) in HOSTILE {
         assert_all_received(&cluster, &receiver.received_at(path));
         assert_judged(&cluster, name_of(path), outcome);

@@ -11,14 +11,11 @@ use super::support::watched::{
     assert_all_received, insert_items, wait_until_nothing_is_left, watch_items, watch_items_at,
 };
 use super::support::worker::cluster_restarts;
-use super::support::{Cluster, Receiver, PATIENCE};
+use super::support::{Cluster, Receiver, PATIENCE, RECOVERY};
 
 const DEADLINE: Duration = Duration::from_secs(1);
 
 const STUBBORN: &str = ", timeout_ms => 1000, max_attempts => 1000";
-
-/// The last pauses of a lane that fails are some seconds long.
-const RECOVERY: Duration = Duration::from_secs(60);
 
 const WRONG: [(Certificate, &str); 4] = [
     (Certificate::Expired, "^tls: .*expired"),

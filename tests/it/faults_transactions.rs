@@ -187,7 +187,10 @@ fn a_writer_that_stays_open_while_others_commit_is_not_skipped() {
         // In step with the worker, so that it reads in many small windows.
         receiver.wait_for(PATIENCE, "/ok/a", id as u64);
         if id == 150 {
-            // What is open must survive in what the worker writes down.
+            // What is open must survive in what the worker writes down; the answers to what was
+            // sent it has read.
+            let calls = "select calls::text from webhook.webhooks where name = '/ok/a'";
+            cluster.wait_for_text(PATIENCE, calls, "150");
             cluster.signal(worker_of(&cluster, "postgres"), "TERM");
         }
         if id % 100 == 0 {

@@ -2,12 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::support::cluster::is_alive;
 use super::support::compare::{change_of, changes, difference};
+use super::support::stalls::{self, Stalls};
 use super::support::wait::{try_until, wait_until};
-use super::support::{Cluster, Received, Receiver, StopMode, PATIENCE};
+use super::support::{Cluster, Received, Receiver, StopMode, Tally, PATIENCE};
 
 #[test]
 fn a_cluster_survives_a_stop_and_a_killed_postmaster_and_goes_when_dropped() {
@@ -58,6 +60,66 @@ fn the_receiver_keeps_requests_and_follows_its_script() {
 }
 
 #[test]
+fn the_receiver_holds_a_request_until_its_path_is_told_something() {
+    let receiver = Receiver::start();
+    receiver.behave_for("/ok/a", "/hold", 1);
+    thread::scope(|scope| {
+        let held = scope.spawn(|| post(&receiver, "/ok/a", "m1", "{}"));
+        receiver.wait_for(PATIENCE, "/ok/a", 1);
+        assert_eq!(post(&receiver, "/ok/a", "m2", "{}"), 200, "only one");
+        receiver.behave("/ok/b", "/status/500");
+        // An answer counts as in flight until the receiver has done with it.
+        wait_until(PATIENCE, "the first alone to be held", || {
+            match receiver.count("/ok/a").in_flight {
+                1 => Ok(()),
+                other => Err(format!("{other} in flight")),
+            }
+        });
+        receiver.behave("/ok/a", "/status/503");
+        assert_eq!(held.join().unwrap(), 503);
+    });
+}
+
+#[test]
+fn the_receiver_tallies_rows_and_messages() {
+    let receiver = Receiver::start();
+    let row = |id: u64| format!("{{\"eventType\":\"x\",\"data\":[{{\"id\":{id},\"note\":\"\"}}]}}");
+    for (id, message_id) in [(5, "m5"), (7, "m7"), (7, "m7"), (5, "other"), (9, "m7")] {
+        assert_eq!(post(&receiver, "/tally/a", message_id, &row(id)), 200);
+    }
+    assert_eq!(post(&receiver, "/tally/a", "m1", "{}"), 200);
+    let expected = Tally {
+        rows: 3,
+        least: Some(5),
+        greatest: Some(9),
+        messages: 2,
+        renamed: 1,
+        unreadable: 1,
+    };
+    assert_eq!(receiver.tally("/tally/a"), expected);
+    assert_eq!(receiver.count("/tally/a").requests, 6);
+}
+
+#[test]
+fn only_the_time_in_which_the_machine_stood_still_does_not_count() {
+    let stalls = Stalls::of(vec![(100, 200), (300, 400)]);
+    let between = |from, to| stalls.between(from, to).as_micros();
+    assert_eq!(between(0, 50), 0);
+    assert_eq!(between(0, 1000), 200);
+    assert_eq!(between(150, 350), 50 + 50);
+    assert_eq!(between(210, 290), 0);
+    // What takes its own time is found out, if not at once, then when the machine is at rest.
+    wait_until(PATIENCE, "a sleep to count", || {
+        let took = stalls::timed(|| thread::sleep(Duration::from_millis(100)));
+        if took > Duration::from_millis(50) {
+            Ok(())
+        } else {
+            Err(format!("{took:?}"))
+        }
+    });
+}
+
+#[test]
 fn a_comparison_names_what_was_lost_invented_or_renamed() {
     let committed = changes("recordInsert", 1..=4);
     let complete: Vec<Received> = (1..=4).map(|id| request(id, &format!("m{id}"))).collect();
@@ -77,13 +139,14 @@ fn a_comparison_names_what_was_lost_invented_or_renamed() {
 
 #[test]
 fn waiting_gives_up_after_its_limit_with_the_last_sight() {
-    let mut looks = 0;
+    let (mut looks, started) = (0, Instant::now());
     let seen = try_until(Duration::from_millis(50), || {
         looks += 1;
         Err::<(), _>(format!("look {looks}"))
     });
     assert_eq!(seen, Err(format!("look {looks}")));
     assert!(looks > 1);
+    assert!(started.elapsed() >= Duration::from_millis(50));
 }
 
 fn request(id: i64, message_id: &str) -> Received {

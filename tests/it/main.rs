@@ -52,6 +52,7 @@ mod schema_changes;
 mod security;
 mod template_changes;
 mod templates;
+mod throttle;
 mod updates;
 mod worker_idle;
 mod worker_lifecycle;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::support::definitions::wait_idle;
 use super::support::{ready_cluster, Cluster, Receiver, PATIENCE};
 
 pub(super) const CONTRACT: &str = include_str!("../conformance/payloads.json");
@@ -75,11 +76,6 @@ fn records(receiver: &Receiver) -> BTreeMap<String, Vec<String>> {
         records.entry(table).or_default().push(record.to_owned());
     }
     records
-}
-
-fn wait_idle(cluster: &Cluster) {
-    let idle: bool = cluster.value("select webhook.wait_idle('60 seconds')");
-    assert!(idle, "not idle after 60 seconds\n{}", cluster.log());
 }
 
 /// Sends one row for each case and compares what came.

@@ -55,14 +55,14 @@ fn a_delivered_message_is_sent_again_to_every_url_under_its_id() {
 #[test]
 fn a_redelivered_message_has_its_age_and_its_attempts_anew() {
     let (cluster, receiver) = cluster_with("anew", "100ms");
-    let options = "max_attempts => 2, max_age => '2 seconds'";
+    let options = "max_attempts => 2, max_age => '10 seconds'";
     watch(&cluster, &receiver, "late", &["/ok"], options);
     receiver.behave("/ok", "/status/500");
     insert(&cluster, 1..=1);
     cluster.wait_for_text(PATIENCE, QUEUE, "0 0 1");
     cluster.wait_for_text(
         PATIENCE,
-        "select (clock_timestamp() - event_date > interval '2 seconds')::text
+        "select (clock_timestamp() - event_date > interval '10 seconds')::text
          from webhook.messages where status = 'failed'",
         "true",
     );

@@ -6,6 +6,7 @@ use std::process::{Child, Stdio};
 
 use serde_json::{json, Value};
 
+use super::support::definitions::wait_idle;
 use super::support::{ready_cluster, Cluster};
 
 const GATEWAY: &str = include_str!("support/rest_gateway.py");
@@ -57,14 +58,6 @@ impl Drop for Gateway {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-fn wait_idle(cluster: &Cluster) {
-    assert!(
-        cluster.value::<bool>("select webhook.wait_idle('30 seconds')"),
-        "not idle after 30 seconds\n{}",
-        cluster.log()
-    );
 }
 
 fn create_event(gateway: &Gateway, events: &str, kind: &str) -> Value {

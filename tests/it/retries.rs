@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::support::definitions::{records_at, wait_idle};
 use super::support::items::{cluster_with, watch};
+use super::support::stalls::{self, Stalls};
 use super::support::{Received, PATIENCE};
 
-/// From one end of a pause to the other on a busy machine, beside the pause itself.
+/// From one end of a pause to the other, beside the pause itself and what the machine takes.
 const SLACK: Duration = Duration::from_millis(700);
 
 const QUEUE: &str = "select string_agg(concat_ws(' ', state, pending, retrying, failed), ', '
@@ -16,15 +17,29 @@ const QUEUE: &str = "select string_agg(concat_ws(' ', state, pending, retrying, 
 
 const STATUS: &str = "select string_agg(status, ', ' order by event_date) from webhook.messages";
 
-fn pauses(received: &[Received]) -> Vec<Duration> {
+/// The pauses between calls, each with how much of it the machine stood still.
+fn pauses(received: &[Received], stalls: &Stalls) -> Vec<(Duration, Duration)> {
     let between = received.windows(2).map(|pair| {
-        Duration::from_micros(
-            pair[1]
-                .received_at_us
-                .saturating_sub(pair[0].received_at_us),
-        )
+        let (from_us, to_us) = (pair[0].received_at_us, pair[1].received_at_us);
+        let pause = Duration::from_micros(to_us.saturating_sub(from_us));
+        (pause, stalls.between(from_us, to_us))
     });
     between.collect()
+}
+
+/// One message under one id, called three times.
+fn assert_repeated(received: &[Received]) {
+    let attempts: Vec<u32> = received.iter().map(Received::attempt).collect();
+    assert_eq!(attempts, [1, 2, 3]);
+    assert!(received
+        .iter()
+        .all(|call| call.message_id() == received[0].message_id()));
+    assert!(received.iter().all(|call| call.raw == received[0].raw));
+    let call_ids: std::collections::BTreeSet<&str> = received
+        .iter()
+        .map(|call| call.header("webhook-call-id"))
+        .collect();
+    assert_eq!(call_ids.len(), 3);
 }
 
 #[test]
@@ -32,55 +47,64 @@ fn a_failed_message_is_repeated_on_schedule_under_its_id_until_it_is_taken() {
     let (cluster, receiver) = cluster_with("schedule", "1s, 2s");
     let paths = ["/flaky/2/a", "/flaky/2/b", "/flaky/2/c", "/flaky/2/d"];
     watch(&cluster, &receiver, "flaky", &paths, "");
-    cluster.sql("insert into items values (1)");
-    let (all_retry, none) = (
-        ["active 0 1 0"; 4].join(", "),
-        ["active 0 0 0"; 4].join(", "),
+    stalls::watched(|stalls| {
+        cluster.sql("insert into items values (1)");
+        cluster.wait_for_text(PATIENCE, STATUS, "delivered");
+        for path in paths {
+            let received = receiver.received_at(path);
+            assert_repeated(&received);
+            let pauses = pauses(&received, stalls);
+            for ((pause, stood_still), scheduled_s) in pauses.into_iter().zip([1, 2]) {
+                let scheduled = Duration::from_secs(scheduled_s);
+                // Up to a fifth is added at random, nothing taken off.
+                let longest = scheduled + scheduled / 5 + SLACK + stood_still;
+                assert!(
+                    (scheduled..longest).contains(&pause),
+                    "{path} was called {pause:?} after a failure, scheduled were {scheduled:?}"
+                );
+            }
+        }
+    });
+    let none = ["active 0 0 0"; 4].join(", ");
+    cluster.wait_for_text(PATIENCE, QUEUE, &none);
+    assert_eq!(
+        cluster.psql("select messages, calls, errors from webhook.webhooks"),
+        "1|12|8\n"
     );
+}
+
+/// By the tables, which show the schedule exactly: nothing is called again meanwhile.
+#[test]
+fn a_later_retry_is_pending_at_a_moment_up_to_a_fifth_later_than_scheduled() {
+    const PATHS: usize = 20;
+    let (cluster, receiver) = cluster_with("jitter", "1h");
+    let paths: Vec<String> = (0..PATHS).map(|n| format!("/status/500/{n}")).collect();
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    watch(&cluster, &receiver, "failing", &paths, "");
+    cluster.sql("insert into items values (1)");
+    let all_retry = ["active 0 1 0"; PATHS].join(", ");
     cluster.wait_for_text(PATIENCE, QUEUE, &all_retry);
     cluster.wait_for_text(PATIENCE, STATUS, "pending");
     assert!(
         cluster.value::<bool>("select webhook.wait_idle('500 ms')"),
         "a later retry is not waited for"
     );
-    cluster.wait_for_text(PATIENCE, QUEUE, &none);
-    cluster.wait_for_text(PATIENCE, STATUS, "delivered");
-
-    let mut first_pauses = Vec::new();
-    for path in paths {
-        let received = receiver.received_at(path);
-        let attempts: Vec<u32> = received.iter().map(Received::attempt).collect();
-        assert_eq!(attempts, [1, 2, 3], "{path}");
-        assert!(received
-            .iter()
-            .all(|call| call.message_id() == received[0].message_id()));
-        assert!(received.iter().all(|call| call.raw == received[0].raw));
-        let call_ids: std::collections::BTreeSet<&str> = received
-            .iter()
-            .map(|call| call.header("webhook-call-id"))
-            .collect();
-        assert_eq!(call_ids.len(), 3);
-        let pauses = pauses(&received);
-        for (pause, scheduled_s) in pauses.iter().zip([1, 2]) {
-            let scheduled = Duration::from_secs(scheduled_s);
-            // Up to a fifth is added at random, nothing taken off.
-            let longest = scheduled + scheduled / 5 + SLACK;
-            assert!(
-                (scheduled..longest).contains(pause),
-                "{path} was called {pause:?} after a failure, scheduled were {scheduled:?}"
-            );
-        }
-        first_pauses.push(pauses[0]);
-    }
-    let spread = *first_pauses.iter().max().unwrap() - *first_pauses.iter().min().unwrap();
+    // In seconds after the call ended; its duration is logged in whole milliseconds.
+    let delays = "select extract(epoch from r.next_at - c.called_at)::float8 - c.duration_ms / 1000.0::float8
+                  from webhook.retry r
+                  join webhook.url_def u on u.url_key = r.url_key
+                  join webhook.calls c on c.outgoing_url = u.url";
+    let mut session = cluster.connect("postgres");
+    let rows = session.query(delays, &[]).unwrap();
+    let delays: Vec<f64> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(delays.len(), PATHS);
     assert!(
-        spread > Duration::from_millis(2),
-        "no jitter: {first_pauses:?}"
+        delays.iter().all(|s| (3599.99..4320.01).contains(s)),
+        "{delays:?}"
     );
-    assert_eq!(
-        cluster.psql("select messages, calls, errors from webhook.webhooks"),
-        "1|12|8\n"
-    );
+    let most = delays.iter().copied().fold(0.0, f64::max);
+    let least = delays.iter().copied().fold(f64::MAX, f64::min);
+    assert!(most - least > 60.0, "no jitter: {delays:?}");
 }
 
 #[test]
@@ -92,15 +116,16 @@ fn a_message_whose_attempts_run_out_has_failed_and_is_called_no_more() {
     cluster.wait_for_text(PATIENCE, QUEUE, "active 0 0 0, active 0 0 1");
     cluster.wait_for_text(PATIENCE, STATUS, "failed");
     cluster.sql("insert into items values (2)");
-    cluster.wait_for_text(PATIENCE, QUEUE, "active 0 0 0, backing_off 0 0 2");
+    let failed = "select string_agg(failed::text, ' ' order by outgoing_url) from webhook.queue";
+    cluster.wait_for_text(PATIENCE, failed, "0 2");
     cluster.wait_for_text(PATIENCE, STATUS, "failed, failed");
 
-    let attempts: Vec<u32> = receiver
-        .received_at(paths[1])
-        .iter()
-        .map(Received::attempt)
-        .collect();
+    let received = receiver.received_at(paths[1]);
+    let attempts: Vec<u32> = received.iter().map(Received::attempt).collect();
     assert_eq!(attempts, [1, 2, 3, 1, 2, 3]);
+    // The fifth failure made the URL back off: longer than the schedule says.
+    let pause_us = received[5].received_at_us - received[4].received_at_us;
+    assert!(pause_us >= 1_000_000, "{pause_us} us");
     assert_eq!(receiver.received_at("/ok").len(), 2);
     assert_eq!(
         cluster.psql("select messages, calls, errors from webhook.webhooks"),

@@ -3,7 +3,8 @@
 
 use super::support::definitions::wait_idle;
 use super::support::rings::{
-    count, files, kilobytes, rotate, rotate_until_emptied, small_cluster, written, ROTATED_LIMIT,
+    count, files, kilobytes, rotate, rotate_until_emptied, small_cluster, small_cluster_with,
+    written, ROTATED_LIMIT,
 };
 use super::support::watched::{assert_items_delivered, insert_items, watch_items};
 use super::support::PATIENCE;
@@ -29,6 +30,8 @@ fn under_steady_load_everything_arrives_once_while_the_tables_stay_small() {
         || {
             insert_items(&cluster, next..=next + 49);
             next += 50;
+            // The worker that delivers is the one that rotates: neither runs ahead of the other.
+            receiver.wait_for(PATIENCE, "/ok/a", next as u64 - 1);
             largest = largest.max(kilobytes(&cluster));
             outbox_emptied += changed(&mut outbox, "outbox");
             log_emptied += changed(&mut log, "call_log");
@@ -107,9 +110,7 @@ fn what_a_paused_webhook_has_pending_stays_until_it_was_sent() {
 
 #[test]
 fn a_message_that_waits_for_a_retry_survives_the_emptying_of_its_table() {
-    let (cluster, receiver) = small_cluster("rotation_retry", "2s");
-    cluster.configure("webhook.retry_schedule", "1h");
-    cluster.reload();
+    let (cluster, receiver) = small_cluster_with("rotation_retry", "2s", "1h");
     watch_items(&cluster, &receiver, "/ok/a");
     watch_items(&cluster, &receiver, "/ok/failing");
     receiver.behave_for("/ok/failing", "/status/500", 1);

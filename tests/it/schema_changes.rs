@@ -1,14 +1,7 @@
 //! The schema changes while messages wait: nothing fails, and what waits is sent as it was.
 
-use super::support::{ready_cluster, Cluster, Receiver};
-
-fn wait_idle(cluster: &Cluster) {
-    assert!(
-        cluster.value::<bool>("select webhook.wait_idle('30 seconds')"),
-        "not idle after 30 seconds\n{}",
-        cluster.log()
-    );
-}
+use super::support::definitions::wait_idle;
+use super::support::{ready_cluster, Receiver};
 
 fn rows_at(receiver: &Receiver, path: &str) -> Vec<String> {
     let received = receiver.received_at(path);

@@ -226,7 +226,7 @@ fn a_secret_stands_in_its_table_and_in_the_answer_to_its_owner_and_nowhere_else(
         receiver.url("/status/500"),
         receiver.url("/hang"),
     ];
-    let first = create_webhook(&cluster, "secret", &urls, "timeout_ms => 800");
+    let first = create_webhook(&cluster, "secret", &urls, "timeout_ms => 5000");
     create_events(&cluster, "secret", "items", "");
     let second: String = cluster.value("select webhook.regenerate_secret('secret')");
     assert!(first.starts_with("whsec_") && second.starts_with("whsec_") && first != second);

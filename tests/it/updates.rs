@@ -1,14 +1,9 @@
 //! Definitions change while messages are on their way.
 
-use super::support::{ready_cluster, signature, Cluster, Receiver, PATIENCE};
-
-fn wait_idle(cluster: &Cluster) {
-    assert!(
-        cluster.value::<bool>("select webhook.wait_idle('30 seconds')"),
-        "not idle after 30 seconds\n{}",
-        cluster.log()
-    );
-}
+use super::support::definitions::wait_idle;
+use super::support::{
+    ready_cluster, ready_cluster_without_retries, signature, Cluster, Receiver, PATIENCE,
+};
 
 /// A webhook `crm` with these paths as URLs, and an event for inserts into `customers`.
 fn create_crm(cluster: &Cluster, receiver: &Receiver, paths: &[&str]) {
@@ -63,7 +58,7 @@ fn a_url_that_goes_gets_nothing_more_and_one_that_comes_gets_what_follows() {
 
 #[test]
 fn retries_of_a_url_that_goes_are_withdrawn_and_it_comes_back_as_a_new_one() {
-    let (cluster, receiver) = ready_cluster("retries");
+    let (cluster, receiver) = ready_cluster_without_retries("retries");
     create_crm(&cluster, &receiver, &["/ok/good", "/status/500"]);
     cluster.sql("insert into customers values (1)");
     let retrying = "select sum(retrying)::text from webhook.queue";

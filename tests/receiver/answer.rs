@@ -41,11 +41,12 @@ pub fn give(behaviour: &Behaviour, stream: &mut TcpStream) -> io::Result<Next> {
         Behaviour::Binary => return give_binary(stream),
         Behaviour::GzipBomb => return give_gzip_bomb(stream),
         // Reached only while some path is overridden; else the short path answers.
-        Behaviour::Count => return give_plain(&Plain::status(200), stream),
-        // `Receiver::settle` has turned these into an answer.
-        Behaviour::Flaky { .. } | Behaviour::Unsteady { .. } | Behaviour::OnceFailing => {
-            unreachable!("settled before")
-        }
+        Behaviour::Count | Behaviour::Tally => return give_plain(&Plain::status(200), stream),
+        // `Receiver::exchange` has turned these into an answer.
+        Behaviour::Flaky { .. }
+        | Behaviour::Unsteady { .. }
+        | Behaviour::OnceFailing
+        | Behaviour::Hold { .. } => unreachable!("settled before"),
         Behaviour::Hang => hold(stream)?,
         // Reading would take the body, and without reading nobody learns that the sender has left.
         Behaviour::Deaf => thread::sleep(DEAF),

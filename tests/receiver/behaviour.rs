@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// Prefix of the paths that are counted and otherwise forgotten.
@@ -20,6 +20,8 @@ pub enum Behaviour {
     Answer(Plain),
     /// `/count…`: 200 at once, counted but not kept.
     Count,
+    /// `/tally…`: 200 at once; kept is only which row and message it was about.
+    Tally,
     /// `/flaky/<n>`: the first n calls of each webhook-id get 500, then 200.
     Flaky { failures: u32 },
     /// `/unsteady/<percent>`: so many of a hundred calls of this path get 500, which ones is
@@ -29,6 +31,9 @@ pub enum Behaviour {
     OnceFailing,
     /// `/hang`: reads the request and never answers.
     Hang,
+    /// `/hold`: reads the request and waits until its path is told to behave in another way;
+    /// then that is how it is answered. `order`: how often the path had been told something.
+    Hold { order: u64 },
     /// `/hang-headers`: stops within the head of the answer.
     HangHeaders,
     /// `/deaf`: reads the head, then neither reads the body nor answers.
@@ -140,6 +145,7 @@ impl Behaviour {
             },
             "once-500" => Self::OnceFailing,
             "hang" => Self::Hang,
+            "hold" => Self::Hold { order: 0 },
             "hang-headers" => Self::HangHeaders,
             "deaf" => Self::Deaf,
             "drip" => Self::Drip,
@@ -157,6 +163,7 @@ impl Behaviour {
             },
             "both-lengths" => Self::BothLengths,
             "gzip-bomb" => Self::GzipBomb,
+            "tally" => Self::Tally,
             name if name.starts_with("ok") => Self::Answer(plain),
             name if name.starts_with("count") => Self::Count,
             _ => return None,
@@ -172,10 +179,41 @@ pub struct Override {
     pub times: Option<u64>,
 }
 
+#[derive(Default)]
+struct Overrides {
+    by_path: HashMap<String, Override>,
+    /// How often each path was told how to behave, and how often everything was forgotten.
+    orders: HashMap<String, u64>,
+    resets: u64,
+}
+
+impl Overrides {
+    fn order(&self, path: &str) -> u64 {
+        self.orders.get(path).copied().unwrap_or(0) + self.resets
+    }
+
+    /// How this request is to be answered; uses it up where an override is for so many only.
+    fn take(&mut self, target: &str) -> Behaviour {
+        let path = path_of(target);
+        let Some(entry) = self.by_path.get_mut(path) else {
+            return Behaviour::of(target);
+        };
+        let behaviour = Behaviour::of(&entry.target);
+        if let Some(times) = &mut entry.times {
+            *times = times.saturating_sub(1);
+            if *times == 0 {
+                self.by_path.remove(path);
+            }
+        }
+        behaviour
+    }
+}
+
 /// The overrides in force, and what the failing-at-first behaviours remember.
 #[derive(Default)]
 pub struct Script {
-    overrides: Mutex<HashMap<String, Override>>,
+    overrides: Mutex<Overrides>,
+    told: Condvar,
     any_override: AtomicBool,
     calls: Mutex<HashMap<String, u32>>,
 }
@@ -188,38 +226,53 @@ impl Script {
 
     pub fn behaviour(&self, target: &str) -> Behaviour {
         if !self.is_overridden() {
-            return Behaviour::of(target);
-        }
-        let mut overrides = lock(&self.overrides);
-        let path = path_of(target);
-        let Some(entry) = overrides.get_mut(path) else {
-            return Behaviour::of(target);
-        };
-        let behaviour = Behaviour::of(&entry.target);
-        if let Some(times) = &mut entry.times {
-            *times = times.saturating_sub(1);
-            if *times == 0 {
-                overrides.remove(path);
+            let behaviour = Behaviour::of(target);
+            if !matches!(behaviour, Behaviour::Hold { .. }) {
+                return behaviour;
             }
         }
-        behaviour
+        let mut overrides = lock(&self.overrides);
+        match overrides.take(target) {
+            Behaviour::Hold { .. } => Behaviour::Hold {
+                order: overrides.order(path_of(target)),
+            },
+            behaviour => behaviour,
+        }
+    }
+
+    /// Waits until the path of `target` was told something after that order, and returns what
+    /// it is to do then.
+    pub fn behaviour_after(&self, target: &str, order: u64) -> Behaviour {
+        let mut overrides = lock(&self.overrides);
+        while overrides.order(path_of(target)) == order {
+            overrides = self
+                .told
+                .wait(overrides)
+                .expect("no thread panics while it holds this lock");
+        }
+        drop(overrides);
+        self.behaviour(target)
     }
 
     /// Sets the override of a path, or takes it away.
     pub fn set(&self, path: &str, entry: Option<Override>) {
         let mut overrides = lock(&self.overrides);
         match entry {
-            Some(entry) => overrides.insert(path.to_owned(), entry),
-            None => overrides.remove(path),
+            Some(entry) => overrides.by_path.insert(path.to_owned(), entry),
+            None => overrides.by_path.remove(path),
         };
+        *overrides.orders.entry(path.to_owned()).or_default() += 1;
         self.any_override
-            .store(!overrides.is_empty(), Ordering::Release);
+            .store(!overrides.by_path.is_empty(), Ordering::Release);
+        self.told.notify_all();
     }
 
     pub fn reset(&self) {
         let mut overrides = lock(&self.overrides);
-        overrides.clear();
+        overrides.by_path.clear();
+        overrides.resets += 1;
         self.any_override.store(false, Ordering::Release);
+        self.told.notify_all();
         lock(&self.calls).clear();
     }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! GET  /_control/count?path=/ok      {"count": n, "in_flight": n, "most_in_flight": n}; with the paths below it
+//! GET  /_control/tally?path=/tally   which rows came to a path, and as how many messages (see `tally`)
 //! GET  /_control/log?since=n         requests after number n, one JSON object a line
 //! POST /_control/behaviour           {"path": "/ok", "as": "/status/503?retry-after=7", "times": 2}
 //!                                    or {"path": "/ok", "status": 503}; with "path" alone: as written again
@@ -36,6 +37,12 @@ pub fn answer(receiver: &Receiver, mut wire: Wire, head: &Head) -> io::Result<()
             let count = receiver.journal.count(parameter("path").as_deref());
             reply(&mut stream, 200, &format!("{count}\n"))
         }
+        ("GET", "/_control/tally") => {
+            let tally = receiver
+                .tally
+                .report(&parameter("path").unwrap_or_default());
+            reply(&mut stream, 200, &format!("{tally}\n"))
+        }
         ("GET", "/_control/log") => {
             let since = parameter("since").and_then(|number| number.parse().ok());
             send_log(receiver, since.unwrap_or(0), stream)
@@ -47,6 +54,7 @@ pub fn answer(receiver: &Receiver, mut wire: Wire, head: &Head) -> io::Result<()
         ("POST", "/_control/reset") => {
             receiver.journal.reset();
             receiver.script.reset();
+            receiver.tally.reset();
             reply(&mut stream, 200, "{}\n")
         }
         _ => reply(&mut stream, 404, "no such control"),

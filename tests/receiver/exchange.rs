@@ -11,10 +11,11 @@ use std::sync::Arc;
 use crate::answer::{self, Next};
 use crate::behaviour::{Behaviour, Script, COUNT_PREFIX};
 use crate::control;
-use crate::http::{Head, Wire};
+use crate::http::{self, Head, Wire};
 use crate::journal::{Counter, Journal, Received};
 use crate::options::Options;
 use crate::show::Show;
+use crate::tally::Tally;
 
 const CONTROL_PREFIX: &[u8] = b"/_control/";
 
@@ -26,6 +27,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 pub struct Receiver {
     pub journal: Journal,
     pub script: Script,
+    pub tally: Tally,
     show: Option<Show>,
 }
 
@@ -34,6 +36,7 @@ impl Receiver {
         Ok(Self {
             journal: Journal::new(options.keep, options.log.as_deref())?,
             script: Script::default(),
+            tally: Tally::default(),
             show: options.show.then(|| Show::new(options)),
         })
     }
@@ -84,11 +87,20 @@ impl Receiver {
             answer_expectation(wire, head)?;
             wire.take_body(head.length)?
         };
+        if behaviour == Behaviour::Tally {
+            let message_id = http::header(&bytes, "webhook-id");
+            self.tally.note(&target, message_id, &body);
+            return answer::give(&behaviour, wire.stream());
+        }
         let received = self.journal.keep(method, target, bytes, body)?;
         if let Some(show) = &self.show {
             show.print(&received);
         }
-        let behaviour = self.settle(behaviour, &received);
+        let mut behaviour = self.settle(behaviour, &received);
+        while let Behaviour::Hold { order } = behaviour {
+            let told = self.script.behaviour_after(&received.target, order);
+            behaviour = self.settle(told, &received);
+        }
         answer::give(&behaviour, wire.stream())
     }
 

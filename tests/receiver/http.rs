@@ -222,6 +222,13 @@ pub fn fields(head: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     fields
 }
 
+/// The value of a header; of several, the first.
+pub fn header(head: &[u8], wanted: &str) -> Option<String> {
+    fields(head)
+        .find(|(name, _)| name.eq_ignore_ascii_case(wanted.as_bytes()))
+        .map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+}
+
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes
         .windows(wanted.len())

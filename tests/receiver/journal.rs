@@ -28,9 +28,7 @@ pub struct Received {
 impl Received {
     /// The value of a header; of several, the first.
     pub fn header(&self, wanted: &str) -> Option<String> {
-        http::fields(&self.head)
-            .find(|(name, _)| name.eq_ignore_ascii_case(wanted.as_bytes()))
-            .map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+        http::header(&self.head, wanted)
     }
 
     /// One line of the log. Header names are in lower case; values of a repeated header are joined with `, `.

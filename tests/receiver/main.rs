@@ -15,6 +15,7 @@ mod http;
 mod journal;
 mod options;
 mod show;
+mod tally;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{watched, Cluster, Received, Receiver};
 
 /// As `webhook.wait_idle()` is asked: longer than anything takes that is not stuck.
-const IDLE_LIMIT: Duration = Duration::from_secs(60);
+const IDLE_LIMIT: Duration = Duration::from_secs(180);
 
 /// Creates a webhook with these URLs, and further arguments of `create_webhook`
 /// (`timeout_ms => 500`); returns its secret.

@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 use super::cluster::free_port;
 
 /// How long a connection may take that is to fill a queue.
-const FILLING: Duration = Duration::from_millis(300);
+const FILLING: Duration = Duration::from_secs(1);
 
 /// A port where connections are neither accepted nor refused: its queue is full, and
 /// the kernel drops what knocks, as a firewall does.

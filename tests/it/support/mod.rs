@@ -20,6 +20,7 @@ pub mod receiver;
 pub mod rings;
 pub mod secure;
 pub mod signature;
+pub mod stalls;
 mod sweeper;
 pub mod wait;
 pub mod watched;
@@ -29,15 +30,32 @@ pub mod worker;
 use std::time::Duration;
 
 pub use cluster::{Cluster, StopMode};
-pub use receiver::{Received, Receiver};
+pub use receiver::{Received, Receiver, Tally};
 
 /// Far more than any delivery takes on a busy machine; only failures wait so long.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A receiver that is back is called after a pause that is about as long as it was away, and
+/// a minute at most.
+pub const RECOVERY: Duration = Duration::from_secs(240);
 
 /// A cluster with the extension in its database `postgres`, and a receiver it may call.
 pub fn ready_cluster(name: &str) -> (Cluster, Receiver) {
-    let cluster = Cluster::builder(name)
-        .set("webhook.allowed_networks", "127.0.0.0/8")
+    ready_cluster_with(name, &[])
+}
+
+/// The same where a failed call is not repeated before a test is over.
+pub fn ready_cluster_without_retries(name: &str) -> (Cluster, Receiver) {
+    ready_cluster_with(name, &[("webhook.retry_schedule", "1h")])
+}
+
+/// The same with these settings from the beginning: of a reload a test would not know when
+/// the worker has heard of it.
+pub fn ready_cluster_with(name: &str, settings: &[(&str, &str)]) -> (Cluster, Receiver) {
+    let builder = Cluster::builder(name).set("webhook.allowed_networks", "127.0.0.0/8");
+    let cluster = settings
+        .iter()
+        .fold(builder, |builder, (name, value)| builder.set(name, value))
         .start();
     cluster.sql("create extension webhook_ext");
     (cluster, Receiver::start())

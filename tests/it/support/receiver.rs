@@ -54,6 +54,19 @@ pub struct Count {
     pub most_in_flight: u64,
 }
 
+/// What came to a path `/tally…`: rows by their `id`, under which message ids.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+pub struct Tally {
+    pub rows: u64,
+    pub least: Option<u64>,
+    pub greatest: Option<u64>,
+    pub messages: u64,
+    /// Requests with a row that had come under another message id.
+    pub renamed: u64,
+    /// Requests that were not about one row and one message.
+    pub unreadable: u64,
+}
+
 pub struct Receiver {
     process: Child,
     port: u16,
@@ -114,6 +127,12 @@ impl Receiver {
             in_flight: number("in_flight"),
             most_in_flight: number("most_in_flight"),
         }
+    }
+
+    /// Which rows have come to a path `/tally…`.
+    pub fn tally(&self, path: &str) -> Tally {
+        let answer = self.control("GET", &format!("/_control/tally?path={path}"), "");
+        serde_json::from_str(&answer).unwrap()
     }
 
     /// Every request so far, in order of arrival.

@@ -7,15 +7,20 @@ use super::watched::insert_items;
 use super::{Cluster, Receiver};
 
 /// Rotation happens once a second, and what is in the way is tried again after ten.
-pub const ROTATED_LIMIT: Duration = Duration::from_secs(90);
+pub const ROTATED_LIMIT: Duration = Duration::from_secs(180);
 
 /// A cluster whose rings are as small as can be, with this `webhook.log_retention`.
 pub fn small_cluster(name: &str, retention: &str) -> (Cluster, Receiver) {
+    small_cluster_with(name, retention, "1s")
+}
+
+/// The same with this `webhook.retry_schedule`.
+pub fn small_cluster_with(name: &str, retention: &str, schedule: &str) -> (Cluster, Receiver) {
     let cluster = Cluster::builder(name)
         .set("webhook.allowed_networks", "127.0.0.0/8")
         .set("webhook.log_max_size", "1MB")
         .set("webhook.log_retention", retention)
-        .set("webhook.retry_schedule", "1s")
+        .set("webhook.retry_schedule", schedule)
         .set("max_prepared_transactions", 2)
         .start();
     cluster.sql("create extension webhook_ext");

@@ -1,5 +1,6 @@
 //! The worker and other server processes as the operating system shows them.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use std::{fs, thread};
@@ -39,6 +40,15 @@ pub fn cpu_ticks(pid: i32) -> u64 {
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
+/// How often the threads of a process have gone to sleep so far.
+pub fn sleeps(pid: i32) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
+    let statuses = tasks.flatten().map(|task| task.path().join("status"));
+    statuses
+        .filter_map(|status| field_in(&status, "voluntary_ctxt_switches:"))
+        .sum()
+}
+
 /// Runs `work` and returns the most that `measure` saw of a process meanwhile.
 pub fn peak(pid: i32, measure: fn(i32) -> Option<u64>, work: impl FnOnce()) -> u64 {
     let (peak, done) = (AtomicU64::new(0), AtomicBool::new(false));
@@ -57,8 +67,12 @@ pub fn peak(pid: i32, measure: fn(i32) -> Option<u64>, work: impl FnOnce()) -> u
 }
 
 /// The first word after `name` in /proc/<pid>/status.
-fn status_field<T: std::str::FromStr>(pid: i32, name: &str) -> Option<T> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+fn status_field(pid: i32, name: &str) -> Option<u64> {
+    field_in(Path::new(&format!("/proc/{pid}/status")), name)
+}
+
+fn field_in(status: &Path, name: &str) -> Option<u64> {
+    let status = fs::read_to_string(status).ok()?;
     let line = status.lines().find(|line| line.starts_with(name))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }
