@@ -36,8 +36,20 @@ const QUEUE_RUNS: usize = 4096;
 /// `webhook.connections`.
 const DEFAULT_LIMIT: usize = 64;
 
-/// A thread without work for so long ends, and closes its connections.
-const END_AFTER_IDLE: Duration = Duration::from_secs(60);
+/// How patient threads are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// A thread without work for so long ends, and closes its connections.
+    pub end_after_idle: Duration,
+    /// A run that takes longer gives its rest back: its owner may have heard since that
+    /// some of it must not be sent, and another thread may be free.
+    pub run_at_most: Duration,
+}
+
+const PACE: Pace = Pace {
+    end_after_idle: Duration::from_secs(60),
+    run_at_most: Duration::from_millis(20),
+};
 
 /// A TLS call overflows 80 kB in a debug build and fits into 128 kB; the rest
 /// is for payloads that nest deeply. An overflow would restart the cluster,
@@ -51,7 +63,7 @@ const KEPT_CONNECTIONS_PER_THREAD: usize = 16;
 
 /// Jobs that one thread does one after the other, without going back to the owner
 /// in between: with a fast receiver the way there and back costs more than the call.
-/// When one is not delivered, the rest is given back.
+/// When one is not delivered, or the run takes too long, the rest is given back.
 pub type Run = Vec<Job>;
 
 /// Called when outcomes wait after there were none.
@@ -74,7 +86,7 @@ struct Shared {
     is_closing: AtomicBool,
     is_wake_due: AtomicBool,
     wake: Wake,
-    end_after_idle: Duration,
+    pace: Pace,
 }
 
 /// A pool of delivery threads; see the module.
@@ -88,14 +100,10 @@ pub struct Pool {
 impl Pool {
     /// A pool without threads. `wake` runs in delivery threads.
     pub fn new(config: ClientConfig, wake: Wake) -> Self {
-        Self::ending_idle_threads(config, wake, END_AFTER_IDLE)
+        Self::with_pace(config, wake, PACE)
     }
 
-    pub(super) fn ending_idle_threads(
-        config: ClientConfig,
-        wake: Wake,
-        end_after_idle: Duration,
-    ) -> Self {
+    pub(super) fn with_pace(config: ClientConfig, wake: Wake, pace: Pace) -> Self {
         let (submitted, jobs) = crossbeam_channel::bounded(QUEUE_RUNS);
         let (sender, outcomes) = crossbeam_channel::unbounded();
         let names = Arc::new(Names::of_system());
@@ -112,7 +120,7 @@ impl Pool {
             is_closing: AtomicBool::new(false),
             is_wake_due: AtomicBool::new(false),
             wake,
-            end_after_idle,
+            pace,
         });
         Self {
             shared,

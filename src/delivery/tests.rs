@@ -3,6 +3,7 @@
 mod faults;
 mod pool;
 mod posts;
+mod runs;
 mod secure;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +20,7 @@ use crate::core::signing::Signer;
 
 use super::call::{CallStamp, Job, Outcome, Payload, SentNote, Target};
 use super::client::ClientConfig;
-use super::pool::{Pool, Wake};
+use super::pool::{Pace, Pool, Wake};
 
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,6 +34,12 @@ impl Payload for Text {
     }
 }
 
+/// Nothing happens because a machine is slow.
+const PATIENT: Pace = Pace {
+    end_after_idle: Duration::from_secs(3600),
+    run_at_most: Duration::from_secs(3600),
+};
+
 /// A pool and the bell it rings.
 struct Desk {
     pool: Pool,
@@ -42,7 +49,11 @@ struct Desk {
 
 impl Desk {
     fn new(config: ClientConfig) -> Self {
-        Self::with_pool(|wake| Pool::new(config, wake))
+        Self::with_pace(config, PATIENT)
+    }
+
+    fn with_pace(config: ClientConfig, pace: Pace) -> Self {
+        Self::with_pool(|wake| Pool::with_pace(config, wake, pace))
     }
 
     fn with_pool(make: impl FnOnce(Wake) -> Pool) -> Self {

@@ -23,6 +23,10 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(2);
 /// counted this much later, together: each on its own would cost the writers a core.
 const NAP: Duration = Duration::from_millis(20);
 
+/// What was canceled, paused or changed is known before the next call starts. Were somebody
+/// to change things all the time, or the tables unreadable, calls go on after this.
+const STALE_AT_MOST: Duration = Duration::from_secs(1);
+
 /// While memory is short, readers look again after this.
 const WAIT_FOR_ROOM: Duration = Duration::from_millis(1);
 
@@ -36,6 +40,8 @@ pub(super) struct Loop {
     unsure: bool,
     /// The generation of the definitions that are loaded.
     loaded: u64,
+    /// Since when it is not the present one.
+    stale_since: Option<Instant>,
     look_interval: Duration,
     next_look: Instant,
     next_look_around: Instant,
@@ -53,6 +59,7 @@ impl Loop {
             checked: 0,
             unsure: false,
             loaded: 0,
+            stale_since: None,
             look_interval: FIRST_LOOK,
             next_look: Instant::now(),
             next_look_around: Instant::now() + LOOK_AROUND,
@@ -81,13 +88,26 @@ impl Loop {
             }
             self.engine.mind_the_wall_clock();
             self.engine.take_outcomes();
-            self.engine.dispatch();
+            invalidation::accept();
+            self.dispatch();
             self.read();
-            self.engine.dispatch();
+            self.dispatch();
             self.engine.settle_if_due();
             self.engine.upkeep_if_due();
             self.engine.recount_if_due();
             self.sleep();
+        }
+    }
+
+    fn dispatch(&mut self) {
+        let knows_all = self.loaded == invalidation::generation();
+        let stale_since = match self.stale_since {
+            _ if knows_all => None,
+            since => since.or_else(|| Some(Instant::now())),
+        };
+        self.stale_since = stale_since;
+        if stale_since.is_none_or(|since| since.elapsed() >= STALE_AT_MOST) {
+            self.engine.dispatch();
         }
     }
 

@@ -125,9 +125,14 @@ fn messages_are_canceled_anywhere_in_the_backlog_of_a_lagging_url() {
     receiver.behave_normally("/ok/w");
     wait_idle(&cluster);
     let expected = inserts((1..=MESSAGES).filter(|id| !canceled.contains(id)));
+    let received = records_at(&receiver, "/ok/w");
+    let differs = expected.iter().zip(&received).position(|(e, r)| e != r);
     assert!(
-        records_at(&receiver, "/ok/w") == expected,
-        "each of the others once, in order"
+        received == expected,
+        "each of the others once, in order: {} of {} came, from {differs:?} on others: {:?}",
+        received.len(),
+        expected.len(),
+        differs.map(|from| received.iter().skip(from).take(20).collect::<Vec<_>>())
     );
     assert_eq!(receiver.received_at("/ok/other").len(), MESSAGES as usize);
     assert_eq!(cluster.value::<String>(QUEUE), "0 0 0, 0 0 0");

@@ -106,7 +106,7 @@ impl Shared {
         }
         let since = Instant::now();
         while seat.is_idle.load(SeqCst) {
-            let left = self.end_after_idle.saturating_sub(since.elapsed());
+            let left = self.pace.end_after_idle.saturating_sub(since.elapsed());
             if left.is_zero() && self.end_idle(seat) {
                 return false;
             }

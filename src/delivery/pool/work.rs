@@ -62,6 +62,7 @@ impl Shared {
                 equipped = desk.map(|desk| (generation, desk));
                 // New settings hold from the next call on.
                 stopped = outcome.verdict != Verdict::Delivered
+                    || started.elapsed() >= self.pace.run_at_most
                     || generation != self.generation.load(SeqCst)
                     || self.is_closing.load(SeqCst);
                 outcome

@@ -98,7 +98,13 @@ fn a_light_load_stays_on_the_warm_thread() {
 fn an_idle_thread_ends_and_the_next_job_asks_for_a_new_one() {
     let receiver = Receiver::friendly();
     let idle = Duration::from_millis(50);
-    let desk = Desk::with_pool(|wake| Pool::ending_idle_threads(local_config(), wake, idle));
+    let desk = Desk::with_pace(
+        local_config(),
+        Pace {
+            end_after_idle: idle,
+            ..PATIENT
+        },
+    );
     let target = target(&receiver.url());
     for round in 1..=20 {
         assert_eq!(desk.call(&target).verdict, Verdict::Delivered);
@@ -122,8 +128,13 @@ fn a_thread_that_ends_leaves_no_job_behind() {
             Err("there is nothing to send".to_owned())
         }
     }
-    let desk =
-        Desk::with_pool(|wake| Pool::ending_idle_threads(local_config(), wake, Duration::ZERO));
+    let desk = Desk::with_pace(
+        local_config(),
+        Pace {
+            end_after_idle: Duration::ZERO,
+            ..PATIENT
+        },
+    );
     let (target, payload) = (target("http://127.0.0.1:1/"), Arc::new(Nothing));
     for round in 0..ROUNDS {
         let outcome = desk.call_with(&target, Arc::clone(&payload) as Arc<dyn Payload>);
@@ -312,78 +323,4 @@ fn a_burst_of_outcomes_rings_once_until_drained() {
     assert_eq!(desk.pool.drain_outcomes(100, &mut outcomes), 6);
     desk.submit(&target, Arc::new(Text(vec![])));
     desk.bell.recv_timeout(PATIENCE).expect("rings again");
-}
-
-/// One thread's run of these payloads, with the tokens 1, 2, ….
-fn submit_run(desk: &Desk, target: &Arc<Target>, payloads: Vec<Arc<dyn Payload>>) {
-    let run = (1..).zip(payloads).map(|(token, payload)| Job {
-        token,
-        target: Arc::clone(target),
-        payload,
-        message_id: Uuid::from_u128(7),
-        call_id: Uuid::from_u128(u128::from(token)),
-        attempt: 1,
-        sent: None,
-    });
-    desk.pool.submit(run.collect()).expect("the queue has room");
-    desk.pool.spawn_thread().unwrap();
-}
-
-fn verdicts(outcomes: &[Outcome]) -> Vec<(u64, Verdict, bool)> {
-    outcomes
-        .iter()
-        .map(|outcome| (outcome.token, outcome.verdict, outcome.ends_run))
-        .collect()
-}
-
-#[test]
-fn a_run_is_sent_in_order_over_one_connection_and_counts_as_one_call_in_flight() {
-    let receiver = Receiver::friendly();
-    let desk = Desk::local();
-    let text = || Arc::new(Text(b"{}".to_vec())) as Arc<dyn Payload>;
-    submit_run(
-        &desk,
-        &target(&receiver.url()),
-        vec![text(), text(), text()],
-    );
-    assert_eq!(
-        verdicts(&desk.wait_for(3)),
-        [
-            (1, Verdict::Delivered, false),
-            (2, Verdict::Delivered, false),
-            (3, Verdict::Delivered, true),
-        ]
-    );
-    assert_eq!((desk.pool.in_flight(), desk.pool.threads()), (0, 1));
-    assert_eq!((receiver.received().len(), receiver.connections()), (3, 1));
-}
-
-#[test]
-fn what_follows_a_call_that_was_not_delivered_is_given_back_untried() {
-    let receiver = Receiver::start(|connection| {
-        for status in ["200 OK", "500 Internal Server Error", "200 OK", "200 OK"] {
-            if connection.request().is_none() {
-                return;
-            }
-            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
-            if connection.send(answer).is_err() {
-                return;
-            }
-        }
-    });
-    let desk = Desk::local();
-    let text = || Arc::new(Text(b"{}".to_vec())) as Arc<dyn Payload>;
-    let target = target(&receiver.url());
-    submit_run(&desk, &target, vec![text(), text(), text(), text()]);
-    assert_eq!(
-        verdicts(&desk.wait_for(4)),
-        [
-            (1, Verdict::Delivered, false),
-            (2, Verdict::Failed, false),
-            (3, Verdict::Recalled, false),
-            (4, Verdict::Recalled, true),
-        ]
-    );
-    assert_eq!(desk.pool.in_flight(), 0);
-    assert_eq!(receiver.received().len(), 2);
 }

@@ -1,0 +1,98 @@
+//! Several calls that one thread makes one after the other.
+
+use super::super::call::Verdict;
+use super::super::scripted::Receiver;
+use super::*;
+
+/// One thread's run of these payloads, with the tokens 1, 2, ….
+fn submit_run(desk: &Desk, target: &Arc<Target>, payloads: Vec<Arc<dyn Payload>>) {
+    let run = (1..).zip(payloads).map(|(token, payload)| Job {
+        token,
+        target: Arc::clone(target),
+        payload,
+        message_id: Uuid::from_u128(7),
+        call_id: Uuid::from_u128(u128::from(token)),
+        attempt: 1,
+        sent: None,
+    });
+    desk.pool.submit(run.collect()).expect("the queue has room");
+    desk.pool.spawn_thread().unwrap();
+}
+
+fn verdicts(outcomes: &[Outcome]) -> Vec<(u64, Verdict, bool)> {
+    outcomes
+        .iter()
+        .map(|outcome| (outcome.token, outcome.verdict, outcome.ends_run))
+        .collect()
+}
+
+#[test]
+fn a_run_is_sent_in_order_over_one_connection_and_counts_as_one_call_in_flight() {
+    let receiver = Receiver::friendly();
+    let desk = Desk::local();
+    let text = || Arc::new(Text(b"{}".to_vec())) as Arc<dyn Payload>;
+    submit_run(
+        &desk,
+        &target(&receiver.url()),
+        vec![text(), text(), text()],
+    );
+    assert_eq!(
+        verdicts(&desk.wait_for(3)),
+        [
+            (1, Verdict::Delivered, false),
+            (2, Verdict::Delivered, false),
+            (3, Verdict::Delivered, true),
+        ]
+    );
+    assert_eq!((desk.pool.in_flight(), desk.pool.threads()), (0, 1));
+    assert_eq!((receiver.received().len(), receiver.connections()), (3, 1));
+}
+
+#[test]
+fn what_follows_a_call_that_was_not_delivered_is_given_back_untried() {
+    let receiver = Receiver::start(|connection| {
+        for status in ["200 OK", "500 Internal Server Error", "200 OK", "200 OK"] {
+            if connection.request().is_none() {
+                return;
+            }
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+            if connection.send(answer).is_err() {
+                return;
+            }
+        }
+    });
+    let desk = Desk::local();
+    let text = || Arc::new(Text(b"{}".to_vec())) as Arc<dyn Payload>;
+    let target = target(&receiver.url());
+    submit_run(&desk, &target, vec![text(), text(), text(), text()]);
+    assert_eq!(
+        verdicts(&desk.wait_for(4)),
+        [
+            (1, Verdict::Delivered, false),
+            (2, Verdict::Failed, false),
+            (3, Verdict::Recalled, false),
+            (4, Verdict::Recalled, true),
+        ]
+    );
+    assert_eq!(desk.pool.in_flight(), 0);
+    assert_eq!(receiver.received().len(), 2);
+}
+
+#[test]
+fn what_follows_a_call_that_took_long_is_given_back_untried() {
+    let receiver = Receiver::friendly();
+    let desk = Desk::with_pace(
+        local_config(),
+        Pace {
+            run_at_most: Duration::ZERO,
+            ..PATIENT
+        },
+    );
+    let text = || Arc::new(Text(b"{}".to_vec())) as Arc<dyn Payload>;
+    submit_run(&desk, &target(&receiver.url()), vec![text(), text()]);
+    assert_eq!(
+        verdicts(&desk.wait_for(2)),
+        [(1, Verdict::Delivered, false), (2, Verdict::Recalled, true),]
+    );
+    assert_eq!(receiver.received().len(), 1);
+}
