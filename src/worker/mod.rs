@@ -250,6 +250,7 @@ impl Loop {
             }
             self.engine.mind_the_wall_clock();
             self.engine.take_outcomes();
+            self.engine.hold_gone();
             self.engine.dispatch();
             self.read();
             self.engine.dispatch();
