@@ -29,10 +29,10 @@ where o.message_id = $1
 limit 1";
 
 /// URLs in use for which message ($1 xid, $2 id) of webhook $3 waits for its first call or has
-/// it right now.
+/// it right now, as far as it is busy `but` …
 macro_rules! waiting_urls {
-    () => {
-        "
+    ($but:expr) => {
+        concat!("
     select p.url_key
     from webhook.place p
     join webhook.url_def u on u.url_key = p.url_key and u.dropped_at is null
@@ -46,8 +46,24 @@ macro_rules! waiting_urls {
           or exists (
               select
               from webhook.busy b
-              where b.url_key = p.url_key and b.xid = $1::pg_catalog.text::pg_catalog.xid8 and b.id = $2)
+              where b.url_key = p.url_key and b.xid = $1::pg_catalog.text::pg_catalog.xid8 and b.id = $2",
+            $but,
+            ")
       )"
+        )
+    };
+}
+
+/// … not what was withdrawn with everything else: whether it still has its first call, and how
+/// that ends, only a worker could say. So it is queued anew; if it arrives before, that is all.
+macro_rules! but_withdrawn {
+    () => {
+        "
+                and not exists (
+                    select
+                    from webhook.cancellation k
+                    where k.url_key = b.url_key
+                      and pg_catalog.pg_visible_in_snapshot(b.xid, k.before))"
     };
 }
 
@@ -60,7 +76,7 @@ with parked as (
     returning r.url_key
 ),
 waiting as (",
-    waiting_urls!(),
+    waiting_urls!(""),
     "
 ),
 withdrawn as (
@@ -104,7 +120,7 @@ released as (
     returning r.url_key
 ),
 waiting as (",
-    waiting_urls!(),
+    waiting_urls!(but_withdrawn!()),
     "
 ),
 added as (

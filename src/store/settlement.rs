@@ -97,6 +97,7 @@ macro_rules! log_calls {
     };
 }
 
+/// What waits although it was withdrawn was redelivered since.
 const PARK: &str = "
 insert into webhook.retry as r (url_key, xid, id, message_id, webhook_key, event_key, event_date,
                                 attempts, state, next_at, last_error)
@@ -109,9 +110,20 @@ from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest(
     as u (url_key, xid, id, message_id, webhook_key, event_key, event_date, attempts, next_at, last_error,
           state)
 on conflict (url_key, id, xid) do update
-set attempts = excluded.attempts,
-    state = case when r.state in ('canceled', 'withdrawn') then 'canceled' else excluded.state end,
-    next_at = case when r.state in ('canceled', 'withdrawn') then null else excluded.next_at end,
+set attempts = case
+                   when excluded.state = 'canceled' and r.state = 'waiting' then r.attempts
+                   else excluded.attempts
+               end,
+    state = case
+                when r.state in ('canceled', 'withdrawn') then 'canceled'
+                when excluded.state = 'canceled' and r.state = 'waiting' then 'waiting'
+                else excluded.state
+            end,
+    next_at = case
+                  when r.state in ('canceled', 'withdrawn') then null
+                  when excluded.state = 'canceled' and r.state = 'waiting' then r.next_at
+                  else excluded.next_at
+              end,
     last_error = excluded.last_error,
     changed_at = pg_catalog.clock_timestamp()";
 

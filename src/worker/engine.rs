@@ -221,7 +221,8 @@ impl Engine {
             return Some(Hold::Disabled);
         };
         let webhook = self.routes.webhooks.get(&url.webhook_key);
-        if url.disabled || url.target.is_none() || webhook.is_none_or(|w| w.broken.is_some()) {
+        let is_off = url.disabled || self.settlement.is_gone(url_key);
+        if is_off || url.target.is_none() || webhook.is_none_or(|w| w.broken.is_some()) {
             Some(Hold::Disabled)
         } else if !self.settings.on || webhook.is_some_and(|w| w.paused) {
             Some(Hold::Paused)

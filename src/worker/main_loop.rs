@@ -88,6 +88,7 @@ impl Loop {
             }
             self.engine.mind_the_wall_clock();
             self.engine.take_outcomes();
+            self.engine.hold_gone();
             invalidation::accept();
             self.dispatch();
             self.read();

@@ -3,7 +3,7 @@
 //! Written together, at most a thousand outcomes or five milliseconds late, in
 //! one transaction. A crash repeats what was not written, with the same ids.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::json;
@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::engine::Engine;
 use super::message::Message;
+use crate::core::lane::Hold;
 use crate::core::position::{Coordinate, Position};
 use crate::delivery::call::{Outcome, Verdict};
 use crate::pg::tx;
@@ -63,6 +64,8 @@ struct Counts {
 /// See the module.
 pub struct Settlement {
     outcomes: Vec<Settled>,
+    /// URLs whose receiver answered 410 Gone, until that is written.
+    gone: HashSet<i32>,
     /// Canceled before their first call.
     withdrawn: Vec<RetryRow>,
     counts: BTreeMap<i32, Counts>,
@@ -82,6 +85,7 @@ impl Settlement {
     pub fn new(last_seq: i64) -> Self {
         Self {
             outcomes: Vec::new(),
+            gone: HashSet::new(),
             withdrawn: Vec::new(),
             counts: BTreeMap::new(),
             backlog: BTreeMap::new(),
@@ -147,6 +151,9 @@ impl Settlement {
         if settled.outcome.verdict != Verdict::Delivered {
             counts.errors += 1;
         }
+        if settled.outcome.verdict == Verdict::Gone {
+            self.gone.insert(settled.url_key);
+        }
         self.outcomes.push(settled);
         self.waiting_since.get_or_insert(now);
     }
@@ -159,6 +166,11 @@ impl Settlement {
     /// The same, to be put right before they are written.
     pub fn unwritten(&mut self) -> impl Iterator<Item = &mut Settled> {
         self.outcomes.iter_mut()
+    }
+
+    /// Whether the URL is about to be switched off.
+    pub fn is_gone(&self, url_key: i32) -> bool {
+        self.gone.contains(&url_key)
     }
 
     /// The last row of the ledger.
@@ -213,6 +225,19 @@ impl Settlement {
 }
 
 impl Engine {
+    /// A URL whose receiver wants no more gets no more, though it is not written yet.
+    pub fn hold_gone(&mut self) {
+        for url_key in &self.settlement.gone {
+            let Some(lane) = self.lanes.get_mut(url_key) else {
+                continue;
+            };
+            if lane.hold != Some(Hold::Disabled) {
+                lane.hold = Some(Hold::Disabled);
+                lane.dirty = true;
+            }
+        }
+    }
+
     /// Writes what is due. Opens a transaction of its own.
     pub fn settle_if_due(&mut self) {
         let now = self.ticker.now();
@@ -279,11 +304,8 @@ impl Engine {
             lane.settled();
         }
         self.learn_next_retry();
-        let gone = self
-            .settlement
-            .outcomes
-            .iter()
-            .any(|settled| settled.outcome.verdict == Verdict::Gone);
+        let gone = !self.settlement.gone.is_empty();
+        self.settlement.gone.clear();
         for settled in &self.settlement.outcomes {
             self.withdrawals.forget(settled.url_key, settled.at);
         }
@@ -385,12 +407,10 @@ impl Engine {
     }
 
     fn disable_gone(&self) {
-        for settled in &self.settlement.outcomes {
-            if settled.outcome.verdict == Verdict::Gone {
-                self.stores
-                    .routing
-                    .disable_url(settled.url_key, "the receiver answered 410 Gone");
-            }
+        for url_key in &self.settlement.gone {
+            self.stores
+                .routing
+                .disable_url(*url_key, "the receiver answered 410 Gone");
         }
     }
 }

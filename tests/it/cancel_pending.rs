@@ -339,6 +339,54 @@ fn what_was_withdrawn_stays_so_when_the_worker_is_killed_right_after() {
     );
 }
 
+/// The first of three messages is on the wire when the worker ends `how`, and everything is
+/// withdrawn while there is none; then the first one and another are wanted after all.
+fn assert_redelivered_after(name: &str, how: fn(&Cluster)) {
+    let (cluster, receiver) = cluster_with(name, "1h");
+    watch(&cluster, &receiver, "w", &["/hang/a"], "max_in_flight => 1");
+    insert(&cluster, 1..=3);
+    receiver.wait_for(PATIENCE, "/hang/a", 1);
+    let flying = "select count(*)::text from webhook.busy where not is_listed";
+    cluster.wait_for_text(PATIENCE, flying, "1");
+    how(&cluster);
+    let ids: String =
+        cluster.value("select string_agg(message_id::text, ' ' order by id) from webhook.outbox");
+    cancel_pending(&cluster, "w");
+    for id in ids.split(' ').take(2) {
+        let calls: i32 = cluster.value(&format!("select webhook.redeliver('{id}')"));
+        assert_eq!(calls, 1, "calls queued for {id} of {ids}");
+    }
+    receiver.behave("/hang/a", "/ok");
+    cluster.sql("select webhook.start_worker()");
+    wait_idle(&cluster);
+    let mut received = received_ids(&receiver, "/hang/a");
+    received.sort_unstable();
+    assert_eq!(received, [1, 1, 2]);
+    assert_eq!(statuses(&cluster, "w"), "canceled 1, delivered 2");
+    assert_eq!(pending(&cluster, "w"), 0);
+}
+
+#[test]
+fn what_was_on_the_wire_at_a_stop_and_withdrawn_since_can_be_redelivered_before_a_worker_is_there()
+{
+    assert_redelivered_after("redeliver_stopped", |cluster| {
+        cluster.sql("select webhook.stop_worker()");
+    });
+}
+
+#[test]
+fn what_was_on_the_wire_at_a_crash_and_withdrawn_since_can_be_redelivered_before_a_worker_is_there()
+{
+    assert_redelivered_after("redeliver_crashed", |cluster| {
+        // It does not see that its successor is not wanted.
+        let worker = worker_of(cluster, "postgres");
+        cluster.signal(worker, "STOP");
+        cluster.sql("update webhook.control set worker_stopped = true");
+        cluster.signal(worker, "KILL");
+        wait_for_restarts(cluster, 1);
+    });
+}
+
 #[test]
 fn what_was_canceled_one_by_one_before_counts_once() {
     let (cluster, receiver) = cluster_with("mixed", "1h");

@@ -167,6 +167,30 @@ fn a_message_that_would_be_too_old_at_its_next_call_has_failed() {
     assert_eq!(receiver.count("/status/500").requests, 1);
 }
 
+/// Also where the message is given up, so that it does not hold the others itself.
+#[test]
+fn after_410_not_one_more_message_is_sent() {
+    let (cluster, receiver) = cluster_with("gone_last", "1s");
+    for order in ["none", "fifo"] {
+        for round in 1..=10 {
+            let path = format!("/ok/{order}{round}");
+            let options =
+                format!("max_attempts => 1, max_in_flight => 1, delivery_order => '{order}'");
+            watch(&cluster, &receiver, &path, &[&path], &options);
+            receiver.behave_for(&path, "/status/410", 1);
+        }
+    }
+    cluster.sql("insert into items select generate_series(1, 20)");
+    let states = "select string_agg(distinct concat_ws(' ', state, pending, failed), ', ') from webhook.queue";
+    cluster.wait_for_text(PATIENCE, states, "disabled 19 1");
+    for order in ["none", "fifo"] {
+        for round in 1..=10 {
+            let path = format!("/ok/{order}{round}");
+            assert_eq!(receiver.received_at(&path).len(), 1, "{path}");
+        }
+    }
+}
+
 #[test]
 fn a_url_that_is_gone_is_switched_off_until_it_is_resumed_and_loses_nothing() {
     let (cluster, receiver) = cluster_with("gone", "1s");
