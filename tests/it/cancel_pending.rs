@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use super::support::definitions::{create_event, create_webhook, records_at, wait_idle};
+use super::support::definitions::{
+    create_event, create_webhook, records_at, wait_idle, wait_until_heard,
+};
 use super::support::worker::{wait_for_restarts, wait_until_gone, worker_of};
 use super::support::{Cluster, Receiver, PATIENCE};
 
@@ -170,6 +172,7 @@ fn a_short_queue_of_a_slow_url_is_withdrawn_too() {
     assert_eq!(pending(&cluster, "slow"), 2, "what is on the wire");
     assert_eq!(statuses(&cluster, "slow"), "canceled 18, pending 2");
     assert_eq!(cancel_pending(&cluster, "slow"), 0, "nothing was left");
+    wait_until_heard(&cluster);
     receiver.behave("/hold", "/ok");
     assert_settled(&cluster, &receiver, "slow", "/hold", 20);
     assert_eq!(receiver.received_at("/hold").len(), 2);
@@ -208,6 +211,7 @@ fn each_url_of_a_webhook_loses_what_it_had_pending() {
     let canceled = cancel_pending(&cluster, "both");
     assert_eq!(canceled, 20, "a message counts once for each URL");
     insert(&cluster, 3011..=3012);
+    wait_until_heard(&cluster);
     receiver.behave_normally("/ok/slow");
     resume(&cluster, "both");
     wait_idle(&cluster);

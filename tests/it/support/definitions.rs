@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Cluster, Received, Receiver};
+use super::{Cluster, Received, Receiver, PATIENCE};
 
 /// As `webhook.wait_idle()` is asked: longer than anything takes that is not stuck.
 const IDLE_LIMIT: Duration = Duration::from_secs(180);
@@ -85,4 +85,18 @@ pub fn record_of(received: &Received) -> String {
         .expect("a message has data");
     let record = data.strip_suffix("]}").expect("data comes last");
     format!("{kind} {record}")
+}
+
+/// Makes a change that goes to nobody, and waits until the worker has counted it: it then knows
+/// of everything that was committed before. The paused webhook for it is called `ping`.
+pub fn wait_until_heard(cluster: &Cluster) {
+    cluster.sql("create table if not exists ping (id integer)");
+    if !cluster.value::<bool>("select exists (select from webhook.webhooks where name = 'ping')") {
+        create_webhook(cluster, "ping", &["http://127.0.0.1:9/".to_owned()], "");
+        create_event(cluster, "ping", "ping", "Insert", "");
+        cluster.sql("select webhook.pause_webhook('ping')");
+    }
+    cluster.sql("insert into ping values (1)");
+    let unseen = "select count(*)::text from webhook.unseen";
+    cluster.wait_for_text(PATIENCE, unseen, "0");
 }
