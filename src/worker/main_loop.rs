@@ -23,8 +23,9 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(2);
 /// counted this much later, together: each on its own would cost the writers a core.
 const NAP: Duration = Duration::from_millis(20);
 
-/// What was canceled, paused or changed is known before the next call starts. Were somebody
-/// to change things all the time, or the tables unreadable, calls go on after this.
+/// What was canceled, paused or changed is known before the next call starts, and before
+/// the end of one is judged. Were somebody to change things all the time, or the tables
+/// unreadable, it goes on after this.
 const STALE_AT_MOST: Duration = Duration::from_secs(1);
 
 /// While memory is short, readers look again after this.
@@ -87,12 +88,10 @@ impl Loop {
                 return end;
             }
             self.engine.mind_the_wall_clock();
-            self.engine.take_outcomes();
-            self.engine.hold_gone();
             invalidation::accept();
-            self.dispatch();
+            self.take_and_dispatch();
             self.read();
-            self.dispatch();
+            self.take_and_dispatch();
             self.engine.settle_if_due();
             self.engine.upkeep_if_due();
             self.engine.recount_if_due();
@@ -100,7 +99,8 @@ impl Loop {
         }
     }
 
-    fn dispatch(&mut self) {
+    /// What ended, and what may start in its place.
+    fn take_and_dispatch(&mut self) {
         let knows_all = self.loaded == invalidation::generation();
         let stale_since = match self.stale_since {
             _ if knows_all => None,
@@ -108,6 +108,8 @@ impl Loop {
         };
         self.stale_since = stale_since;
         if stale_since.is_none_or(|since| since.elapsed() >= STALE_AT_MOST) {
+            self.engine.take_outcomes();
+            self.engine.hold_gone();
             self.engine.dispatch();
         }
     }

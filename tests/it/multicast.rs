@@ -1,6 +1,6 @@
 //! A message goes to every URL of its webhook, and one bad URL is nobody else's trouble.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::support::compare::{assert_delivered, changes};
@@ -26,45 +26,40 @@ fn committed(ids: std::ops::RangeInclusive<i64>) -> BTreeSet<String> {
     changes("recordInsert", ids)
 }
 
-/// Commits rows one by one; asserts that each reaches every one of `paths` without any delay
-/// but that of a machine which lets nobody go on.
-fn assert_undisturbed(
+/// Commits rows one by one, each of which comes once to every one of `paths`. Returns the
+/// longest that one took from its commit, less the time in which the machine stood still.
+fn longest_way(
     cluster: &Cluster,
     receiver: &Receiver,
     paths: &[&str],
     ids: std::ops::RangeInclusive<i64>,
-) {
+) -> Duration {
     let mut session = cluster.connect("postgres");
-    let mut committed_at = Vec::new();
+    let mut committed_at = BTreeMap::new();
+    receiver.reset();
     stalls::watched(|stalls| {
         for id in ids.clone() {
             session
                 .batch_execute(&format!("insert into items values ({id})"))
                 .unwrap();
-            committed_at.push((id, now_us()));
+            committed_at.insert(id, now_us());
         }
+        let mut longest = Duration::ZERO;
         for path in paths {
             receiver.wait_for(PATIENCE, path, committed_at.len() as u64);
-        }
-        for path in paths {
             let received = receiver.received_at(path);
             assert_delivered(&committed(ids.clone()), &received);
             assert_eq!(received.len(), committed_at.len(), "requests to {path}");
             for message in received {
                 let id = message.body()["data"][0]["id"].as_i64().unwrap();
-                let (_, at_us) = committed_at
-                    .iter()
-                    .find(|(committed, _)| *committed == id)
-                    .expect("compared above");
-                let late = Duration::from_micros(message.received_at_us.saturating_sub(*at_us));
-                let stood_still = stalls.between(*at_us, message.received_at_us);
-                assert!(
-                    late < UNDISTURBED + stood_still,
-                    "row {id} came to {path} {late:?} after its commit"
-                );
+                let at_us = committed_at[&id];
+                let took = Duration::from_micros(message.received_at_us.saturating_sub(at_us));
+                let stood_still = stalls.between(at_us, message.received_at_us);
+                longest = longest.max(took.saturating_sub(stood_still));
             }
         }
-    });
+        longest
+    })
 }
 
 #[test]
@@ -102,6 +97,9 @@ fn every_url_of_every_webhook_gets_every_message_once() {
 fn a_url_that_fails_or_hangs_delays_no_other() {
     let (cluster, receiver) = ready_cluster("bad_neighbours");
     create_items(&cluster);
+    add_webhook(&cluster, &receiver, "healthy", &["/ok/healthy"], "");
+    // What this machine takes without them.
+    let usual = longest_way(&cluster, &receiver, &["/ok/healthy"], 1..=100);
     let paths = ["/status/503", "/ok/beside", "/hang", "/reset", "/drip"];
     add_webhook(&cluster, &receiver, "mixed", &paths, "timeout_ms => 60000");
     add_webhook(
@@ -111,14 +109,12 @@ fn a_url_that_fails_or_hangs_delays_no_other() {
         &["/hang/hungry"],
         "timeout_ms => 60000, max_in_flight => 1000",
     );
-    add_webhook(&cluster, &receiver, "healthy", &["/ok/healthy"], "");
-    let rows: Vec<i64> = (1..=100).collect();
     // More than there are connections, so that the bad ones have all that they may have.
-    assert_undisturbed(
-        &cluster,
-        &receiver,
-        &["/ok/beside", "/ok/healthy"],
-        1..=rows.len() as i64,
+    let healthy = ["/ok/beside", "/ok/healthy"];
+    let longest = longest_way(&cluster, &receiver, &healthy, 101..=200);
+    assert!(
+        longest < UNDISTURBED + 2 * usual,
+        "a row came {longest:?} after its commit, without bad neighbours {usual:?}"
     );
     assert!(receiver.count("/hang").in_flight > 16, "URLs do hang");
     assert!(receiver.count("/status/503").requests > 0);

@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 use std::net::TcpStream;
+use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
@@ -117,7 +118,10 @@ fn give_body(stream: &mut TcpStream, fields: &str, body: &[u8]) -> io::Result<Ne
 }
 
 fn give_large(bytes: usize, stream: &mut TcpStream) -> io::Result<Next> {
-    let body: Vec<u8> = (b'a'..=b'z').cycle().take(bytes).collect();
+    // Copied, not counted out: a debug build would take longer than some deadlines.
+    let alphabet: Vec<u8> = (b'a'..=b'z').collect();
+    let mut body = alphabet.repeat(bytes / alphabet.len() + 1);
+    body.truncate(bytes);
     give_body(stream, "content-type: text/plain\r\n", &body)
 }
 
@@ -126,7 +130,9 @@ fn give_binary(stream: &mut TcpStream) -> io::Result<Next> {
 }
 
 fn give_gzip_bomb(stream: &mut TcpStream) -> io::Result<Next> {
-    give_body(stream, "content-encoding: gzip\r\n", &gzip_bomb())
+    static BOMB: OnceLock<Vec<u8>> = OnceLock::new();
+    let bomb = BOMB.get_or_init(gzip_bomb);
+    give_body(stream, "content-encoding: gzip\r\n", bomb)
 }
 
 /// Keeps the connection and says nothing until the sender leaves.

@@ -71,9 +71,20 @@ pub fn wait_idle(cluster: &Cluster, limit: Duration) {
     assert!(
         cluster.value::<bool>(&query),
         "not idle after {limit:?}\n{}\n{}",
-        cluster.psql("select * from webhook.queue"),
+        what_is_left(cluster),
         cluster.log()
     );
+}
+
+/// What waits, who works on it, and the last calls, with the time to compare them with.
+fn what_is_left(cluster: &Cluster) -> String {
+    cluster.psql(
+        "select * from webhook.queue;
+         select clock_timestamp(), * from webhook.worker;
+         select pid, state, wait_event, query from pg_stat_activity where backend_type = 'webhook_ext';
+         select called_at, duration_ms, attempt, status, http_code, outgoing_url, detail
+         from webhook.calls order by called_at desc limit 20;",
+    )
 }
 
 /// Waits until nothing is left to be sent, however often receivers have failed: unlike
