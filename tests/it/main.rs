@@ -32,6 +32,7 @@ mod faults_worker;
 mod fifo;
 mod harness;
 mod lagging;
+mod log_lookups;
 mod multicast;
 mod operations;
 mod partitions;
