@@ -30,8 +30,8 @@ fn with_long_log() -> Cluster {
              select gen_random_uuid(), o.captured_at, o.message_id, u.url_key, o.event_key, o.captured_at,
                     1, not f.is_failure, w.id, case when f.is_failure then 500 else 200 end, 100, 1
              from (select *, row_number() over (order by id) as place from webhook.outbox) o
-             cross join lateral (select o.place % 50 = 0) f (is_failure)
-             join webhook.webhook_def w on w.name = case when o.place % 10 = 0 then 'failing' else 'healthy' end
+             cross join lateral (select o.place % 10 = 0) f (is_failure)
+             join webhook.webhook_def w on w.name = case when o.place % 2 = 0 then 'failing' else 'healthy' end
              join webhook.url_def u on u.webhook_key = w.webhook_key
              where o.place > {number} * {CALLS_A_TABLE} and o.place <= ({number} + 1) * {CALLS_A_TABLE}"
         ));
@@ -50,16 +50,20 @@ fn plan_of(cluster: &Cluster, query: &str) -> String {
     ))
 }
 
-/// The query reads each log table through this index, in the order that is asked for.
-fn assert_in_order(cluster: &Cluster, condition: &str, index: &str) {
+/// The query reads each log table through one of these indexes, in the order that is asked for.
+fn assert_in_order(cluster: &Cluster, condition: &str, indexes: &[&str]) {
     let query =
         format!("select * from webhook.calls where {condition} order by called_at desc limit 100");
     let plan = plan_of(cluster, &query);
     for table in FILLED {
-        let scan = format!("Index Scan Backward using {table}_{index} on {table}");
+        let used = indexes.iter().any(|index| {
+            plan.contains(&format!(
+                "Index Scan Backward using {table}_{index} on {table}"
+            ))
+        });
         assert!(
-            plan.contains(&scan),
-            "expected {scan} for {query}; found\n{plan}"
+            used,
+            "expected {table} to be read backward by {indexes:?} for {query}; found\n{plan}"
         );
     }
     assert!(
@@ -77,31 +81,34 @@ fn the_newest_calls_are_read_in_order() {
         ))
     };
     let (healthy, failing) = (id("healthy"), id("failing"));
-    for (condition, index) in [
-        ("true".to_owned(), "time"),
-        ("called_at < now()".to_owned(), "time"),
-        (format!("webhook_id = '{healthy}'"), "webhook"),
+    // Both hold the time and the webhook; small ones cost the same.
+    let failures_of_one: &[&str] = &["webhook_failure", "failure"];
+    let cases: [(String, &[&str]); 10] = [
+        ("true".to_owned(), &["time"]),
+        ("called_at < now()".to_owned(), &["time"]),
+        (format!("webhook_id = '{healthy}'"), &["webhook"]),
         (
             format!("webhook_id = '{failing}' and called_at < now()"),
-            "webhook",
+            &["webhook"],
         ),
-        ("status = 'Failure'".to_owned(), "failure"),
+        ("status = 'Failure'".to_owned(), &["failure"]),
         (
             "status = 'Failure' and called_at < now()".to_owned(),
-            "failure",
+            &["failure"],
         ),
         (
             format!("status = 'Failure' and webhook_id = '{failing}'"),
-            "webhook_failure",
+            failures_of_one,
         ),
         (
             format!("status = 'Failure' and webhook_id = '{healthy}'"),
-            "webhook_failure",
+            failures_of_one,
         ),
-        ("http_code = 500".to_owned(), "code"),
-        ("http_code >= 500".to_owned(), "code"),
-    ] {
-        assert_in_order(&cluster, &condition, index);
+        ("http_code = 500".to_owned(), &["code"]),
+        ("http_code >= 500".to_owned(), &["code"]),
+    ];
+    for (condition, indexes) in cases {
+        assert_in_order(&cluster, &condition, indexes);
     }
 }
 
