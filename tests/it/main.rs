@@ -37,6 +37,7 @@ mod found_by_id;
 mod harness;
 mod lagging;
 mod launcher;
+mod log_lookups;
 mod metrics;
 mod multicast;
 mod partitions;
