@@ -6,9 +6,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::engine::{Engine, MessageEntry};
-use super::settle::Settled;
 use super::throttling::LetGo;
 use super::time;
+use super::unsettled::Settled;
 use crate::core::lane::Health;
 use crate::delivery::call::{Job, Outcome, Payload, SentNote, Target, Verdict};
 use crate::pg::signals;

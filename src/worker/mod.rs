@@ -18,6 +18,7 @@ mod settled_rows;
 mod tail;
 mod throttling;
 mod time;
+mod unsettled;
 mod upkeep;
 mod wall_clock;
 mod withdrawals;

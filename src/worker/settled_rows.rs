@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::engine::{Engine, MessageLane};
 use super::routes::Logged;
-use super::settle::Settled;
 use super::time;
+use super::unsettled::Settled;
 use crate::core::position::Coordinate;
 use crate::delivery::call::Verdict;
 use crate::pg::clock;
