@@ -59,11 +59,9 @@ pub const TEMPLATE: &str = r#"{"type": "[@out-hook:eventType]", "table": "[@out-
 /// The default payload's row is compared byte for byte with PostgreSQL's own.
 const ROW: &str = "null_style => 'null'";
 
-/// Calls a second of the webhook `throttled`.
-pub const THROTTLE: usize = 40;
-
 /// The webhook whose rows must come in order.
 pub const IN_ORDER: &str = "fifo";
+/// The webhook whose calls must not be too many in any second.
 pub const THROTTLED: &str = "throttled";
 
 pub const PLANS: &[Plan] = &[

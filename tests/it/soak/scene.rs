@@ -36,6 +36,7 @@ const FOR_EVER: u64 = u64::MAX;
 const MOST_FINDINGS: usize = 20;
 
 pub struct Scene {
+    pub seed: u64,
     pub cluster: Cluster,
     pub receiver: Receiver,
     pub falling: Mutex<Falling>,
@@ -89,6 +90,7 @@ impl Scene {
         let account =
             cluster.value("select current_setting('webhook.account_id') from webhook.worker");
         let scene = Self {
+            seed,
             cluster,
             receiver,
             falling: Mutex::new(falling),

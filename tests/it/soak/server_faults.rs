@@ -93,10 +93,19 @@ impl Chaos<'_> {
     }
 
     fn restart(&mut self, mode: StopMode) -> Done {
-        let cluster = &self.scene.cluster;
-        cluster.stop(mode);
+        self.scene.cluster.stop(mode);
         thread::sleep(self.chance.millis(0..=1000));
-        cluster.start_again();
+        self.start_again()
+    }
+
+    /// The other processes end when they notice.
+    pub fn kill_postmaster(&mut self) -> Done {
+        self.scene.cluster.kill9_postmaster();
+        self.start_again()
+    }
+
+    fn start_again(&self) -> Done {
+        self.scene.cluster.start_again();
         if self.scene.is_preloaded {
             return Ok(());
         }

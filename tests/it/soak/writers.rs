@@ -136,7 +136,7 @@ impl Writer<'_> {
                 session.batch_execute(&format!("{}; commit", self.changes(1..=2)))
             }
             Act::Giant => {
-                let rows = self.chance.within(300..=1500);
+                let rows = self.chance.within(200..=800);
                 session.batch_execute(&insert("readings", rows, SMALL_NOTE))
             }
             Act::LargeRow => {
