@@ -42,8 +42,7 @@ enum Fault {
     Redeliver,
     RegenerateSecret,
     EditWebhook,
-    MakePassing,
-    DropPassing,
+    Passing,
     AlterTable,
     Rebuild,
     OldSnapshot,
@@ -65,8 +64,7 @@ const FAULTS: &[(u64, Fault)] = &[
     (8, Fault::Redeliver),
     (5, Fault::RegenerateSecret),
     (4, Fault::EditWebhook),
-    (4, Fault::MakePassing),
-    (2, Fault::DropPassing),
+    (6, Fault::Passing),
     (6, Fault::AlterTable),
     (6, Fault::Rebuild),
     (4, Fault::OldSnapshot),
@@ -127,8 +125,10 @@ impl<'a> Chaos<'a> {
             Fault::Redeliver => ("redelivered", self.redeliver()),
             Fault::RegenerateSecret => ("secret regenerated", self.regenerate_secret()),
             Fault::EditWebhook => ("webhook edited", self.edit_webhook()),
-            Fault::MakePassing => ("webhook created", self.make_passing()),
-            Fault::DropPassing => ("webhook dropped", self.drop_passing()),
+            Fault::Passing if self.has_room_for_passing() => {
+                ("webhook created", self.make_passing())
+            }
+            Fault::Passing => ("webhook dropped", self.drop_passing()),
             Fault::AlterTable => ("table altered", self.alter_table()),
             Fault::Rebuild => ("table rebuilt", self.rebuild()),
             Fault::OldSnapshot => ("old snapshot", self.hold_snapshot()),

@@ -59,8 +59,9 @@ pub fn judge(scene: &Scene) {
     judge_rest(scene);
     server_log::judge(scene);
     println!(
-        "soak: {} changes were committed; {}",
+        "soak: {} changes were committed, {} calls redelivered; {}",
         changes.len(),
+        hooks.iter().map(|hook| hook.redelivered).sum::<i64>(),
         scene.progress.summary()
     );
     let findings = scene.findings.all();
@@ -138,17 +139,18 @@ fn judge_order(scene: &Scene, changes: &[Change], hooks: &[Hook], arrivals: &mut
         .iter()
         .find(|hook| hook.name == IN_ORDER)
         .expect("it was made");
-    let mut row_of: HashMap<String, (i64, usize)> = HashMap::new();
+    let mut place_of: HashMap<String, (i64, usize)> = HashMap::new();
     let mut made: BTreeMap<i64, usize> = BTreeMap::new();
     for change in changes.iter().filter(|change| hook.wants(change)) {
         let number = made.entry(change.row()).or_default();
-        row_of.insert(brief(&hook.content(change)), (change.row(), *number));
+        place_of.insert(brief(&hook.content(change)), (change.row(), *number));
         *number += 1;
     }
     let mut next: BTreeMap<i64, usize> = BTreeMap::new();
     let mut seen: HashSet<&str> = HashSet::new();
+    let mut wrong: Vec<String> = Vec::new();
     for arrival in arrivals.at(&hook.paths[0]) {
-        let Some((row, number)) = row_of.get(&arrival.change) else {
+        let Some((row, number)) = place_of.get(&arrival.change) else {
             continue;
         };
         if !seen.insert(&arrival.change) {
@@ -156,13 +158,15 @@ fn judge_order(scene: &Scene, changes: &[Change], hooks: &[Hook], arrivals: &mut
         }
         let due = next.entry(*row).or_default();
         if number != due {
-            let finding = format!(
-                "row {row}: change {number} came when {due} was due: {}",
-                arrival.change
-            );
-            scene.findings.add(finding);
+            wrong.push(format!(
+                "row {row}: change {number} came when {due} was due"
+            ));
         }
         *due = number + 1;
+    }
+    if let Some(first) = wrong.first() {
+        let finding = format!("{} changes came out of order: {first}", wrong.len());
+        scene.findings.add(finding);
     }
 }
 
@@ -182,15 +186,17 @@ fn judge_throttle(scene: &Scene, hooks: &[Hook], arrivals: &mut Arrivals) {
         "select call_throttling from webhook.webhooks where name = '{THROTTLED}'"
     ));
     let per_second = usize::try_from(per_second).expect("a rate is positive");
-    for (first, beyond) in at.iter().zip(at.iter().skip(per_second)) {
-        let took_us = beyond - first;
-        if took_us < SECOND_US {
-            let finding = format!(
-                "{} calls of {THROTTLED} within {took_us} us, from {first}",
-                per_second + 1
-            );
-            scene.findings.add(finding);
-        }
+    let spans = at.iter().zip(at.iter().skip(per_second));
+    let too_short: Vec<u64> = spans
+        .map(|(first, beyond)| beyond - first)
+        .filter(|took_us| *took_us < SECOND_US)
+        .collect();
+    if let Some(shortest_us) = too_short.iter().min() {
+        scene.findings.add(format!(
+            "{} times {} calls of {THROTTLED} within a second, once within {shortest_us} us",
+            too_short.len(),
+            per_second + 1
+        ));
     }
 }
 
