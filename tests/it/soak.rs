@@ -20,7 +20,7 @@ mod verdict;
 mod watcher;
 mod writers;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{env, thread};
 
@@ -48,27 +48,15 @@ fn soak_whatever_goes_wrong_each_committed_change_and_no_other_arrives() {
     let seed = number("SOAK_SEED", fresh_seed());
     println!("soak: {time:?}, SOAK_SEED={seed}");
     let scene = Scene::new(seed);
-    let (writing, watching) = (AtomicBool::new(true), AtomicBool::new(false));
+    let watching = AtomicBool::new(false);
     let mut chaos = Chaos::new(&scene, Chance::new(seed));
     thread::scope(|scope| {
-        // Also after a panic all threads must end, the writers before those that watch them.
-        let _watched = SetOnDrop(&watching);
+        let _end = SetOnDrop(&watching);
         scope.spawn(|| watcher::watch(&scene, &watching));
         scope.spawn(|| arrivals::collect(&scene, &watching));
-        thread::scope(|scope| {
-            let _written = Unset(&writing);
-            for number in 1..=WRITERS {
-                let (scene, writing) = (&scene, &writing);
-                scope.spawn(move || writers::write(scene, seed, number, writing));
-            }
-            let until = Instant::now() + time;
-            scene.progress.end_at(until);
-            while Instant::now() < until && scene.findings.are_few() {
-                chaos.step();
-            }
-        });
+        strike_while_writing(&scene, &mut chaos, time);
         println!(
-            "soak: the faults end, the rest is delivered; done: {}",
+            "soak: the faults end, the rest is delivered; {}",
             scene.progress.faults()
         );
         chaos.end();
@@ -76,22 +64,30 @@ fn soak_whatever_goes_wrong_each_committed_change_and_no_other_arrives() {
     });
     arrivals::collect_rest(&scene);
     verdict::judge(&scene);
-    println!("soak: passed; {}", scene.progress.summary());
+    println!("soak: passed");
+}
+
+/// Faults while the writers write, for so long or until enough is found.
+fn strike_while_writing(scene: &Scene, chaos: &mut Chaos, time: Duration) {
+    let written = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _end = SetOnDrop(&written);
+        for number in 1..=WRITERS {
+            let written = &written;
+            scope.spawn(move || writers::write(scene, number, written));
+        }
+        let until = Instant::now() + time;
+        scene.progress.end_at(until);
+        while Instant::now() < until && scene.findings.are_few() {
+            chaos.step();
+        }
+    });
 }
 
 fn drain(scene: &Scene) {
     worker_of(&scene.cluster, "postgres");
     wait_until_nothing_is_left(&scene.cluster, DRAIN_LIMIT);
     wait_idle(&scene.cluster, IDLE_LIMIT);
-}
-
-/// Clears the flag when it goes out of scope.
-struct Unset<'a>(&'a AtomicBool);
-
-impl Drop for Unset<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
 }
 
 /// A number from the environment.

@@ -61,19 +61,19 @@ pub fn is_of_fault(error: &postgres::Error) -> bool {
         .is_none_or(|code| OF_FAULTS.contains(&code.code()))
 }
 
-pub fn write(scene: &Scene, seed: u64, number: u64, going_on: &AtomicBool) {
+pub fn write(scene: &Scene, number: u64, done: &AtomicBool) {
     let mut writer = Writer {
         scene,
         number,
-        chance: Chance::new(seed.wrapping_add(number * 1_000_003)),
+        chance: Chance::new(scene.seed.wrapping_add(number * 1_000_003)),
         prepared: 0,
     };
-    while going_on.load(Ordering::Relaxed) {
+    while !done.load(Ordering::Relaxed) {
         let Ok(mut session) = scene.cluster.try_connect_as("postgres", "postgres") else {
             thread::sleep(RECONNECT_AFTER);
             continue;
         };
-        if let Err(error) = writer.write_until(&mut session, going_on) {
+        if let Err(error) = writer.write_until(&mut session, done) {
             if !is_of_fault(&error) {
                 scene.findings.add(format!("a writer failed: {error:?}"));
             }
@@ -92,11 +92,11 @@ impl Writer<'_> {
     fn write_until(
         &mut self,
         session: &mut Client,
-        going_on: &AtomicBool,
+        done: &AtomicBool,
     ) -> Result<(), postgres::Error> {
         let durably = if self.chance.one_in(3) { "off" } else { "on" };
         session.batch_execute(&format!("set synchronous_commit = {durably}"))?;
-        while going_on.load(Ordering::Relaxed) {
+        while !done.load(Ordering::Relaxed) {
             thread::sleep(self.chance.millis(0..=60));
             if self.scene.brake.load(Ordering::Relaxed) {
                 continue;
