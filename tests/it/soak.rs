@@ -20,7 +20,7 @@ mod verdict;
 mod watcher;
 mod writers;
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{env, thread};
 
@@ -70,17 +70,30 @@ fn soak_whatever_goes_wrong_each_committed_change_and_no_other_arrives() {
 /// Faults while the writers write, for so long or until enough is found.
 fn strike_while_writing(scene: &Scene, chaos: &mut Chaos, time: Duration) {
     let written = AtomicBool::new(false);
-    thread::scope(|scope| {
+    thread::scope(|threads| {
         let _end = SetOnDrop(&written);
-        for number in 1..=WRITERS {
-            let written = &written;
-            scope.spawn(move || writers::write(scene, number, written));
-        }
+        let writers: Vec<_> = (1..=WRITERS)
+            .map(|number| {
+                let written = &written;
+                threads.spawn(move || writers::write(scene, number, written))
+            })
+            .collect();
         let until = Instant::now() + time;
         scene.progress.end_at(until);
         while Instant::now() < until && scene.findings.are_few() {
             chaos.step();
         }
+        written.store(true, Ordering::Relaxed);
+        // A writer may wait for a row of a prepared transaction that nobody else ends.
+        scene
+            .cluster
+            .wait_until(IDLE_LIMIT, "the writers to end", || {
+                chaos.end_orphans();
+                match writers.iter().filter(|w| !w.is_finished()).count() {
+                    0 => Ok(()),
+                    writing => Err(format!("{writing} write")),
+                }
+            });
     });
 }
 

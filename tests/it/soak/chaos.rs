@@ -183,7 +183,7 @@ impl<'a> Chaos<'a> {
     }
 
     /// Whoever prepared these has lost its session. One that is just ending them is quicker.
-    fn end_orphans(&mut self) {
+    pub fn end_orphans(&mut self) {
         let mut session = self.session();
         let orphans = session.query(ORPHANED, &[]).unwrap_or_default();
         for orphan in orphans {
