@@ -38,6 +38,7 @@ pub struct Arrival {
     /// Which change it is about, as [`brief`] says it.
     pub change: String,
     pub message_id: String,
+    pub attempt: u32,
     /// When the request was complete, and when the call was made as its id says;
     /// microseconds since 1970.
     pub received_at_us: u64,
@@ -123,6 +124,7 @@ impl Arrivals {
         let arrival = Arrival {
             change,
             message_id: received.message_id().to_owned(),
+            attempt: received.attempt(),
             received_at_us: received.received_at_us,
             called_at_us: made_at_us(received.header("webhook-call-id")),
             order: (place, received.seq),

@@ -226,6 +226,8 @@ impl Findings {
 pub struct Progress {
     pub received: AtomicUsize,
     pub transactions: AtomicUsize,
+    /// How often the worker was ended, by whatever means.
+    pub ends: AtomicUsize,
     /// Signals 9 that were sent to server processes.
     pub kills: AtomicUsize,
     pub most_kb: AtomicU64,

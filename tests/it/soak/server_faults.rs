@@ -65,11 +65,17 @@ impl Chaos<'_> {
             return;
         }
         self.scene.progress.kills.fetch_add(1, Ordering::Relaxed);
+        self.count_end();
         cluster.signal(pid, "KILL");
         wait_for_restarts(cluster, restarts + 1);
     }
 
+    fn count_end(&self) {
+        self.scene.progress.ends.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub fn terminate_worker(&mut self) -> Done {
+        self.count_end();
         let worker = worker_of(&self.scene.cluster, "postgres");
         self.run(&format!("select pg_terminate_backend({worker})"))?;
         wait_until_gone(&self.scene.cluster, PATIENCE, worker);
@@ -77,6 +83,7 @@ impl Chaos<'_> {
     }
 
     pub fn stop_worker(&mut self) -> Done {
+        self.count_end();
         self.run("select webhook.stop_worker()")?;
         thread::sleep(self.chance.millis(0..=2000));
         self.run("select webhook.start_worker()")
@@ -101,6 +108,7 @@ impl Chaos<'_> {
     }
 
     fn restart(&mut self, mode: StopMode) -> Done {
+        self.count_end();
         self.scene.cluster.stop(mode);
         thread::sleep(self.chance.millis(0..=1000));
         self.start_again()
@@ -108,6 +116,7 @@ impl Chaos<'_> {
 
     /// The other processes end when they notice.
     pub fn kill_postmaster(&mut self) -> Done {
+        self.count_end();
         self.scene.cluster.kill9_postmaster();
         self.start_again()
     }

@@ -25,6 +25,10 @@ const MOST_SOCKETS: u64 = 3 * 64;
 /// Files that PostgreSQL keeps open of all the tables and indexes that the worker uses.
 const MOST_FILES: u64 = 400;
 
+/// What may be on the wire or not settled when the worker ends, a URL: 16 calls at a time,
+/// each in a run of 16.
+const MOST_REPEATED: i64 = 16 * 16;
+
 /// A request reaches the receiver so long after its call was made, or is on its way: a
 /// receiver that waits for a processor notes it late, which is no fault of who sent it.
 const ON_ITS_WAY_US: u64 = 15_000;
@@ -49,6 +53,7 @@ pub fn judge(scene: &Scene) {
     for hook in hooks.iter() {
         let wanted: Vec<&Change> = changes.iter().filter(|change| hook.wants(change)).collect();
         judge_deliveries(scene, hook, &wanted, &mut arrivals);
+        judge_repeats(scene, hook, &mut arrivals);
         if !hook.is_dropped {
             judge_counters(scene, hook, wanted.len() as i64);
         }
@@ -107,6 +112,27 @@ fn judge_deliveries(scene: &Scene, hook: &Hook, wanted: &[&Change], arrivals: &m
             expected.len(),
             received.len()
         );
+    }
+}
+
+/// What comes again as the same attempt was not settled when the worker ended, or is sent
+/// again on purpose.
+fn judge_repeats(scene: &Scene, hook: &Hook, arrivals: &mut Arrivals) {
+    let ends = scene.progress.ends.load(Ordering::Relaxed) as i64;
+    let most = ends * MOST_REPEATED + hook.redelivered;
+    for path in &hook.paths {
+        let received = arrivals.at(path);
+        let calls: HashSet<(&str, u32)> = received
+            .iter()
+            .map(|arrival| (&*arrival.change, arrival.attempt))
+            .collect();
+        let repeated = (received.len() - calls.len()) as i64;
+        println!("soak: {path}: {repeated} repeated, the worker was ended {ends} times");
+        if repeated > most {
+            let finding =
+                format!("{path}: {repeated} calls were repeated, at most {most} are right");
+            scene.findings.add(finding);
+        }
     }
 }
 
