@@ -17,7 +17,7 @@ use super::scene::Scene;
 use super::writers::is_of_fault;
 
 /// Between two faults; long enough for some deliveries.
-const PAUSE_MS: std::ops::RangeInclusive<u64> = 200..=2500;
+const PAUSE_MS: std::ops::RangeInclusive<u64> = 100..=1500;
 
 /// A prepared transaction this old has lost its writer.
 const ORPHANED: &str = "select gid from pg_prepared_xacts where prepared < now() - interval '2 s'";

@@ -64,8 +64,9 @@ pub fn judge(scene: &Scene) {
     judge_rest(scene);
     server_log::judge(scene);
     println!(
-        "soak: {} changes were committed, {} calls redelivered; {}",
+        "soak: {} changes were committed, the worker was ended {} times, {} calls redelivered; {}",
         changes.len(),
+        scene.progress.ends.load(Ordering::Relaxed),
         hooks.iter().map(|hook| hook.redelivered).sum::<i64>(),
         scene.progress.summary()
     );
@@ -107,11 +108,6 @@ fn judge_deliveries(scene: &Scene, hook: &Hook, wanted: &[&Change], arrivals: &m
                 scene.findings.add(finding);
             }
         }
-        println!(
-            "soak: {path}: {} changes, {} calls",
-            expected.len(),
-            received.len()
-        );
     }
 }
 
@@ -127,7 +123,10 @@ fn judge_repeats(scene: &Scene, hook: &Hook, arrivals: &mut Arrivals) {
             .map(|arrival| (&*arrival.change, arrival.attempt))
             .collect();
         let repeated = (received.len() - calls.len()) as i64;
-        println!("soak: {path}: {repeated} repeated, the worker was ended {ends} times");
+        println!(
+            "soak: {path}: {} calls, {repeated} of them repeated",
+            received.len()
+        );
         if repeated > most {
             let finding =
                 format!("{path}: {repeated} calls were repeated, at most {most} are right");
