@@ -51,6 +51,7 @@ mod rotation;
 mod rotation_sessions;
 mod schema_changes;
 mod security;
+mod soak;
 mod template_changes;
 mod templates;
 mod throttle;

@@ -40,11 +40,22 @@ pub fn difference(
     received: &[Received],
     key: impl Fn(&Received) -> String,
 ) -> Option<String> {
+    let calls = received
+        .iter()
+        .map(|request| (key(request), request.message_id()));
+    difference_of_calls(committed, calls)
+}
+
+/// The same for calls of which only the key and the message id are known.
+pub fn difference_of_calls<'a>(
+    committed: &BTreeSet<String>,
+    calls: impl Iterator<Item = (String, &'a str)>,
+) -> Option<String> {
+    let mut received = 0;
     let mut ids_of: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     let mut keys_of: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for request in received {
-        let key = key(request);
-        let id = request.message_id();
+    for (key, id) in calls {
+        received += 1;
         keys_of.entry(id).or_default().insert(key.clone());
         ids_of.entry(key).or_default().insert(id);
     }
@@ -69,9 +80,8 @@ pub fn difference(
     .collect();
     (!findings.is_empty()).then(|| {
         format!(
-            "{} changes committed, {} requests received\n{}",
+            "{} changes committed, {received} requests received\n{}",
             committed.len(),
-            received.len(),
             findings.join("\n")
         )
     })

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -85,6 +86,13 @@ impl Receiver {
     /// One that keeps only the last `requests`; counts stay complete.
     pub fn start_keeping(requests: usize) -> Self {
         Self::start_with(&["--keep", &requests.to_string()])
+    }
+
+    /// One that appends every request to a file before it answers, so that nothing is lost
+    /// when it is killed, and keeps few itself. Port 0 takes a free one.
+    pub fn start_logging(port: u16, file: &Path) -> Self {
+        let file = file.to_str().expect("the path is text");
+        Self::start_with(&["--port", &port.to_string(), "--keep", "1000", "--log", file])
     }
 
     fn start_with(options: &[&str]) -> Self {

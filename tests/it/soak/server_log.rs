@@ -1,0 +1,64 @@
+//! What the server's log may not hold after all these faults.
+
+use super::scene::Scene;
+
+/// Nobody asked for these, whatever the process.
+const NEVER: &[&str] = &[
+    "PANIC:",
+    "panicked at",
+    "TRAP:",
+    "terminated by signal 4",
+    "terminated by signal 6",
+    "terminated by signal 7",
+    "terminated by signal 8",
+    "terminated by signal 11",
+    "stack smashing",
+];
+
+/// Of the worker's warnings and errors those that faults explain: its end was asked for, or
+/// a crash elsewhere ended it; the ends of calls are no business of the log.
+const EXPLAINED: &[&str] = &[
+    "terminating connection because of crash of another server process",
+    "terminating connection due to administrator command",
+    "terminating background worker",
+    "terminating connection due to unexpected postmaster exit",
+];
+
+/// As the test's clusters write a line: time, process, kind of process.
+const OF_WORKER: &str = " webhook_ext ";
+
+pub fn judge(scene: &Scene) {
+    let log = scene.cluster.log();
+    let killed = "terminated by signal 9";
+    let kills = scene
+        .progress
+        .kills
+        .load(std::sync::atomic::Ordering::Relaxed);
+    let found = log.matches(killed).count();
+    if found > kills {
+        let finding = format!("{found} processes were {killed}, {kills} were killed on purpose");
+        scene.findings.add(finding);
+    }
+    for line in log.lines() {
+        if NEVER.iter().any(|text| line.contains(text)) {
+            scene.findings.add(format!("the log says: {line}"));
+        } else if is_complaint_of_worker(line) {
+            scene
+                .findings
+                .add(format!("the worker says: {}", without_time(line)));
+        }
+    }
+}
+
+fn is_complaint_of_worker(line: &str) -> bool {
+    let complains = ["ERROR:", "FATAL:", "WARNING:"]
+        .iter()
+        .any(|level| line.contains(level));
+    complains && line.contains(OF_WORKER) && !EXPLAINED.iter().any(|text| line.contains(text))
+}
+
+/// From the kind of process on, so that the same complaint counts as one finding.
+fn without_time(line: &str) -> &str {
+    line.find(OF_WORKER)
+        .map_or(line, |place| line[place..].trim())
+}
