@@ -33,6 +33,7 @@ mod faults_volume;
 mod faults_worker;
 mod fifo;
 mod found_by_id;
+mod generated;
 mod harness;
 mod lagging;
 mod launcher;
