@@ -12,7 +12,7 @@ help:
 	@echo 'make install       build the release and install it into the server of PG_CONFIG'
 	@echo 'make uninstall     remove it again'
 	@echo 'make test          all tests: unit, regress, cluster (also test-unit, test-regress, test-cluster)'
-	@echo 'make test-matrix   make test for each PostgreSQL that is installed'
+	@echo 'make test-matrix   regress and cluster tests against PostgreSQL 15 to 18 (or VERSIONS="17 18"); fetches what is not installed'
 	@echo 'make soak          random faults under load for SOAK_MINUTES (default 10)'
 	@echo 'make lint          rustfmt, clippy, rustdoc, cargo-machete, pgspot'
 	@echo 'make bench         measure against the targets'

@@ -53,6 +53,18 @@ shared_place() {
     echo "/var/tmp/webhook_ext-$(id -u)-$(cksum <<<"$root" | cut -d' ' -f1)"
 }
 
+# A directory for the servers of other versions: as MATRIX says, else under target.
+matrix_place() {
+    local place=${MATRIX:-$root/target/matrix}
+    mkdir -p "$place"
+    if ! as_server test -x "$place" -a -r "$place"; then
+        [ -z "${MATRIX:-}" ] || die "the account that servers run under cannot read MATRIX=$place"
+        place=$(shared_place)/matrix
+        mkdir -p "$place"
+    fi
+    realpath "$place"
+}
+
 # Runs a command as the account that servers run under: initdb refuses root.
 as_server() {
     if is_root; then (cd / && runuser -u postgres -- "$@"); else "$@"; fi

@@ -51,7 +51,7 @@ comment on function webhook.create_event(text, regclass, text, text[], text[], t
     'condition_path: the search_path that names in condition are looked up with; leave it out. The caller '
     'needs TRIGGER and SELECT on the table. Errors: 22023 bad argument, 42704 unknown webhook, table or '
     'column, 42710 the same event exists, 42501 privilege missing, 42809 not an ordinary or partitioned '
-    'table, 55P03 the table is in use for longer than lock_timeout (at most 5 s).';
+    'table, or a virtual generated column, 55P03 the table is in use for longer than lock_timeout (at most 5 s).';
 comment on function webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text) is
     'Changes an event, given by id, and returns it; null leaves a value as it is, an empty array or text '
     'takes a filter, template or condition away. A new condition replaces the trigger, with the rights of '

@@ -21,6 +21,9 @@ pub fn test_event_key(webhook_key: i32) -> i32 {
 pub struct Column {
     pub name: String,
     pub number: i16,
+    /// Not so for a virtual generated column, which is computed when it is read: a
+    /// captured row has no value of it.
+    pub stored: bool,
 }
 
 /// Columns that an event names, by name and by number.
@@ -93,7 +96,7 @@ pub fn fields(
 /// Names that an argument holds, with their numbers.
 ///
 /// # Errors
-/// `42704` for a name that no column has.
+/// `42704` for a name that no column has, `42809` for a virtual generated column.
 pub fn numbered(argument: &str, names: Vec<String>, columns: &[Column]) -> Result<Fields> {
     let numbers = names
         .iter()
@@ -104,7 +107,11 @@ pub fn numbered(argument: &str, names: Vec<String>, columns: &[Column]) -> Resul
 
 fn column_number(argument: &str, name: &str, columns: &[Column]) -> Result<i16> {
     if let Some(column) = columns.iter().find(|column| column.name == name) {
-        return Ok(column.number);
+        return if column.stored {
+            Ok(column.number)
+        } else {
+            Err(not_stored(argument, name))
+        };
     }
     let known = || columns.iter().map(|column| column.name.as_str());
     let hint = match nearest(name, known()) {
@@ -122,6 +129,17 @@ fn column_number(argument: &str, name: &str, columns: &[Column]) -> Result<i16> 
         ),
     )
     .with_hint(hint))
+}
+
+fn not_stored(argument: &str, name: &str) -> Error {
+    Error::new(
+        Kind::WrongObjectType,
+        format!(
+            "{argument} names a virtual generated column, of which rows store no value: \"{}\"",
+            shown(name)
+        ),
+    )
+    .with_hint("name the columns it is generated from, or make it a stored one")
 }
 
 /// `condition` without surrounding space; `None` if it is empty.
@@ -142,8 +160,23 @@ mod tests {
             .map(|(name, number)| Column {
                 name: name.to_owned(),
                 number,
+                stored: true,
             })
             .to_vec()
+    }
+
+    #[test]
+    fn a_column_without_stored_values_is_refused() {
+        let mut columns = columns();
+        columns[1].stored = false;
+        let error = fields("object_fields", texts(&["first_name"]), &columns).unwrap_err();
+        assert_eq!(error.kind, Kind::WrongObjectType);
+        assert!(
+            error.message.ends_with("\"first_name\""),
+            "{}",
+            error.message
+        );
+        assert!(fields("object_fields", texts(&["id"]), &columns).is_ok());
     }
 
     #[test]

@@ -7,6 +7,11 @@ use std::cell::Cell;
 use std::ffi::{c_int, CStr};
 
 use pgrx::pg_sys;
+#[cfg(not(feature = "pg18"))]
+use pgrx::pg_sys::pqsignal;
+// A macro leads to this name from version 18 on.
+#[cfg(feature = "pg18")]
+use pgrx::pg_sys::pqsignal_be as pqsignal;
 use pgrx::prelude::*;
 
 /// First key of the advisory lock that the only worker of a database holds ("webh").
@@ -51,8 +56,8 @@ pub fn connect_to_shared_catalogs() {
 unsafe fn take_signals() {
     // SAFETY: as the caller promises; the handlers set flags and the latch.
     unsafe {
-        pg_sys::pqsignal(pg_sys::SIGHUP as c_int, Some(SignalHandlerForConfigReload));
-        pg_sys::pqsignal(
+        pqsignal(pg_sys::SIGHUP as c_int, Some(SignalHandlerForConfigReload));
+        pqsignal(
             pg_sys::SIGTERM as c_int,
             Some(SignalHandlerForShutdownRequest),
         );
@@ -72,14 +77,20 @@ unsafe extern "C-unwind" fn forget_if_never_connected(code: c_int, _arg: pg_sys:
 
 /// Ends the worker for good: the postmaster forgets it.
 pub fn exit_for_good() -> ! {
-    // SAFETY: regular end of a process, all callbacks run.
-    unsafe { pg_sys::proc_exit(0) }
+    exit(0)
 }
 
 /// Ends the worker; the postmaster starts it again unless it is shutting down.
 pub fn exit_to_be_restarted() -> ! {
-    // SAFETY: as above.
-    unsafe { pg_sys::proc_exit(1) }
+    exit(1)
+}
+
+// The headers of version 18 say that proc_exit never returns in a way that the bindings miss.
+#[allow(unreachable_code)]
+fn exit(status: c_int) -> ! {
+    // SAFETY: regular end of a process, all callbacks run.
+    unsafe { pg_sys::proc_exit(status) };
+    unreachable!("proc_exit does not return")
 }
 
 /// SIGTERM has come: fast shutdown, pg_terminate_backend, DROP DATABASE … FORCE.

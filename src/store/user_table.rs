@@ -53,7 +53,7 @@ limit 1";
 
 /// In UTF-8, whatever the encoding of the database.
 const COLUMNS: &str = "
-select pg_catalog.convert_to(a.attname::pg_catalog.text, 'UTF8'), a.attnum
+select pg_catalog.convert_to(a.attname::pg_catalog.text, 'UTF8'), a.attnum, a.attgenerated <> 'v'
 from pg_catalog.pg_attribute a
 where a.attrelid = $1
   and a.attnum > 0
@@ -155,5 +155,6 @@ pub fn columns(table: &UserTable) -> Vec<Column> {
     query(COLUMNS, &[table.oid.into()], |row| Column {
         name: String::from_utf8_lossy(&row.value::<Vec<u8>>(1)).into_owned(),
         number: row.value(2),
+        stored: row.value(3),
     })
 }

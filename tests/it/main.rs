@@ -34,6 +34,7 @@ mod faults_volume;
 mod faults_worker;
 mod fifo;
 mod found_by_id;
+mod generated;
 mod harness;
 mod lagging;
 mod launcher;

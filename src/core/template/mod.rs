@@ -64,7 +64,7 @@ pub struct CheckedTemplate {
 ///
 /// # Errors
 /// `22023` if it is not JSON or holds an unknown parameter, `42704` if it names a
-/// column the table does not have.
+/// column the table does not have, `42809` if it names a virtual generated one.
 pub fn checked(text: Option<&str>, columns: &[Column]) -> Result<Option<CheckedTemplate>> {
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         return Ok(None);

@@ -114,9 +114,11 @@ pub fn fixed_parameters() -> impl Iterator<Item = (String, &'static str)> {
 }
 
 /// The parameters of a table's columns, with their meaning. A name with a bracket that
-/// would end the parameter has none.
+/// would end the parameter has none, nor has a column without stored values.
 pub fn column_parameters(columns: &[Column]) -> impl Iterator<Item = (String, String)> + '_ {
-    let named = columns.iter().filter(|column| !column.name.contains(']'));
+    let named = columns
+        .iter()
+        .filter(|column| column.stored && !column.name.contains(']'));
     named.flat_map(|Column { name, .. }| {
         [
             (

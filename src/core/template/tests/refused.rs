@@ -64,6 +64,7 @@ fn a_template_is_checked_against_the_columns_of_its_table() {
     let column = |name: &str, number| Column {
         name: name.to_owned(),
         number,
+        stored: true,
     };
     let columns = [column("id", 1), column("first_name", 3), column("Name", 4)];
     let check = |text| checked(Some(text), &columns);
