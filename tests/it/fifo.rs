@@ -223,6 +223,8 @@ fn a_backlog_arrives_in_order_after_a_pause_and_through_a_throttle() {
 fn a_giant_transaction_arrives_in_order_and_what_follows_it_after_it() {
     // Three steps of the look that is taken at a large window.
     const GIANT: u64 = 60_000;
+    /// Two updates of every thousandth row.
+    const UPDATES: u64 = 2 * (GIANT / 1000);
     let (cluster, receiver) = cluster_with("fifogiant", "20ms");
     watch(&cluster, &receiver, "/ok/giant", "");
     cluster.sql(&format!(
@@ -231,7 +233,7 @@ fn a_giant_transaction_arrives_in_order_and_what_follows_it_after_it() {
     cluster.sql("update items set version = 2 where id % 1000 = 0");
     cluster.sql("update items set version = 3 where id % 1000 = 0");
     let limit = Duration::from_secs(GIANT / SLOWEST_PER_SECOND);
-    receiver.wait_for(limit, "/ok/giant", GIANT + 200);
+    receiver.wait_for(limit, "/ok/giant", GIANT + UPDATES);
     let received = receiver.received_at("/ok/giant");
     let ids: Vec<i64> = received.iter().map(|call| number(call, "id")).collect();
     assert!(
