@@ -120,6 +120,8 @@ comment on function webhook.stop_worker() is
     'Waits up to 5 s for its end. Changes are still captured.';
 comment on function webhook.worker_process() is
     'Internal: process id and start of this databases worker, for the view webhook.worker.';
+comment on function webhook.worker_detail() is
+    'Internal: what holds the worker up, for the view webhook.worker.';
 comment on function webhook.unseen_messages() is
     'Internal: messages that the tail reader has not counted yet, for the views.';
 comment on function webhook.busy_messages() is
@@ -309,6 +311,9 @@ comment on column webhook.worker.version is
     'Version of the extension in this database.';
 comment on column webhook.worker.last_error is
     'Why none runs, and what to do; null = nothing wrong.';
+comment on column webhook.worker.detail is
+    'What holds the worker up, and how to end it: a lock and the process that holds it, a copy of another '
+    'database, a standby that lags, too few file descriptors. NULL if nothing does.';
 
 comment on view webhook.metrics is
     'Everything as numbers in the style of Prometheus, one row a sample: webhook_messages_total, '

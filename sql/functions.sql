@@ -249,3 +249,10 @@ language c
 rows 1
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'worker_process_wrapper';
+
+-- Behind webhook.worker.detail, for the same reason.
+create function webhook.worker_detail()
+returns text
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'worker_detail_wrapper';

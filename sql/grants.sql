@@ -25,7 +25,7 @@ grant select
     to webhook_admin, webhook_reader;
 
 -- A function in a view runs with the rights of whoever reads the view.
-grant execute on function webhook.worker_process(), webhook.unseen_messages(), webhook.busy_messages() to webhook_reader;
+grant execute on function webhook.worker_process(), webhook.worker_detail(), webhook.unseen_messages(), webhook.busy_messages() to webhook_reader;
 
 grant execute on all functions in schema webhook to webhook_admin;
 revoke execute on function webhook.definitions_changed() from webhook_admin;

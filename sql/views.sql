@@ -241,7 +241,8 @@ select here.database,
            then 'this server is in recovery: the worker starts after promotion'
            when p.pid is null and k.worker_stopped is not true
            then 'no worker runs: call webhook.start_worker(), and raise max_worker_processes if it finds no free slot'
-       end as last_error
+       end as last_error,
+       webhook.worker_detail() as detail
 from (values (current_database()::text)) as here (database)
 left join (select c.worker_stopped from webhook.control c limit 1) k on true
 left join pg_extension x on x.extname = 'webhook_ext'

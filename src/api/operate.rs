@@ -126,3 +126,8 @@ fn worker_process() -> TableIterator<
     let rows = worker_switch::process().map(|(pid, started_at)| (Some(pid), Some(started_at)));
     TableIterator::new(rows)
 }
+
+#[pg_extern(sql = false)]
+fn worker_detail() -> Option<String> {
+    worker_switch::detail()
+}

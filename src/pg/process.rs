@@ -4,7 +4,7 @@
 //! [`super::registration`]); anything else restarts the whole cluster.
 
 use std::cell::Cell;
-use std::ffi::{c_int, CStr};
+use std::ffi::{c_int, CStr, CString};
 
 use pgrx::pg_sys;
 #[cfg(not(feature = "pg18"))]
@@ -161,13 +161,17 @@ pub fn become_the_only_worker() -> bool {
     try_lock(&tag, pg_sys::ExclusiveLock, true)
 }
 
+/// In the worker's activity text: what follows says what holds it up.
+pub const DETAIL_MARK: &str = "; detail: ";
+
 /// What pg_stat_activity shows of the worker.
-pub fn report_activity(text: &CStr, running: bool) {
+pub fn report_activity(text: &str, running: bool) {
     let state = if running {
         pg_sys::BackendState::STATE_RUNNING
     } else {
         pg_sys::BackendState::STATE_IDLE
     };
+    let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
     // SAFETY: the text is NUL-terminated and copied.
     unsafe { pg_sys::pgstat_report_activity(state, text.as_ptr()) }
 }

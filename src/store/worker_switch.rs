@@ -4,6 +4,7 @@ use pgrx::datum::TimestampWithTimeZone;
 
 use super::rows::{execute, first};
 use crate::pg::owner::as_owner;
+use crate::pg::process::DETAIL_MARK;
 
 const IS_STOPPED: &str = "
 select true from webhook.control where worker_stopped";
@@ -16,6 +17,15 @@ returning true";
 
 const PROCESS: &str = "
 select a.pid, a.backend_start
+from pg_catalog.pg_stat_activity a
+where a.backend_type = 'webhook_ext'
+  and a.datname = pg_catalog.current_database()
+order by a.backend_start
+limit 1";
+
+/// What the worker says behind the mark $1.
+const DETAIL: &str = "
+select nullif(pg_catalog.split_part(a.query, $1, 2), '')
 from pg_catalog.pg_stat_activity a
 where a.backend_type = 'webhook_ext'
   and a.datname = pg_catalog.current_database()
@@ -38,6 +48,11 @@ pub fn set_stopped(stopped: bool) -> bool {
 /// The worker's process id and start.
 pub fn process() -> Option<(i32, TimestampWithTimeZone)> {
     as_owner(|| first(PROCESS, &[], |row| (row.value(1), row.value(2))))
+}
+
+/// What holds the worker up, in its own words.
+pub fn detail() -> Option<String> {
+    as_owner(|| first(DETAIL, &[DETAIL_MARK.into()], |row| row.value::<String>(1)))
 }
 
 /// Asks a process to end.

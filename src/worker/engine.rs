@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::message::Message;
+use super::notices::Notices;
 use super::recount::Recount;
 use super::routes::{Routes, WebhookRoute};
 use super::tail::Tail;
@@ -84,6 +85,8 @@ pub struct Engine {
     pub upkeep: Upkeep,
     pub recount: Recount,
     pub wall_clock: WallClock,
+    /// What `webhook.worker.detail` says.
+    pub notices: Notices,
     pub ticker: Ticker,
     /// Messages that were busy when the last worker ended, by lane, still to be read.
     pub interrupted: HashMap<i32, Vec<Coordinate>>,
@@ -151,6 +154,7 @@ impl Engine {
             upkeep: Upkeep::new(),
             recount: Recount::new(),
             wall_clock: WallClock::new(ticker),
+            notices: Notices::default(),
             ticker,
             interrupted: HashMap::new(),
             oldest_behind: HashMap::new(),

@@ -254,14 +254,14 @@ impl Loop {
     /// pg_stat_activity says whether we deliver or sleep.
     fn show(&mut self, limit: Duration) {
         let busy = self.engine.pool.in_flight() > 0 || limit.is_zero();
-        if self.shown_busy != Some(busy) {
+        if self.engine.notices.take_changed() || self.shown_busy != Some(busy) {
             self.shown_busy = Some(busy);
-            let text = if busy {
-                c"delivering webhooks"
+            let doing = if busy {
+                "delivering webhooks"
             } else {
-                c"waiting for changes"
+                "waiting for changes"
             };
-            process::report_activity(text, busy);
+            process::report_activity(&self.engine.notices.activity(doing), busy);
         }
     }
 

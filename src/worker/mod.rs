@@ -11,6 +11,7 @@ mod fifo;
 pub mod launcher;
 mod main_loop;
 mod message;
+mod notices;
 mod recount;
 mod routes;
 mod settle;

@@ -80,7 +80,7 @@ fn create_extension_starts_the_worker_at_its_commit_and_only_then() {
     assert_eq!(
         cluster.psql("select database, state, pid = any (select pid from pg_stat_activity), version, last_error is null
                       from webhook.worker"),
-        "postgres|running|t|0.1.0|t\n"
+        "postgres|running|t|0.2.0|t\n"
     );
 }
 
