@@ -52,7 +52,7 @@ pub fn process() -> Option<(i32, TimestampWithTimeZone)> {
 
 /// What holds the worker up, in its own words.
 pub fn detail() -> Option<String> {
-    as_owner(|| first(DETAIL, &[DETAIL_MARK.into()], |row| row.value::<String>(1)))
+    as_owner(|| first(DETAIL, &[DETAIL_MARK.into()], |row| row.get(1)).flatten())
 }
 
 /// Asks a process to end.
