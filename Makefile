@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 export PG_CONFIG
 
-.PHONY: help setup demo test test-unit test-regress test-cluster test-matrix soak lint bench install uninstall clean
+.PHONY: help setup demo test test-unit test-regress test-cluster test-matrix test-assert soak lint bench install uninstall clean
 
 help:
 	@echo 'make demo          a throw-away server and receiver: watch changes become signed POSTs'
@@ -13,6 +13,7 @@ help:
 	@echo 'make uninstall     remove it again'
 	@echo 'make test          all tests: unit, regress, cluster (also test-unit, test-regress, test-cluster)'
 	@echo 'make test-matrix   regress and cluster tests against PostgreSQL 15 to 18 (or VERSIONS="17 18"); fetches what is not installed'
+	@echo 'make test-assert   regress and cluster tests against a PostgreSQL 15 built with assertions'
 	@echo 'make soak          random faults under load for SOAK_MINUTES (default 10)'
 	@echo 'make lint          rustfmt, clippy, rustdoc, cargo-machete, pgspot'
 	@echo 'make bench         measure against the targets'
@@ -33,6 +34,9 @@ test-unit test-regress test-cluster: test-%: setup
 
 test-matrix:
 	@scripts/test-matrix
+
+test-assert:
+	@scripts/test-assert
 
 soak: setup
 	@scripts/soak

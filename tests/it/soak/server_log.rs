@@ -1,19 +1,10 @@
 //! What the server's log may not hold after all these faults.
 
+use super::super::support::crashes::crashes_in;
 use super::scene::Scene;
 
-/// Nobody asked for these, whatever the process.
-const NEVER: &[&str] = &[
-    "PANIC:",
-    "panicked at",
-    "TRAP:",
-    "terminated by signal 4",
-    "terminated by signal 6",
-    "terminated by signal 7",
-    "terminated by signal 8",
-    "terminated by signal 11",
-    "stack smashing",
-];
+/// Nobody asked for it, whatever the process.
+const NEVER: &str = "panicked at";
 
 /// Of the worker's warnings and errors those that faults explain: its end was asked for, or
 /// a crash elsewhere ended it; the ends of calls are no business of the log.
@@ -39,8 +30,11 @@ pub fn judge(scene: &Scene) {
         let finding = format!("{found} processes were {killed}, {kills} were killed on purpose");
         scene.findings.add(finding);
     }
+    for line in crashes_in(&log) {
+        scene.findings.add(format!("the server crashed: {line}"));
+    }
     for line in log.lines() {
-        if NEVER.iter().any(|text| line.contains(text)) {
+        if line.contains(NEVER) {
             scene.findings.add(format!("the log says: {line}"));
         } else if is_complaint_of_worker(line) {
             scene

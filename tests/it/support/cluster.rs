@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use std::{env, fs, thread};
 
+use super::crashes::crashes_in;
 use super::wait::{failure, try_until};
 use host::{is_root, run, text};
 
@@ -213,16 +214,28 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // Best effort throughout: a panic here would hide the test's own.
+        // Best effort until all is cleared away: a panic here would hide the test's own.
         if self.postmaster_pid().is_some() {
             let _ = self.pg_ctl("stop").args(["--mode", "immediate"]).output();
         }
-        if thread::panicking() && is_kept_on_failure() {
+        let crash = (!thread::panicking())
+            .then(|| crash_in(&self.log()))
+            .flatten();
+        if (thread::panicking() || crash.is_some()) && is_kept_on_failure() {
             eprintln!("kept for inspection: {}", self.directory.display());
         } else {
             let _ = fs::remove_dir_all(&self.directory);
         }
+        if let Some(crash) = crash {
+            panic!("{crash}");
+        }
     }
+}
+
+/// A server that crashed and came back may look as if nothing had been.
+fn crash_in(log: &str) -> Option<String> {
+    let crashes = crashes_in(log);
+    (!crashes.is_empty()).then(|| format!("the server crashed\n{}", crashes.join("\n")))
 }
 
 /// Whether the cluster of a failed test stays for inspection.

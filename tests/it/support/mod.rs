@@ -10,6 +10,7 @@ pub mod calls;
 pub mod cluster;
 pub mod compare;
 pub mod contents;
+pub mod crashes;
 pub mod custom;
 pub mod definitions;
 pub mod distortion;
