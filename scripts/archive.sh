@@ -111,13 +111,13 @@ ubuntu_archive() {
 
 # Needs a Debian suite in use.
 ubuntu_archive_known_to_debian() {
-    local templates=/usr/share/python-apt/templates/Ubuntu.info
-    if ! [ -r "$templates" ]; then
-        templates=$(unpacked python-apt-common)$templates || return
+    local folder=/usr/share/python-apt/templates templates
+    # "Ubuntu" until bookworm, "ubuntu" from trixie on.
+    if ! templates=$(compgen -G "$folder/[Uu]buntu.info"); then
+        folder=$(unpacked python-apt-common)$folder || return
+        templates=$(compgen -G "$folder/[Uu]buntu.info") || return 0
     fi
-    local architecture
-    architecture=$(dpkg --print-architecture)
-    awk -v ours="BaseURI-$architecture:" '
+    awk -v ours="BaseURI-$(dpkg --print-architecture):" '
         $1 == ours { print $2; found = 1; exit }
         $1 == "BaseURI:" && other == "" { other = $2 }
         END { if (!found) print other }' "$templates"
@@ -137,6 +137,7 @@ trust_ubuntu() {
 unpacked() {
     local place=$apt_folder/unpacked/$1
     download "$1" || return
+    mkdir -p "$place"
     dpkg-deb --extract "$apt_folder/archives/$1"_*.deb "$place" || return
     rm "$apt_folder/archives/$1"_*.deb
     echo "$place"
