@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::pg::process::DETAIL_MARK;
 
 /// What a notice is about. One text each; the order is the one they are shown in.
+#[allow(dead_code, reason = "a topic comes with what it tells of")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Topic {
     /// The definitions were made under another installation: nothing is sent.
@@ -32,6 +33,7 @@ pub struct Notices {
 
 impl Notices {
     /// Replaces the text of a topic; `None` takes it away. `true` if it was another one.
+    #[allow(dead_code, reason = "a topic comes with what it tells of")]
     pub fn set(&mut self, topic: Topic, text: Option<String>) -> bool {
         if self.texts.get(&topic) == text.as_ref() {
             return false;
