@@ -315,6 +315,22 @@ impl<M> Lane<M> {
         }
     }
 
+    /// Drops the message that [`Lane::peek`] showed: it was canceled. It stays busy until that
+    /// is written, so that a crash before it does not forget the message.
+    pub fn cancel(&mut self) {
+        self.dirty = true;
+        if let Some(entry) = self.pop() {
+            self.unsettled.push(Finished {
+                at: entry.at,
+                is_retry: entry.is_retry,
+                waits: false,
+            });
+            if entry.is_retry {
+                self.retry_ended();
+            }
+        }
+    }
+
     fn pop(&mut self) -> Option<Entry<M>> {
         match self.source() {
             Source::Requeued => self.requeued.pop_front(),

@@ -196,6 +196,19 @@ pub fn set_session(name: &CStr, value: &CStr) {
     }
 }
 
+/// A database may set `session_authorization` for everybody who connects: the worker stays who
+/// it was started as.
+pub fn be_who_we_are() {
+    // SAFETY: in a transaction of its own, which the look-up of the name needs; a superuser may
+    // always become who it was authenticated as.
+    unsafe {
+        pg_sys::StartTransactionCommand();
+        let name = pg_sys::GetUserNameFromId(pg_sys::GetAuthenticatedUserId(), false);
+        set_session(c"session_authorization", CStr::from_ptr(name));
+        pg_sys::CommitTransactionCommand();
+    }
+}
+
 /// Sleeps; a signal or the postmaster's death ends it.
 pub fn sleep(duration: std::time::Duration) {
     let timeout_ms = duration.as_millis() as std::ffi::c_long;

@@ -30,9 +30,20 @@ impl Failure {
         }
     }
 
-    /// Somebody else held a lock, and it was not waited for.
+    /// Raises it again, for an outer transaction to fail.
+    pub fn raise(self) -> ! {
+        pgrx::pg_sys::panic::ErrorReport::new(self.code, self.message, "")
+            .report(pgrx::PgLogLevel::ERROR);
+        unreachable!("an error does not return")
+    }
+
+    /// A lock of another session was in the way.
     pub fn is_lock_not_available(&self) -> bool {
-        self.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
+        matches!(
+            self.code,
+            PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
+                | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
+        )
     }
 }
 
@@ -55,6 +66,42 @@ pub fn transaction<T>(f: impl FnOnce() -> T) -> Result<T, Failure> {
         abort();
         Err(failure)
     })
+    .execute()
+}
+
+/// Runs `f` as a part of the running transaction, under its snapshot. A part that fails is
+/// undone; the transaction goes on.
+pub fn part<T>(f: impl FnOnce() -> T) -> Result<T, Failure> {
+    // SAFETY: plain reads of what PostgreSQL works with now; both outlive the part.
+    let (context, owner) = unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
+    let failed = |error: CaughtError| {
+        let failure = Failure::from_caught(&error);
+        // SAFETY: after a caught error the subtransaction is still the current one.
+        unsafe {
+            pg_sys::MemoryContextSwitchTo(context);
+            pg_sys::RollbackAndReleaseCurrentSubTransaction();
+            pg_sys::MemoryContextSwitchTo(context);
+            pg_sys::CurrentResourceOwner = owner;
+        }
+        Err(failure)
+    };
+    PgTryBuilder::new(AssertUnwindSafe(|| {
+        // SAFETY: called inside `transaction`; the memory context is put back as PL/pgSQL does.
+        unsafe {
+            pg_sys::BeginInternalSubTransaction(std::ptr::null());
+            pg_sys::MemoryContextSwitchTo(context);
+        }
+        let result = f();
+        // SAFETY: ends what was begun above.
+        unsafe {
+            pg_sys::ReleaseCurrentSubTransaction();
+            pg_sys::MemoryContextSwitchTo(context);
+            pg_sys::CurrentResourceOwner = owner;
+        }
+        Ok(result)
+    }))
+    .catch_others(failed)
+    .catch_rust_panic(failed)
     .execute()
 }
 

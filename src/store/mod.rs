@@ -3,6 +3,7 @@
 //! Statements are constants with a comment, schema-qualified, with parameters
 //! only. May name `core` and `pg`, nothing above.
 
+pub mod blockers;
 pub mod capture_definitions;
 pub mod definition_changes;
 pub mod deliveries;

@@ -269,7 +269,8 @@ impl SettlementStore {
     }
 
     /// Failed calls: the message waits for its next one, or is given up.
-    pub fn park(&self, retries: &[RetryRow]) {
+    pub fn park<'a>(&self, retries: impl IntoIterator<Item = &'a RetryRow>) {
+        let retries: Vec<&RetryRow> = retries.into_iter().collect();
         if retries.is_empty() {
             return;
         }

@@ -18,20 +18,22 @@ pub struct NewCancellation {
 /// Where a lane stood when the worker heard of a cancellation.
 pub struct Standpoint {
     pub cancellation_id: i64,
+    pub url_key: i32,
     pub position: Position,
     /// `[[xid, id], …]` as text, because JSON numbers are too small.
     pub in_flight: String,
 }
 
 impl Standpoint {
-    pub fn new(cancellation_id: i64, position: Position, durable: &DurableLane) -> Self {
+    pub fn new(cancellation: &NewCancellation, position: Position, durable: &DurableLane) -> Self {
         let busy: Vec<(String, String)> = durable
             .busy
             .iter()
             .map(|at| (at.xid.to_string(), at.id.to_string()))
             .collect();
         Self {
-            cancellation_id,
+            cancellation_id: cancellation.cancellation_id,
+            url_key: cancellation.url_key,
             position,
             in_flight: serde_json::to_string(&busy).unwrap_or_else(|_| "[]".to_owned()),
         }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::engine::{Engine, MessageEntry, MessageLane};
+use super::locks::Work;
 use super::message::Message;
 use crate::core::lane::{Feed, Lane};
 use crate::core::next_window::{next_window, Next, NextTick, TailPlace};
@@ -28,6 +29,47 @@ const RETRIES_PER_LANE: usize = 64;
 const RETRY_LOOK_MICROS: i64 = 100_000;
 
 impl Engine {
+    /// In a transaction, each part for itself: what is locked stops nothing that is not. `true`
+    /// if there may be more for the tail.
+    pub fn read_what_is_due(&mut self, tail_is_due: bool) -> bool {
+        let wants_outbox = tail_is_due || !self.bodiless.is_empty() || !self.interrupted.is_empty();
+        let mut more = tail_is_due;
+        if wants_outbox {
+            let read = self.try_part(Work::Outbox, |engine| {
+                // Before anything that comes after them.
+                engine.requeue_interrupted();
+                engine.read_bodies();
+                tail_is_due && engine.read_tail()
+            });
+            let Some(tail_has_more) = read else {
+                return more;
+            };
+            more = tail_has_more;
+        }
+        if self.wants_backlog() {
+            self.try_part(Work::Backlogs, Self::read_backlogs);
+        }
+        // Last: what was read above may be a reason to ask.
+        if self.may_read_retries() {
+            self.try_part(Work::Retries, |engine| {
+                if engine.wants_retries(clock::now()) {
+                    engine.read_due_retries();
+                }
+                engine.read_waiting();
+            });
+        }
+        more
+    }
+
+    pub fn may_read_retries(&self) -> bool {
+        let wanted = self.wants_retries(clock::now()) || self.may_read_waiting();
+        wanted && self.may_try(Work::Retries)
+    }
+
+    pub fn may_read_waiting(&self) -> bool {
+        self.wants_waiting(clock::now()) && self.may_try(Work::Retries)
+    }
+
     /// Whether a lane wants to read for itself.
     pub fn wants_backlog(&self) -> bool {
         !self.queued.is_exhausted() && self.any_wants_page()

@@ -64,7 +64,7 @@ impl Engine {
     /// Starts the next call of a lane; `false` if it can start none now.
     fn start_one(&mut self, url_key: i32) -> bool {
         let now = self.ticker.now();
-        if !self.has_connection(url_key, now) {
+        if !self.settlement.held.may_call(url_key) || !self.has_connection(url_key, now) {
             return false;
         }
         self.skip_withdrawn(url_key);

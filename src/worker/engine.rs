@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::locks::{Locks, Work};
 use super::message::Message;
 use super::notices::Notices;
 use super::recount::Recount;
@@ -27,8 +28,9 @@ use crate::core::throttle::Throttle;
 use crate::delivery::client::ClientConfig;
 use crate::delivery::pool::Pool;
 use crate::delivery::tls::check_ca_pem;
-use crate::pg::clock;
 use crate::pg::settings::Delivery;
+use crate::pg::{clock, tx};
+use crate::store::blockers::BlockerStore;
 use crate::store::ledger::{LedgerStore, Restored};
 use crate::store::outbox::OutboxReader;
 use crate::store::routing::RoutingStore;
@@ -52,6 +54,7 @@ pub struct Stores {
     pub settlement: SettlementStore,
     pub routing: RoutingStore,
     pub withdrawals: WithdrawalStore,
+    pub blockers: BlockerStore,
 }
 
 impl Stores {
@@ -62,6 +65,7 @@ impl Stores {
             settlement: SettlementStore::new(),
             routing: RoutingStore::new(),
             withdrawals: WithdrawalStore::new(),
+            blockers: BlockerStore::new(),
         }
     }
 }
@@ -85,6 +89,10 @@ pub struct Engine {
     pub upkeep: Upkeep,
     pub recount: Recount,
     pub wall_clock: WallClock,
+    /// Work that other sessions' locks hold up.
+    pub locks: Locks,
+    /// Webhooks whose views do not say yet that their rows cannot be used, or can again.
+    pub details_are_due: bool,
     /// What `webhook.worker.detail` says.
     pub notices: Notices,
     pub ticker: Ticker,
@@ -154,6 +162,8 @@ impl Engine {
             upkeep: Upkeep::new(),
             recount: Recount::new(),
             wall_clock: WallClock::new(ticker),
+            locks: Locks::default(),
+            details_are_due: false,
             notices: Notices::default(),
             ticker,
             interrupted: HashMap::new(),
@@ -198,7 +208,7 @@ impl Engine {
             &self.settings.account_id,
             &self.settings.integration_url,
         );
-        self.show_broken();
+        self.details_are_due = true;
         let now = self.ticker.now();
         for (url_key, route) in &self.routes.urls {
             let lane = self
@@ -307,12 +317,37 @@ impl Engine {
             .retain(|url_key, _| urls.contains_key(url_key));
     }
 
-    fn show_broken(&self) {
-        for webhook in self.routes.webhooks.values() {
-            if webhook.broken != webhook.shown_detail {
-                let reason = webhook.broken.as_deref();
-                self.stores.routing.set_detail(webhook.webhook_key, reason);
+    /// Says in the views which webhooks cannot be used. Opens a transaction of its own.
+    pub fn show_broken_if_due(&mut self) {
+        let now = self.ticker.now();
+        if !self.details_are_due || !self.locks.may_try(Work::Details, now) {
+            return;
+        }
+        let changed = |webhook: &&WebhookRoute| webhook.broken != webhook.shown_detail;
+        let changed: Vec<_> = self.routes.webhooks.values().filter(changed).collect();
+        let mut locked = false;
+        for webhook in changed {
+            let reason = webhook.broken.as_deref();
+            let shown = tx::transaction(|| {
+                let routing = &self.stores.routing;
+                routing.set_detail(webhook.webhook_key, reason);
+            });
+            match shown {
+                Ok(()) => {}
+                Err(failure) if failure.is_lock_not_available() => locked = true,
+                Err(failure) => {
+                    pgrx::warning!(
+                        "could not say what is wrong with a webhook: {}",
+                        failure.message
+                    );
+                }
             }
+        }
+        self.details_are_due = locked;
+        if locked {
+            self.locks.failed(Work::Details, now);
+        } else {
+            self.locks.succeeded(Work::Details);
         }
     }
 
@@ -350,8 +385,10 @@ impl Engine {
     /// How long the loop may sleep for the engine's sake.
     pub fn sleep_limit(&self, now_pg: i64, longest: Duration) -> Duration {
         let now = self.ticker.now();
+        let can_read = self.locks.may_try(Work::Retries, now);
         let retry = [self.next_retry_at, self.next_waiting_at()]
             .into_iter()
+            .filter(|_| can_read)
             .flatten()
             .min()
             .map(|at| Duration::from_micros(u64::try_from(at.saturating_sub(now_pg)).unwrap_or(0)));
@@ -366,7 +403,9 @@ impl Engine {
             .min()
             .map(|at| Duration::from_nanos(at - now));
         let settle = self.settlement.due_in(now);
-        [retry, throttled, silent, settle]
+        let next_try = self.locks.next_try(now);
+        let locked = next_try.map(|at| Duration::from_nanos(at.saturating_sub(now)));
+        [retry, throttled, silent, settle, locked]
             .into_iter()
             .flatten()
             .fold(longest, Duration::min)

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use super::engine::Engine;
+use super::locks::Work;
 use super::{standing, End, LOOK_AROUND, REST_AFTER_ERROR, SAFETY_LOOK};
 use crate::pg::wait::Waiter;
 use crate::pg::{clock, invalidation, process, settings, tx};
@@ -95,6 +96,8 @@ impl Loop {
             self.engine.settle_if_due();
             self.engine.upkeep_if_due();
             self.engine.recount_if_due();
+            self.engine.show_broken_if_due();
+            self.engine.show_locks_if_due();
             self.sleep();
         }
     }
@@ -127,11 +130,18 @@ impl Loop {
             tries_again = self.unsure;
         }
         let generation = invalidation::generation();
-        if self.checked == generation && self.trouble.is_none() && !tries_again {
+        let is_known = self.checked == generation && self.trouble.is_none() && !tries_again;
+        if is_known || !self.engine.may_try(Work::Definitions) {
             return None;
         }
         let found = standing(lifecycle);
         self.unsure = found.is_none();
+        if self.unsure {
+            self.engine
+                .locks
+                .failed(Work::Definitions, self.engine.ticker.now());
+            return None;
+        }
         match found.unwrap_or(Standing::Ready) {
             Standing::Ready => {
                 self.checked = generation;
@@ -160,18 +170,11 @@ impl Loop {
     /// Everything that wants to be read, in one short transaction.
     fn read(&mut self) {
         let (checked, loaded) = (self.checked, self.loaded);
-        let now = clock::now();
-        let engine = &mut self.engine;
-        engine.make_room_for_backlogs();
-        let wanted = loaded != invalidation::generation()
-            || self.tail_is_due
-            || engine.wants_backlog()
-            || engine.wants_retries(now)
-            || engine.wants_waiting(now)
-            || !engine.bodiless.is_empty();
-        if !wanted {
+        self.engine.make_room_for_backlogs();
+        if !self.wants_to_read() && !self.engine.may_read_retries() {
             return;
         }
+        let engine = &mut self.engine;
         let tail_is_due = self.tail_is_due;
         let read = tx::transaction(|| {
             // With the snapshot in hand: what was changed before a message was committed
@@ -182,33 +185,38 @@ impl Loop {
             }
             if loaded != checked {
                 engine.load_definitions();
-                engine.requeue_interrupted();
             }
-            if !engine.bodiless.is_empty() {
-                engine.read_bodies();
-            }
-            let more = tail_is_due && engine.read_tail();
-            if engine.wants_backlog() {
-                engine.read_backlogs();
-            }
-            if engine.wants_retries(now) {
-                engine.read_due_retries();
-            }
-            // Last: what was read above may be a reason to ask.
-            engine.read_waiting();
-            Some(more)
+            Some(engine.read_what_is_due(tail_is_due))
         });
         match read {
             // First a look at whether the extension is still in order.
             Ok(None) => {}
             Ok(Some(more)) => {
+                engine.locks.succeeded(Work::Definitions);
                 self.loaded = checked;
                 self.tail_is_due = more;
                 let now = self.engine.ticker.now();
                 self.engine.settlement.notice_counts(now);
             }
+            Err(failure) if failure.is_lock_not_available() => {
+                engine.locks.failed(Work::Definitions, engine.ticker.now());
+            }
             Err(failure) => self.trouble = Some(failure.message),
         }
+    }
+
+    /// Whether anything is to be read at once, and no lock was in its way a moment ago. Retries
+    /// have a time of their own.
+    fn wants_to_read(&self) -> bool {
+        let engine = &self.engine;
+        let generation = invalidation::generation();
+        if !engine.may_try(Work::Definitions) {
+            return false;
+        }
+        self.checked != generation
+            || self.loaded != generation
+            || ((self.tail_is_due || !engine.bodiless.is_empty()) && engine.may_try(Work::Outbox))
+            || (engine.wants_backlog() && engine.may_try(Work::Backlogs))
     }
 
     fn sleep(&mut self) {
@@ -231,12 +239,7 @@ impl Loop {
 
     /// How long nothing is due, if nobody rings.
     fn sleep_limit(&self) -> Duration {
-        let more = self.tail_is_due
-            || self.checked != invalidation::generation()
-            || self.loaded != self.checked
-            || self.engine.wants_backlog()
-            || self.engine.wants_waiting(clock::now())
-            || !self.engine.bodiless.is_empty();
+        let more = self.wants_to_read() || self.engine.may_read_waiting();
         if self.engine.queued.is_exhausted() {
             // The tail waits for lanes that move: their outcomes ring.
             return WAIT_FOR_ROOM;
@@ -271,6 +274,6 @@ impl Loop {
         self.engine.take_outcomes();
         self.engine.pool.shutdown(SHUTDOWN_DEADLINE);
         self.engine.take_outcomes();
-        self.engine.settle();
+        self.engine.settle_at_last();
     }
 }

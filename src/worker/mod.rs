@@ -8,7 +8,9 @@ mod backlog;
 mod dispatch;
 mod engine;
 mod fifo;
+mod held;
 pub mod launcher;
+mod locks;
 mod main_loop;
 mod message;
 mod notices;
@@ -33,6 +35,7 @@ use crate::core::error::{Error, Kind};
 use crate::delivery::pool::Pool;
 use crate::pg::registration::Assignment;
 use crate::pg::{invalidation, process, report, settings, tx, wait};
+use crate::store::ledger::Restored;
 use crate::store::lifecycle::{Lifecycle, Standing};
 use engine::{Engine, Stores};
 use main_loop::Loop;
@@ -55,23 +58,50 @@ const WAIT_STEP: Duration = Duration::from_millis(10);
 /// After an error the loop rests, so that a lasting one does not fill the log.
 const REST_AFTER_ERROR: Duration = Duration::from_secs(1);
 
-/// What every statement of the worker runs under: nothing waits for the disk (the
-/// outbox keeps the promise), no plan looks at statistics that change under it, no
-/// lock is waited for long, and in a deadlock it is the worker that gives way.
+/// Where the state of the last worker is read from.
+const RESTORED_TABLES: &[&str] = &["ledger", "fold", "lane"];
+/// What goes on is logged once in this time.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
+/// What every statement of the worker runs under, whatever the database or the role sets:
+/// nothing waits for the disk (the outbox keeps the promise), no plan looks at statistics that
+/// change under it, no lock is waited for long, in a deadlock it is the worker that gives way,
+/// and no limit of time or space ends a statement.
 const SESSION: &[(&std::ffi::CStr, &std::ffi::CStr)] = &[
+    (c"exit_on_error", c"off"),
+    (c"role", c"none"),
+    (c"row_security", c"on"),
     (c"search_path", c"pg_catalog, pg_temp"),
+    (c"standard_conforming_strings", c"on"),
+    (c"session_replication_role", c"origin"),
     (c"synchronous_commit", c"off"),
     (c"plan_cache_mode", c"force_generic_plan"),
+    (c"enable_indexscan", c"on"),
+    (c"enable_indexonlyscan", c"on"),
+    (c"enable_nestloop", c"on"),
     (c"enable_seqscan", c"off"),
     (c"enable_bitmapscan", c"off"),
     (c"jit", c"off"),
-    (c"lock_timeout", c"2s"),
-    (c"deadlock_timeout", c"50ms"),
+    (c"max_parallel_workers_per_gather", c"0"),
+    #[cfg(feature = "pg15")]
+    (c"force_parallel_mode", c"off"),
+    #[cfg(not(feature = "pg15"))]
+    (c"debug_parallel_query", c"off"),
+    (c"lock_timeout", locks::LOCK_TIMEOUT),
+    (c"deadlock_timeout", c"30ms"),
     (c"statement_timeout", c"0"),
     (c"idle_in_transaction_session_timeout", c"0"),
+    (c"idle_session_timeout", c"0"),
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    (c"transaction_timeout", c"0"),
+    (c"temp_file_limit", c"-1"),
     (c"default_transaction_isolation", c"read committed"),
     (c"default_transaction_read_only", c"off"),
-    (c"session_replication_role", c"origin"),
+    (c"default_transaction_deferrable", c"off"),
+    // webhook.worker shows what the worker says in pg_stat_activity, and autovacuum goes by the
+    // counts.
+    (c"track_activities", c"on"),
+    (c"track_counts", c"on"),
 ];
 
 /// The entry point that PostgreSQL calls.
@@ -87,6 +117,7 @@ pub extern "C-unwind" fn webhook_worker_main(argument: pg_sys::Datum) {
         (WAIT_FOR_PREDECESSOR, WAIT_FOR_EXTENSION)
     };
     wait_for_predecessor(predecessor);
+    process::be_who_we_are();
     for (name, value) in SESSION {
         process::set_session(name, value);
     }
@@ -124,6 +155,8 @@ enum End {
 fn standing(lifecycle: &Lifecycle) -> Option<Standing> {
     match tx::transaction(|| lifecycle.standing()) {
         Ok(standing) => Some(standing),
+        // It is shown by whoever has to wait for it.
+        Err(failure) if failure.is_lock_not_available() => None,
         Err(failure) => {
             pgrx::warning!("webhook worker cannot read its tables: {}", failure.message);
             process::sleep(REST_AFTER_ERROR);
@@ -165,6 +198,30 @@ fn idle_until_it_fits(lifecycle: &Lifecycle) {
     }
 }
 
+/// What the last worker left. Waits while another session holds a lock on it; `None` if the
+/// worker is to leave meanwhile.
+fn restore(stores: &Stores) -> Option<Result<Result<Restored, String>, tx::Failure>> {
+    let mut logged = None;
+    loop {
+        match tx::transaction(|| stores.ledger.restore()) {
+            Err(failure) if failure.is_lock_not_available() => {}
+            restored => return Some(restored),
+        }
+        if let Some(text) = locks::what_keeps_us(stores, RESTORED_TABLES) {
+            let doing = format!("waiting to start{}{text}", process::DETAIL_MARK);
+            process::report_activity(&doing, false);
+            if logged.is_none_or(|at: Instant| at.elapsed() >= LOG_EVERY) {
+                logged = Some(Instant::now());
+                pgrx::warning!("webhook worker {text}");
+            }
+        }
+        process::sleep(REST_AFTER_ERROR);
+        if process::shutdown_requested() || process::database_is_wanted() {
+            return None;
+        }
+    }
+}
+
 fn run(lifecycle: &Lifecycle) -> End {
     let (ring, bell) = match wait::bell() {
         Ok(pair) => pair,
@@ -177,7 +234,9 @@ fn run(lifecycle: &Lifecycle) -> End {
     let pool = Pool::new(Engine::client_config(&settings), ring);
     pool.set_limit(settings.connections);
     let stores = Stores::new();
-    let restored = tx::transaction(|| stores.ledger.restore());
+    let Some(restored) = restore(&stores) else {
+        return End::ToBeRestarted;
+    };
     let engine = match restored {
         Ok(Ok(restored)) => Engine::new(stores, settings, pool, &restored),
         Ok(Err(reason)) => Err(reason),

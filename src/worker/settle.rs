@@ -1,19 +1,27 @@
 //! Writes what is known and not yet written (`unsettled`).
 //!
-//! Together, at most a thousand outcomes or five milliseconds late, in one transaction.
+//! Together, at most a thousand outcomes or five milliseconds late, in one transaction. If a lock
+//! of another session is in the way, the URLs that need it are held (`held`) and all others are
+//! written without them; the tail's position and what it has counted only add rows.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::engine::Engine;
+use super::locks::Work;
+use super::unsettled::{Scope, Urls};
 use crate::core::lane::Hold;
 use crate::core::position::Position;
-use crate::pg::tx;
+use crate::delivery::call::Verdict;
+use crate::pg::tx::{self, Failure};
 use crate::store::ledger::LedgerRow;
 
 /// After a failed write (a full disk, say) the next try comes after this.
 const WRITE_AGAIN_NANOS: u64 = 1_000_000_000;
 /// Not more than ten ticks a second.
 const TICK_EVERY_NANOS: u64 = 100_000_000;
+/// So many URLs are found to be locked in one go, at most.
+const FAILURES_AT_ONCE: usize = 2;
 
 impl Engine {
     /// A URL whose receiver wants no more gets no more, though it is not written yet.
@@ -40,72 +48,286 @@ impl Engine {
         }
     }
 
-    /// Writes everything that is known.
+    /// Writes everything that is known, but for URLs that locks keep from it.
     pub fn settle(&mut self) {
-        for lane in self.lanes.values_mut() {
-            lane.begin_settling();
-        }
+        self.adjust_lock_timeout();
         self.mind_what_is_unwritten();
         let now = self.ticker.now();
-        match tx::transaction(|| self.write_settlement(now)) {
-            Ok(written) => self.after_settlement(written, now),
+        let aside = self.set_aside(now);
+        let written = self.write(&Scope {
+            tail: true,
+            tick: true,
+            urls: Urls::AllBut(&aside),
+        });
+        let is_written = match written {
+            Ok(()) => true,
+            Err(failure) if failure.is_lock_not_available() => self.settle_apart(&aside, now),
+            Err(failure) => self.writing_failed(&failure, now),
+        };
+        if is_written {
+            self.locks.succeeded(Work::Tail);
+            if self.settlement.held.due_at().is_some_and(|at| at <= now) {
+                self.try_held(now);
+            }
+        }
+        self.settlement.count_held();
+    }
+
+    /// At an orderly end: those that are held are tried once more.
+    pub fn settle_at_last(&mut self) {
+        self.settlement.held.be_due();
+        self.settle();
+    }
+
+    /// The URLs whose outcomes are not even tried now.
+    fn set_aside(&mut self, now: u64) -> HashSet<i32> {
+        if self.settlement.held.holds_everything() {
+            return self.with_outcomes();
+        }
+        let mut aside = self.settlement.held.urls();
+        if self.settlement.held.are_many() {
+            for url_key in self.lockable() {
+                self.settlement.held.hold(url_key, 0, now);
+                aside.insert(url_key);
+            }
+        }
+        aside
+    }
+
+    /// URLs of which more than their lane's state is to be written.
+    fn with_outcomes(&self) -> HashSet<i32> {
+        let noted = self.withdrawals.noted().iter();
+        let mut urls = self.settlement.concerned();
+        urls.extend(noted.map(|standpoint| standpoint.url_key));
+        urls
+    }
+
+    /// URLs whose outcomes change rows that other sessions change, too. First calls that were
+    /// answered well only add rows.
+    fn lockable(&self) -> HashSet<i32> {
+        let settlement = &self.settlement;
+        let failed = settlement.outcomes.iter().filter(|settled| {
+            settled.is_retry
+                || settled.outcome.verdict != Verdict::Delivered
+                || self.is_withdrawn(settled)
+        });
+        let withdrawn = settlement.withdrawn.iter().map(|row| row.url_key);
+        let outdated = settlement.outdated.iter().map(|(url_key, _)| *url_key);
+        let noted = self.withdrawals.noted().iter();
+        failed
+            .map(|settled| settled.url_key)
+            .chain(withdrawn)
+            .chain(outdated)
+            .chain(noted.map(|standpoint| standpoint.url_key))
+            .chain(settlement.gone.iter().copied())
+            .collect()
+    }
+
+    /// Something of the whole is locked: what cannot be kept from being written is written
+    /// first. `false` if not even the tail's position could be.
+    fn settle_apart(&mut self, aside: &HashSet<i32>, now: u64) -> bool {
+        let lockable: HashSet<i32> = self.lockable().difference(aside).copied().collect();
+        let mut others = aside.clone();
+        others.extend(&lockable);
+        let clean = Scope {
+            tail: true,
+            tick: true,
+            urls: Urls::AllBut(&others),
+        };
+        match self.write(&clean) {
+            Ok(()) => {
+                self.try_each(&Vec::from_iter(lockable), now);
+                return true;
+            }
+            Err(failure) if failure.is_lock_not_available() => {}
+            Err(failure) => return self.writing_failed(&failure, now),
+        }
+        let nothing = HashSet::new();
+        for tick in [true, false] {
+            let written = self.write(&Scope {
+                tail: true,
+                tick,
+                urls: Urls::Only(&nothing),
+            });
+            match written {
+                Ok(()) => {
+                    self.settlement.held.hold_everything(now);
+                    self.locks.failed(Work::Outcomes, now);
+                    return true;
+                }
+                Err(failure) if failure.is_lock_not_available() => {}
+                Err(failure) => return self.writing_failed(&failure, now),
+            }
+        }
+        self.locks.failed(Work::Tail, now);
+        self.settlement.not_before = self.locks.next_try_of(Work::Tail).unwrap_or(now);
+        false
+    }
+
+    /// Tries what is held: together, and if that fails one by one.
+    fn try_held(&mut self, now: u64) {
+        let all = if self.settlement.held.holds_everything() {
+            self.with_outcomes()
+        } else {
+            self.settlement.held.urls()
+        };
+        match self.write(&Scope::only(&all)) {
+            Ok(()) => self.settlement.held.release_all(),
+            Err(failure) if !failure.is_lock_not_available() => {
+                self.writing_failed(&failure, now);
+            }
+            Err(_) if self.settlement.held.holds_everything() => self.try_clean(&all, now),
+            Err(_) => {
+                let urls = self.settlement.held.in_turn();
+                self.try_each(&urls, now);
+            }
+        }
+        self.settlement.held.tried(now);
+        self.note_held(now);
+    }
+
+    /// Whether what only adds rows can be written again.
+    fn try_clean(&mut self, all: &HashSet<i32>, now: u64) {
+        let lockable = self.lockable();
+        let clean = all.difference(&lockable).copied().collect();
+        let written = self.write(&Scope::only(&clean));
+        if written.is_ok() && lockable.len() < all.len() {
+            self.settlement.held.release_everything();
+            self.try_each(&Vec::from_iter(lockable), now);
+        }
+    }
+
+    /// Each URL in a transaction of its own. After a few that are locked the others are held
+    /// untried: each costs time in which nothing else is done.
+    fn try_each(&mut self, url_keys: &[i32], now: u64) {
+        let mut failures = 0;
+        for url_key in url_keys {
+            if failures >= FAILURES_AT_ONCE {
+                self.settlement.held.hold(*url_key, 0, now);
+                continue;
+            }
+            match self.write(&Scope::only(&HashSet::from([*url_key]))) {
+                Ok(()) => self.settlement.held.release(*url_key),
+                Err(failure) => {
+                    if !failure.is_lock_not_available() {
+                        self.writing_failed(&failure, now);
+                    }
+                    failures += 1;
+                    self.settlement.held.hold(*url_key, now, now);
+                    self.adjust_lock_timeout();
+                }
+            }
+        }
+        self.note_held(now);
+    }
+
+    fn note_held(&mut self, now: u64) {
+        if self.settlement.held.is_empty() {
+            self.locks.succeeded(Work::Outcomes);
+        } else {
+            self.locks.failed(Work::Outcomes, now);
+        }
+    }
+
+    fn writing_failed(&mut self, failure: &Failure, now: u64) -> bool {
+        pgrx::warning!("could not write what was delivered: {}", failure.message);
+        self.settlement.not_before = now + WRITE_AGAIN_NANOS;
+        false
+    }
+
+    /// One transaction, with what follows from its success or failure.
+    fn write(&mut self, scope: &Scope<'_>) -> Result<(), Failure> {
+        let now = self.ticker.now();
+        for lane in self
+            .lanes
+            .values_mut()
+            .filter(|lane| scope.has(lane.url_key))
+        {
+            lane.begin_settling();
+        }
+        match tx::transaction(|| self.write_settlement(*scope, now)) {
+            Ok(written) => {
+                self.after_settlement(*scope, written, now);
+                Ok(())
+            }
             Err(failure) => {
-                pgrx::warning!("could not write what was delivered: {}", failure.message);
-                for lane in self.lanes.values_mut() {
+                for lane in self
+                    .lanes
+                    .values_mut()
+                    .filter(|lane| scope.has(lane.url_key))
+                {
                     lane.settling_failed();
                 }
-                self.settlement.not_before = now + WRITE_AGAIN_NANOS;
+                Err(failure)
             }
         }
     }
 
-    fn write_settlement(&self, now: u64) -> Written {
+    /// What may have to wait for a lock comes first: less is to be undone then.
+    fn write_settlement(&self, scope: Scope<'_>, now: u64) -> Written {
         let settlement = &self.settlement;
-        self.stores
-            .settlement
-            .log_calls(self.upkeep.log_number, &self.call_rows());
-        self.stores.settlement.park(&self.retry_rows());
-        self.stores.settlement.park(&settlement.withdrawn);
-        for standpoint in self.withdrawals.noted() {
-            self.stores.withdrawals.note(standpoint);
+        let stores = &self.stores;
+        stores.settlement.park(&self.retry_rows(scope));
+        stores.settlement.park(
+            settlement
+                .withdrawn
+                .iter()
+                .filter(|row| scope.has(row.url_key)),
+        );
+        let noted = self.withdrawals.noted().iter();
+        for standpoint in noted.filter(|standpoint| scope.has(standpoint.url_key)) {
+            stores.withdrawals.note(standpoint);
         }
-        self.stores.settlement.delivered(&self.delivered_retries());
-        self.disable_gone();
-        let tick = self.store_tick_if_due(now);
+        let outdated = settlement.outdated.iter();
+        for (url_key, at) in outdated.filter(|(url_key, _)| scope.has(*url_key)) {
+            stores.withdrawals.forget_single(*url_key, *at);
+        }
+        stores.settlement.delivered(&self.delivered_retries(scope));
+        self.disable_gone(scope);
+        stores
+            .settlement
+            .log_calls(self.upkeep.log_number, &self.call_rows(scope));
+        let tick = (scope.tail && scope.tick)
+            .then(|| self.store_tick_if_due(now))
+            .flatten();
         let position = self.tail.durable_position(tick);
-        let lanes = self.dirty_lanes(now);
-        let entries = settlement.counts.len() + settlement.backlog.len() + lanes.len() + 1;
-        self.stores.ledger.append(&LedgerRow {
+        let lanes = self.dirty_lanes(scope, now);
+        let (counted, counts) = settlement.counts_json(scope);
+        let (changed, backlog) = settlement.backlog_json(scope);
+        stores.ledger.append(&LedgerRow {
             seq: settlement.seq + 1,
             tail: &position,
-            counts: &self.settlement.counts_json(),
-            backlog: &self.settlement.backlog_json(),
+            counts: &counts,
+            backlog: &backlog,
             lanes: &serde_json::to_string(&lanes).unwrap_or_else(|_| "[]".to_owned()),
         });
         Written {
             tick,
             position,
-            entries,
+            entries: counted + changed + lanes.len() + 1,
             lanes: lanes.len(),
         }
     }
 
-    fn after_settlement(&mut self, written: Written, now: u64) {
+    fn after_settlement(&mut self, scope: Scope<'_>, written: Written, now: u64) {
         for lane in self.lanes.values_mut() {
-            lane.settled();
+            if scope.has(lane.url_key) {
+                lane.settled();
+            } else if scope.tail {
+                lane.written();
+            }
         }
-        self.learn_next_retry();
-        let gone = !self.settlement.gone.is_empty();
-        self.settlement.gone.clear();
-        for settled in &self.settlement.outcomes {
+        self.learn_next_retry(scope);
+        let gone = self
+            .settlement
+            .gone
+            .iter()
+            .any(|url_key| scope.has(*url_key));
+        for settled in self.settlement.settled(scope) {
             self.withdrawals.forget(settled.url_key, settled.at);
         }
-        self.withdrawals.settled();
-        self.settlement.withdrawn.clear();
-        self.settlement.outcomes.clear();
-        self.settlement.counts.clear();
-        self.settlement.backlog.clear();
-        self.settlement.waiting_since = None;
+        self.withdrawals.settled(|url_key| scope.has(url_key));
+        self.settlement.forget(scope);
         self.settlement.changed_lanes = written.lanes as u64;
         self.settlement.seq += 1;
         self.settlement.unfolded += written.entries;
@@ -125,11 +347,10 @@ impl Engine {
         self.upkeep_soon();
     }
 
-    fn learn_next_retry(&mut self) {
+    fn learn_next_retry(&mut self, scope: Scope<'_>) {
         let soonest = self
             .settlement
-            .outcomes
-            .iter()
+            .settled(scope)
             .filter_map(|settled| settled.next_at)
             .min();
         if let Some(at) = soonest {
@@ -148,8 +369,13 @@ impl Engine {
         let seq = self.settlement.seq;
         match tx::transaction(|| self.stores.ledger.fold(seq, oldest_tick)) {
             Ok(()) => {
+                self.locks.succeeded(Work::Fold);
                 self.settlement.unfolded = 0;
                 self.settlement.unfolded_since = None;
+            }
+            Err(failure) if failure.is_lock_not_available() => {
+                self.locks.failed(Work::Fold, self.ticker.now());
+                self.settlement.fold_not_before = self.locks.next_try_of(Work::Fold).unwrap_or(0);
             }
             Err(failure) => {
                 pgrx::warning!("could not fold the webhook ledger: {}", failure.message);
@@ -180,8 +406,9 @@ impl Engine {
         })
     }
 
-    fn disable_gone(&self) {
-        for url_key in &self.settlement.gone {
+    fn disable_gone(&self, scope: Scope<'_>) {
+        let gone = self.settlement.gone.iter();
+        for url_key in gone.filter(|url_key| scope.has(**url_key)) {
             self.stores
                 .routing
                 .disable_url(*url_key, "the receiver answered 410 Gone");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::engine::{Engine, MessageLane};
 use super::routes::Logged;
 use super::time;
-use super::unsettled::Settled;
+use super::unsettled::{Scope, Settled};
 use crate::core::position::Coordinate;
 use crate::delivery::call::Verdict;
 use crate::pg::clock;
@@ -15,11 +15,12 @@ use crate::store::ledger::{self, LaneState};
 use crate::store::settlement::{CallRow, Parked, RetryRow};
 
 impl Engine {
-    pub fn dirty_lanes(&self, now: u64) -> Vec<LaneState> {
+    /// Of this part, and with the tail's position of all.
+    pub fn dirty_lanes(&self, scope: Scope<'_>, now: u64) -> Vec<LaneState> {
         let now_pg = clock::now();
         self.lanes
             .values()
-            .filter(|lane| lane.dirty)
+            .filter(|lane| lane.dirty && (scope.tail || scope.has(lane.url_key)))
             .map(|lane| {
                 let mut durable = lane.durable();
                 // What the last worker left busy is so until it has been read.
@@ -45,9 +46,9 @@ impl Engine {
             .collect()
     }
 
-    pub fn call_rows(&self) -> Vec<CallRow> {
+    pub fn call_rows(&self, scope: Scope<'_>) -> Vec<CallRow> {
         self.settlement
-            .settled()
+            .settled(scope)
             .filter(|settled| self.is_logged(settled))
             .map(|settled| call_row(settled, self.webhook_id(settled.webhook_key)))
             .collect()
@@ -71,10 +72,10 @@ impl Engine {
         }
     }
 
-    pub fn retry_rows(&self) -> Vec<RetryRow> {
+    pub fn retry_rows(&self, scope: Scope<'_>) -> Vec<RetryRow> {
         // A message whose URL is gone for good leaves nothing behind.
         self.settlement
-            .settled()
+            .settled(scope)
             .filter(|settled| settled.outcome.verdict != Verdict::Delivered)
             .filter(|settled| self.routes.urls.contains_key(&settled.url_key))
             .map(|settled| retry_row(settled, self.is_withdrawn(settled)))
@@ -82,13 +83,13 @@ impl Engine {
     }
 
     /// It was canceled while it was on its way.
-    fn is_withdrawn(&self, settled: &Settled) -> bool {
+    pub fn is_withdrawn(&self, settled: &Settled) -> bool {
         !settled.is_retry && self.withdrawals.cover(settled.url_key, settled.at)
     }
 
-    pub fn delivered_retries(&self) -> Vec<(i32, Coordinate)> {
+    pub fn delivered_retries(&self, scope: Scope<'_>) -> Vec<(i32, Coordinate)> {
         self.settlement
-            .settled()
+            .settled(scope)
             .filter(|settled| settled.is_retry || self.is_withdrawn(settled))
             .filter(|settled| settled.outcome.verdict == Verdict::Delivered)
             .map(|settled| (settled.url_key, settled.at))

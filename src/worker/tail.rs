@@ -169,7 +169,7 @@ impl Engine {
             if self.withdrawals.cover_all_of(*url_key, at.xid) {
                 continue;
             }
-            self.settlement.change_backlog(*url_key, 1);
+            self.settlement.count_arrival(*url_key);
             if !lane.is_at_tail() {
                 self.oldest_behind
                     .entry(*url_key)

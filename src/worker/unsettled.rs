@@ -13,6 +13,8 @@ use crate::core::position::Coordinate;
 use crate::delivery::call::{Outcome, Verdict};
 use crate::store::settlement::{Parked, RetryRow};
 
+use super::held::Held;
+
 /// So many outcomes are written at once, at most.
 const OUTCOMES_A_BATCH: usize = 1000;
 /// An outcome waits no longer than this for others.
@@ -46,10 +48,45 @@ pub struct Settled {
 }
 
 #[derive(Default)]
-pub struct Counts {
+struct Counts {
     messages: i64,
     calls: i64,
     errors: i64,
+}
+
+/// Which part of what is known a transaction writes: all that goes with the tail's position or
+/// nothing of it, and what became of the messages of some URLs.
+#[derive(Clone, Copy)]
+pub struct Scope<'a> {
+    /// The tail's position, what it has counted, and the state of every lane that changed.
+    pub tail: bool,
+    pub tick: bool,
+    pub urls: Urls<'a>,
+}
+
+/// URLs whose outcomes are written.
+#[derive(Clone, Copy)]
+pub enum Urls<'a> {
+    AllBut(&'a HashSet<i32>),
+    Only(&'a HashSet<i32>),
+}
+
+impl<'a> Scope<'a> {
+    /// The outcomes of these URLs, and nothing else.
+    pub fn only(urls: &'a HashSet<i32>) -> Self {
+        Self {
+            tail: false,
+            tick: false,
+            urls: Urls::Only(urls),
+        }
+    }
+
+    pub fn has(&self, url_key: i32) -> bool {
+        match self.urls {
+            Urls::AllBut(others) => !others.contains(&url_key),
+            Urls::Only(urls) => urls.contains(&url_key),
+        }
+    }
 }
 
 /// See the module.
@@ -59,8 +96,15 @@ pub struct Settlement {
     pub(super) gone: HashSet<i32>,
     /// Canceled before their first call.
     pub(super) withdrawn: Vec<RetryRow>,
-    pub(super) counts: BTreeMap<i32, Counts>,
+    /// Retries in state `withdrawn` of messages that had been delivered before.
+    pub(super) outdated: Vec<(i32, Coordinate)>,
+    /// Messages that the tail has seen, by event, and by URL: written with its position.
+    pub(super) messages: BTreeMap<i32, i64>,
+    pub(super) arrived: BTreeMap<i32, i64>,
+    /// What else changes the backlogs: written with the outcomes of the URL.
     pub(super) backlog: BTreeMap<i32, i64>,
+    /// URLs whose outcomes could not be written because of locks.
+    pub(super) held: Held,
     /// Since when there is something to write.
     pub(super) waiting_since: Option<u64>,
     pub(super) not_before: u64,
@@ -70,6 +114,7 @@ pub struct Settlement {
     /// Entries of the ledger since the last fold.
     pub(super) unfolded: usize,
     pub(super) unfolded_since: Option<u64>,
+    pub(super) fold_not_before: u64,
 }
 
 impl Settlement {
@@ -78,8 +123,11 @@ impl Settlement {
             outcomes: Vec::new(),
             gone: HashSet::new(),
             withdrawn: Vec::new(),
-            counts: BTreeMap::new(),
+            outdated: Vec::new(),
+            messages: BTreeMap::new(),
+            arrived: BTreeMap::new(),
             backlog: BTreeMap::new(),
+            held: Held::default(),
             waiting_since: None,
             not_before: 0,
             changed_lanes: 0,
@@ -87,11 +135,17 @@ impl Settlement {
             // What a former worker left is folded soon.
             unfolded: 1,
             unfolded_since: Some(0),
+            fold_not_before: 0,
         }
     }
 
     pub fn count_message(&mut self, event_key: i32) {
-        self.counts.entry(event_key).or_default().messages += 1;
+        *self.messages.entry(event_key).or_default() += 1;
+    }
+
+    /// The tail has seen a message for the URL.
+    pub fn count_arrival(&mut self, url_key: i32) {
+        *self.arrived.entry(url_key).or_default() += 1;
     }
 
     pub fn change_backlog(&mut self, url_key: i32, by: i64) {
@@ -100,12 +154,14 @@ impl Settlement {
 
     /// What is still to be added to the written count, absolutely.
     pub fn set_backlog(&mut self, url_key: i32, delta: i64) {
-        self.backlog.insert(url_key, delta);
+        let arrived = self.arrived.get(&url_key).copied().unwrap_or(0);
+        self.backlog.insert(url_key, delta - arrived);
     }
 
     /// By how much the written count changes with the next write.
     pub fn backlog_delta(&self, url_key: i32) -> i64 {
-        self.backlog.get(&url_key).copied().unwrap_or(0)
+        let parts = [&self.arrived, &self.backlog];
+        parts.iter().filter_map(|part| part.get(&url_key)).sum()
     }
 
     /// There is something to write.
@@ -136,22 +192,68 @@ impl Settlement {
         });
     }
 
-    pub fn add(&mut self, settled: Settled, now: u64) {
-        let counts = self.counts.entry(settled.event_key).or_default();
-        counts.calls += 1;
-        if settled.outcome.verdict != Verdict::Delivered {
-            counts.errors += 1;
+    /// The row that canceled a message is of no use: the message had been delivered before.
+    pub fn forget_single(&mut self, url_key: i32, at: Coordinate) {
+        if !self.outdated.contains(&(url_key, at)) {
+            self.outdated.push((url_key, at));
         }
+    }
+
+    pub fn add(&mut self, settled: Settled, now: u64) {
         if settled.outcome.verdict == Verdict::Gone {
             self.gone.insert(settled.url_key);
         }
+        if self.held.has(settled.url_key) {
+            self.held.outcomes += 1;
+        } else {
+            self.waiting_since.get_or_insert(now);
+        }
         self.outcomes.push(settled);
-        self.waiting_since.get_or_insert(now);
     }
 
-    /// The calls that have ended since the last write.
-    pub fn settled(&self) -> impl Iterator<Item = &Settled> {
-        self.outcomes.iter()
+    /// The calls that have ended since they were written last.
+    pub fn settled<'a>(&'a self, scope: Scope<'a>) -> impl Iterator<Item = &'a Settled> {
+        let outcomes = self.outcomes.iter();
+        outcomes.filter(move |settled| scope.has(settled.url_key))
+    }
+
+    /// Every URL of which anything but the lane's state is to be written.
+    pub fn concerned(&self) -> HashSet<i32> {
+        let outcomes = self.outcomes.iter().map(|settled| settled.url_key);
+        let withdrawn = self.withdrawn.iter().map(|row| row.url_key);
+        let outdated = self.outdated.iter().map(|(url_key, _)| *url_key);
+        outcomes
+            .chain(withdrawn)
+            .chain(outdated)
+            .chain(self.gone.iter().copied())
+            .chain(self.backlog.keys().copied())
+            .collect()
+    }
+
+    /// What of this part was to be written is written.
+    pub fn forget(&mut self, scope: Scope<'_>) {
+        self.outcomes.retain(|settled| !scope.has(settled.url_key));
+        self.withdrawn.retain(|row| !scope.has(row.url_key));
+        self.outdated.retain(|(url_key, _)| !scope.has(*url_key));
+        self.gone.retain(|url_key| !scope.has(*url_key));
+        self.backlog.retain(|url_key, _| !scope.has(*url_key));
+        if scope.tail {
+            self.messages.clear();
+            self.arrived.clear();
+            self.waiting_since = None;
+        }
+    }
+
+    /// After the set of held URLs has changed.
+    pub fn count_held(&mut self) {
+        let held = &self.held;
+        let outcomes = self.outcomes.iter().map(|settled| settled.url_key);
+        let withdrawn = self.withdrawn.iter().map(|row| row.url_key);
+        let count = outcomes
+            .chain(withdrawn)
+            .filter(|url| held.has(*url))
+            .count();
+        self.held.outcomes = count;
     }
 
     /// The same, to be put right before they are written.
@@ -169,22 +271,25 @@ impl Settlement {
         self.seq
     }
 
+    /// Outcomes that no lock of one URL keeps from being written.
     pub fn outcomes(&self) -> usize {
-        self.outcomes.len()
+        self.outcomes.len().saturating_sub(self.held.outcomes)
     }
 
     /// Counts wait for a write, too; called after the tail was read.
     pub fn notice_counts(&mut self, now: u64) {
-        if !self.counts.is_empty() || !self.backlog.is_empty() {
+        let held = &self.held;
+        let changed = self.backlog.keys().any(|url_key| !held.has(*url_key));
+        if changed || !self.messages.is_empty() || !self.outdated.is_empty() {
             self.waiting_since.get_or_insert(now);
         }
     }
 
     fn due_at(&self) -> Option<u64> {
         let since = self.waiting_since?;
-        let at = if self.outcomes.len() >= OUTCOMES_A_BATCH {
+        let at = if self.outcomes() >= OUTCOMES_A_BATCH {
             0
-        } else if self.outcomes.is_empty() {
+        } else if self.outcomes() == 0 {
             since + COUNT_AFTER_NANOS
         } else {
             let for_lanes = NANOS_A_LANE * self.changed_lanes;
@@ -194,13 +299,20 @@ impl Settlement {
     }
 
     pub fn is_due(&self, now: u64) -> bool {
-        self.due_at().is_some_and(|at| at <= now)
+        let due_at = [self.due_at(), self.held_due_at()];
+        due_at.into_iter().flatten().any(|at| at <= now)
+    }
+
+    fn held_due_at(&self) -> Option<u64> {
+        self.held.due_at().map(|at| at.max(self.not_before))
     }
 
     /// How long until something must be written or folded.
     pub fn due_in(&self, now: u64) -> Option<Duration> {
-        let fold = self.unfolded_since.map(|since| since + FOLD_AFTER_NANOS);
-        [self.due_at(), fold]
+        let fold = self
+            .unfolded_since
+            .map(|since| (since + FOLD_AFTER_NANOS).max(self.fold_not_before));
+        [self.due_at(), self.held_due_at(), fold]
             .into_iter()
             .flatten()
             .min()
@@ -208,27 +320,44 @@ impl Settlement {
     }
 
     pub fn fold_is_due(&self, now: u64) -> bool {
-        self.unfolded >= FOLD_AFTER_ENTRIES
-            || self
-                .unfolded_since
-                .is_some_and(|since| now.saturating_sub(since) >= FOLD_AFTER_NANOS)
+        let since = self.unfolded_since;
+        let is_old = since.is_some_and(|since| now.saturating_sub(since) >= FOLD_AFTER_NANOS);
+        now >= self.fold_not_before && (is_old || self.unfolded >= FOLD_AFTER_ENTRIES)
     }
 
     /// As the ledger takes them.
-    pub fn counts_json(&self) -> String {
-        let counts = self.counts.iter();
-        json!(counts
+    pub fn counts_json(&self, scope: Scope<'_>) -> (usize, String) {
+        let mut counts: BTreeMap<i32, Counts> = BTreeMap::new();
+        for (event_key, messages) in self.messages.iter().filter(|_| scope.tail) {
+            counts.entry(*event_key).or_default().messages = *messages;
+        }
+        for settled in self.settled(scope) {
+            let counts = counts.entry(settled.event_key).or_default();
+            counts.calls += 1;
+            counts.errors += i64::from(settled.outcome.verdict != Verdict::Delivered);
+        }
+        let rows: Vec<_> = counts
+            .iter()
             .map(|(event, n)| json!([event, n.messages, n.calls, n.errors]))
-            .collect::<Vec<_>>())
-        .to_string()
+            .collect();
+        (rows.len(), json!(rows).to_string())
     }
 
-    pub fn backlog_json(&self) -> String {
-        let backlog = self.backlog.iter();
-        json!(backlog
+    pub fn backlog_json(&self, scope: Scope<'_>) -> (usize, String) {
+        let arrived = self.arrived.iter().filter(|_| scope.tail);
+        let gone = self
+            .backlog
+            .iter()
+            .filter(|(url_key, _)| scope.has(**url_key));
+        let mut backlog: BTreeMap<i32, i64> = BTreeMap::new();
+        for (url_key, by) in arrived.chain(gone) {
+            *backlog.entry(*url_key).or_default() += by;
+        }
+        let rows: Vec<_> = backlog
+            .iter()
             .filter(|(_, delta)| **delta != 0)
             .map(|(url, delta)| json!([url, delta]))
-            .collect::<Vec<_>>())
-        .to_string()
+            .collect();
+        (rows.len(), json!(rows).to_string())
     }
 }

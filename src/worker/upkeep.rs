@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::engine::Engine;
+use super::locks::Work;
 use crate::core::rotation::{self, Growth, Limits, Plan, Segment};
 use crate::pg::tx::{self, Failure};
 use crate::store::segments::{self, Ring};
@@ -116,6 +117,12 @@ impl Engine {
 
     fn look_after(&mut self, ring: Ring) {
         let looked = tx::transaction(|| (segments::all(ring), segments::now()));
+        match &looked {
+            Err(failure) if failure.is_lock_not_available() => {
+                self.locks.failed(Work::Upkeep, self.ticker.now());
+            }
+            _ => self.locks.succeeded(Work::Upkeep),
+        }
         let Some((tables, now)) = self.success(looked, "look at the tables of outbox and log")
         else {
             return;

@@ -8,6 +8,7 @@
 use std::time::{Duration, Instant};
 
 use super::engine::Engine;
+use super::locks::Work;
 use super::time::Ticker;
 use crate::pg::{clock, invalidation, tx};
 
@@ -60,11 +61,13 @@ impl Engine {
         let Some(now) = self.wall_clock.set_back_at else {
             return;
         };
-        if Instant::now() < self.wall_clock.not_before {
+        let may_try = self.locks.may_try(Work::WallClock, self.ticker.now());
+        if !may_try || Instant::now() < self.wall_clock.not_before {
             return;
         }
         match tx::transaction(|| self.stores.settlement.bring_forward(now, RETRIES_A_TURN)) {
             Ok(count) => {
+                self.locks.succeeded(Work::WallClock);
                 if count < RETRIES_A_TURN.unsigned_abs() {
                     self.wall_clock.set_back_at = None;
                 }
@@ -72,6 +75,9 @@ impl Engine {
                     // What lanes know of their retries is read anew, and at once.
                     invalidation::mark_stale();
                 }
+            }
+            Err(failure) if failure.is_lock_not_available() => {
+                self.locks.failed(Work::WallClock, self.ticker.now());
             }
             Err(failure) => {
                 pgrx::warning!(

@@ -53,9 +53,10 @@ impl Withdrawals {
         &self.noted
     }
 
-    /// What was noted is written down.
-    pub fn settled(&mut self) {
-        self.noted.clear();
+    /// What was noted of these URLs is written down.
+    pub fn settled(&mut self, is_written: impl Fn(i32) -> bool) {
+        self.noted
+            .retain(|standpoint| !is_written(standpoint.url_key));
     }
 
     /// A single message needs no watching any more.
@@ -97,7 +98,7 @@ impl Engine {
             // The row of one that is canceled with everything else as well goes when that is
             // written down: until then it is counted.
             if self.is_done_with(url_key, at) {
-                self.stores.withdrawals.forget_single(url_key, at);
+                self.settlement.forget_single(url_key, at);
             } else {
                 let single = self.withdrawals.single.entry(url_key).or_default();
                 single.insert(at);
@@ -151,7 +152,7 @@ impl Engine {
             .extend(self.interrupted.get(&url_key).into_iter().flatten());
         let rest = after + i64::try_from(lane.taken() + interrupted).unwrap_or(0);
         self.settlement.set_backlog(url_key, rest - pending);
-        let standpoint = Standpoint::new(cancellation.cancellation_id, position, &durable);
+        let standpoint = Standpoint::new(cancellation, position, &durable);
         self.withdrawals.noted.push(standpoint);
         let now = self.ticker.now();
         self.settlement.be_due(now);
@@ -179,7 +180,7 @@ impl Engine {
             let Some((at, message)) = covered else {
                 return;
             };
-            lane.skip();
+            lane.cancel();
             self.queued.remove(&message);
             self.settlement.change_backlog(url_key, -1);
             let is_single = !self.withdrawals.cover_all_of(url_key, at.xid);

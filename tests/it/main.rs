@@ -38,6 +38,7 @@ mod generated;
 mod harness;
 mod lagging;
 mod launcher;
+mod locks;
 mod log_lookups;
 mod metrics;
 mod multicast;

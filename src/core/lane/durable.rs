@@ -15,6 +15,7 @@ pub(super) const LISTED_AT_MOST: usize = 64;
 impl<M> Lane<M> {
     /// The outcomes of these calls are being written.
     pub fn begin_settling(&mut self) {
+        self.dirty |= !self.unsettled.is_empty();
         self.settling.append(&mut self.unsettled);
     }
 
@@ -26,9 +27,15 @@ impl<M> Lane<M> {
         self.dirty = false;
     }
 
+    /// The lane's state was written, but not its outcomes: what they are of stays busy.
+    pub fn written(&mut self) {
+        self.dirty = false;
+    }
+
     /// They could not be written and will be tried again.
     pub fn settling_failed(&mut self) {
-        self.unsettled.append(&mut self.settling);
+        self.settling.append(&mut self.unsettled);
+        std::mem::swap(&mut self.settling, &mut self.unsettled);
         self.dirty = true;
     }
 

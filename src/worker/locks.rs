@@ -1,0 +1,233 @@
+//! Work that waits because another session holds a lock on our tables.
+//!
+//! Each kind of work is tried again after pauses of its own, so that one does not keep the
+//! others. What is in the way is shown in `webhook.worker.detail` and logged once a minute.
+
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+
+use super::engine::{Engine, Stores};
+use super::notices::Topic;
+use crate::pg::{process, tx};
+use crate::store::blockers::Blocker;
+
+/// How long a lock is waited for: long enough for autovacuum, which gives way when it sees that
+/// somebody waits, and short enough for the URLs that have to wait meanwhile …
+pub const LOCK_TIMEOUT: &CStr = c"50ms";
+/// … and if it was not to be had a moment ago.
+const SHORT_LOCK_TIMEOUT: &CStr = c"5ms";
+const FIRST_PAUSE_NANOS: u64 = 50_000_000;
+const LONGEST_PAUSE_NANOS: u64 = 1_000_000_000;
+/// Shorter waits are not worth a word.
+const SHOWN_AFTER_NANOS: u64 = 500_000_000;
+/// Work that is not tried for so long after its pause is not wanted any more.
+const FORGOTTEN_AFTER_NANOS: u64 = 3_000_000_000;
+const LOOK_EVERY_NANOS: u64 = 1_000_000_000;
+const LOG_EVERY_NANOS: u64 = 60_000_000_000;
+
+/// What may have to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Work {
+    Definitions,
+    Outbox,
+    Backlogs,
+    Retries,
+    /// Where the tail stands, and what it has counted.
+    Tail,
+    /// What became of calls.
+    Outcomes,
+    Fold,
+    Upkeep,
+    Details,
+    WallClock,
+}
+
+impl Work {
+    /// The tables it needs, as patterns.
+    fn tables(self) -> &'static [&'static str] {
+        match self {
+            Self::Definitions => &[
+                "webhook_def",
+                "secret_def",
+                "url_def",
+                "event_def",
+                "control",
+                "retry",
+                "cancellation",
+                "lane",
+                "fold",
+                "ledger",
+            ],
+            Self::Outbox => &["outbox_%"],
+            Self::Backlogs => &["outbox_%", "tick"],
+            Self::Retries => &["retry", "outbox_%"],
+            Self::Tail => &["ledger", "tick"],
+            Self::Outcomes => &["retry", "cancellation", "url_def", "call_log_%"],
+            Self::Fold => &["ledger", "fold", "lane", "counter", "tick"],
+            Self::Upkeep => &["segment", "control"],
+            Self::Details => &["webhook_def"],
+            Self::WallClock => &["retry"],
+        }
+    }
+}
+
+struct Wait {
+    since: u64,
+    next_try: u64,
+    pause: u64,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Locks {
+    waits: BTreeMap<Work, Wait>,
+    next_look: u64,
+    next_log: u64,
+    is_shown: bool,
+    /// `lock_timeout` is short.
+    is_impatient: bool,
+}
+
+impl Locks {
+    pub fn may_try(&self, work: Work, now: u64) -> bool {
+        self.waits
+            .get(&work)
+            .is_none_or(|wait| wait.next_try <= now)
+    }
+
+    /// A lock was in the way.
+    pub fn failed(&mut self, work: Work, now: u64) {
+        let wait = self.waits.entry(work).or_insert(Wait {
+            since: now,
+            next_try: now,
+            pause: FIRST_PAUSE_NANOS / 2,
+        });
+        wait.pause = (wait.pause * 2).min(LONGEST_PAUSE_NANOS);
+        wait.next_try = now + wait.pause;
+    }
+
+    pub fn succeeded(&mut self, work: Work) {
+        self.waits.remove(&work);
+    }
+
+    /// When the next of the work that waits may be tried.
+    pub fn next_try(&self, now: u64) -> Option<u64> {
+        let pauses = self.waits.values().map(|wait| wait.next_try);
+        pauses.filter(|next_try| *next_try > now).min()
+    }
+
+    /// Work that nobody wants any more waits for nothing.
+    fn forget_unwanted(&mut self, now: u64) {
+        self.waits
+            .retain(|_, wait| wait.next_try + FORGOTTEN_AFTER_NANOS > now);
+    }
+
+    pub fn next_try_of(&self, work: Work) -> Option<u64> {
+        self.waits.get(&work).map(|wait| wait.next_try)
+    }
+
+    /// The tables that are waited for, if for long enough to say so.
+    fn shown(&self, now: u64) -> Vec<&'static str> {
+        let long = |wait: &Wait| now.saturating_sub(wait.since) >= SHOWN_AFTER_NANOS;
+        let waits = self.waits.iter().filter(|(_, wait)| long(wait));
+        waits
+            .flat_map(|(work, _)| work.tables().iter().copied())
+            .collect()
+    }
+}
+
+impl Engine {
+    /// Whether no lock was in the way of such work a moment ago.
+    pub fn may_try(&self, work: Work) -> bool {
+        self.locks.may_try(work, self.ticker.now())
+    }
+
+    /// Runs `f` as a part of the running transaction, so that a lock which it waits for in vain
+    /// stops nothing else. `None` if it could not be done now.
+    pub fn try_part<T>(&mut self, work: Work, f: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        if !self.may_try(work) {
+            return None;
+        }
+        match tx::part(|| f(self)) {
+            Ok(done) => {
+                self.locks.succeeded(work);
+                Some(done)
+            }
+            Err(failure) if failure.is_lock_not_available() => {
+                self.locks.failed(work, self.ticker.now());
+                None
+            }
+            Err(failure) => failure.raise(),
+        }
+    }
+
+    /// Where a lock was waited for in vain before, it is not worth waiting for again: it is
+    /// looked at now and then.
+    pub fn adjust_lock_timeout(&mut self) {
+        let is_impatient = !self.locks.waits.is_empty() || !self.settlement.held.is_empty();
+        if is_impatient != self.locks.is_impatient {
+            self.locks.is_impatient = is_impatient;
+            let timeout = if is_impatient {
+                SHORT_LOCK_TIMEOUT
+            } else {
+                LOCK_TIMEOUT
+            };
+            process::set_session(c"lock_timeout", timeout);
+        }
+    }
+
+    /// Shows what work waits for whom. May open a transaction, in which only catalogs are read.
+    pub fn show_locks_if_due(&mut self) {
+        self.adjust_lock_timeout();
+        let now = self.ticker.now();
+        if now < self.locks.next_look || (self.locks.waits.is_empty() && !self.locks.is_shown) {
+            return;
+        }
+        self.locks.forget_unwanted(now);
+        let tables = self.locks.shown(now);
+        if tables.is_empty() {
+            if self.locks.is_shown {
+                self.locks.is_shown = false;
+                self.notices.set(Topic::Blocked, None);
+            }
+            return;
+        }
+        self.locks.next_look = now + LOOK_EVERY_NANOS;
+        let Some(text) = what_keeps_us(&self.stores, &tables) else {
+            return;
+        };
+        self.locks.is_shown = true;
+        if now >= self.locks.next_log {
+            self.locks.next_log = now + LOG_EVERY_NANOS;
+            pgrx::warning!("webhook worker {text}");
+        }
+        self.notices.set(Topic::Blocked, Some(text));
+    }
+}
+
+/// Whose lock on one of these tables is in the way, in words. `None` if that cannot be told now.
+pub fn what_keeps_us(stores: &Stores, tables: &[&str]) -> Option<String> {
+    let found = tx::transaction(|| stores.blockers.oldest(tables)).ok()?;
+    Some(found.map_or_else(
+        || "waits for a lock on its tables".to_owned(),
+        |blocker| describe(&blocker),
+    ))
+}
+
+fn describe(blocker: &Blocker) -> String {
+    let Blocker { table, since, .. } = blocker;
+    match (blocker.pid, blocker.behind) {
+        (None, _) => format!(
+            "waits for a lock on webhook.{table} held by a prepared transaction; \
+             see pg_prepared_xacts"
+        ),
+        (Some(pid), None) => format!(
+            "waits for a lock on webhook.{table} held by process {pid} since {since}; \
+             pg_terminate_backend({pid}) ends it"
+        ),
+        (Some(pid), Some(first)) => format!(
+            "waits for a lock on webhook.{table} behind process {pid}, which waits for process \
+             {first} since {since}; pg_terminate_backend({pid}) ends it"
+        ),
+    }
+}
