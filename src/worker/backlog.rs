@@ -10,7 +10,7 @@ use super::message::Message;
 use crate::core::lane::{Feed, Lane};
 use crate::core::next_window::{next_window, Next, NextTick, TailPlace};
 use crate::core::position::{Coordinate, Position, Window};
-use crate::pg::clock;
+use crate::pg::{clock, tx};
 use crate::store::outbox::StoredMessage;
 use crate::store::settlement::DueRetry;
 use crate::store::window_reader::WindowReader;
@@ -57,6 +57,9 @@ impl Engine {
                 }
                 engine.read_waiting();
             });
+            if std::mem::take(&mut self.retries_are_locked) {
+                self.locks.failed(Work::Retries, self.ticker.now());
+            }
         }
         more
     }
@@ -330,9 +333,15 @@ impl Engine {
             "{} calls of webhook messages are not repeated: their messages are no longer in webhook.outbox",
             lost.len()
         );
-        self.stores
-            .settlement
-            .give_up(lost, "the message or its event is no longer there");
+        let why = "the message or its event is no longer there";
+        match tx::part(|| self.stores.settlement.give_up(lost, why)) {
+            Ok(()) => {}
+            Err(failure) if failure.is_lock_not_available() => {
+                self.retries_are_locked = true;
+                return;
+            }
+            Err(failure) => failure.raise(),
+        }
         for (url_key, _) in lost {
             if let Some(lane) = self.lanes.get_mut(url_key) {
                 lane.retry_ended();

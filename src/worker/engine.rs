@@ -93,6 +93,8 @@ pub struct Engine {
     pub locks: Locks,
     /// Webhooks whose views do not say yet that their rows cannot be used, or can again.
     pub details_are_due: bool,
+    /// A retry that cannot be sent any more could not be given up.
+    pub retries_are_locked: bool,
     /// What `webhook.worker.detail` says.
     pub notices: Notices,
     pub ticker: Ticker,
@@ -164,6 +166,7 @@ impl Engine {
             wall_clock: WallClock::new(ticker),
             locks: Locks::default(),
             details_are_due: false,
+            retries_are_locked: false,
             notices: Notices::default(),
             ticker,
             interrupted: HashMap::new(),

@@ -131,17 +131,11 @@ impl Loop {
         }
         let generation = invalidation::generation();
         let is_known = self.checked == generation && self.trouble.is_none() && !tries_again;
-        if is_known || !self.engine.may_try(Work::Definitions) {
+        if is_known {
             return None;
         }
         let found = standing(lifecycle);
         self.unsure = found.is_none();
-        if self.unsure {
-            self.engine
-                .locks
-                .failed(Work::Definitions, self.engine.ticker.now());
-            return None;
-        }
         match found.unwrap_or(Standing::Ready) {
             Standing::Ready => {
                 self.checked = generation;

@@ -20,6 +20,8 @@ use crate::store::ledger::LedgerRow;
 const WRITE_AGAIN_NANOS: u64 = 1_000_000_000;
 /// Not more than ten ticks a second.
 const TICK_EVERY_NANOS: u64 = 100_000_000;
+/// Ticks only spare lagging lanes some reading: a lock on their table is looked at this often.
+const NO_TICK_NANOS: u64 = 1_000_000_000;
 /// So many URLs are found to be locked in one go, at most.
 const FAILURES_AT_ONCE: usize = 2;
 
@@ -129,30 +131,25 @@ impl Engine {
         let lockable: HashSet<i32> = self.lockable().difference(aside).copied().collect();
         let mut others = aside.clone();
         others.extend(&lockable);
-        let clean = Scope {
-            tail: true,
-            tick: true,
-            urls: Urls::AllBut(&others),
-        };
-        match self.write(&clean) {
-            Ok(()) => {
-                self.try_each(&Vec::from_iter(lockable), now);
-                return true;
-            }
-            Err(failure) if failure.is_lock_not_available() => {}
-            Err(failure) => return self.writing_failed(&failure, now),
-        }
         let nothing = HashSet::new();
-        for tick in [true, false] {
-            let written = self.write(&Scope {
+        let (clean, tail) = (Urls::AllBut(&others), Urls::Only(&nothing));
+        for (tick, urls) in [(true, clean), (false, clean), (false, tail)] {
+            let scope = Scope {
                 tail: true,
                 tick,
-                urls: Urls::Only(&nothing),
-            });
-            match written {
+                urls,
+            };
+            match self.write(&scope) {
                 Ok(()) => {
-                    self.settlement.held.hold_everything(now);
-                    self.locks.failed(Work::Outcomes, now);
+                    if !tick {
+                        self.tail.ticked_at = now + NO_TICK_NANOS;
+                    }
+                    if matches!(urls, Urls::AllBut(_)) {
+                        self.try_each(&Vec::from_iter(lockable), now);
+                    } else {
+                        self.settlement.held.hold_everything(now);
+                        self.locks.failed(Work::Outcomes, now);
+                    }
                     return true;
                 }
                 Err(failure) if failure.is_lock_not_available() => {}
