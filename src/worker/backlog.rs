@@ -329,13 +329,12 @@ impl Engine {
         if lost.is_empty() {
             return;
         }
-        pgrx::warning!(
-            "{} calls of webhook messages are not repeated: their messages are no longer in webhook.outbox",
-            lost.len()
-        );
         let why = "the message or its event is no longer there";
         match tx::part(|| self.stores.settlement.give_up(lost, why)) {
-            Ok(()) => {}
+            Ok(()) => pgrx::warning!(
+                "{} calls of webhook messages are not repeated: their messages are no longer in webhook.outbox",
+                lost.len()
+            ),
             Err(failure) if failure.is_lock_not_available() => {
                 self.retries_are_locked = true;
                 return;
