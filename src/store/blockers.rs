@@ -47,7 +47,7 @@ from (
                      and x.virtualtransaction = l.virtualtransaction
                      and x.granted)))
 ) k
-order by k.place, k.xact_start
+order by k.place, k.xact_start, k.relname desc
 limit 1";
 
 /// The kept plan of this file's statement.

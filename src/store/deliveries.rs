@@ -205,8 +205,10 @@ with canceled as (
 select pg_catalog.count(*)
 from canceled";
 
-const RETRY_TABLE: &str = "
-select 'webhook.retry'::pg_catalog.regclass::pg_catalog.oid";
+/// What is invalidated to tell the worker. A view, because VACUUM, ANALYZE and REINDEX invalidate
+/// tables although nothing has changed, and may keep them locked.
+const SIGNAL: &str = "
+select 'webhook.busy'::pg_catalog.regclass::pg_catalog.oid";
 
 /// The message, unless it never was or is past retention.
 pub fn find(message_id: Uuid) -> Option<FoundMessage> {
@@ -283,8 +285,8 @@ pub fn cancel_pending(webhook_key: i32) -> i64 {
 fn change<T>(what: impl FnOnce() -> T) -> T {
     as_owner(|| {
         let result = what();
-        let table: Option<pg_sys::Oid> = first(RETRY_TABLE, &[], |row| row.value(1));
-        table.into_iter().for_each(invalidate);
+        let signal: Option<pg_sys::Oid> = first(SIGNAL, &[], |row| row.value(1));
+        signal.into_iter().for_each(invalidate);
         result
     })
 }

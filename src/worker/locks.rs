@@ -64,7 +64,7 @@ impl Work {
             Self::Tail => &["ledger", "tick"],
             Self::Outcomes => &["retry", "cancellation", "url_def", "call_log_%"],
             Self::Fold => &["ledger", "fold", "lane", "counter", "tick"],
-            Self::Upkeep => &["segment", "control"],
+            Self::Upkeep => &["segment", "control", "outbox_%", "call_log_%"],
             Self::Details => &["webhook_def"],
             Self::WallClock => &["retry"],
         }
@@ -208,10 +208,7 @@ impl Engine {
 /// Whose lock on one of these tables is in the way, in words. `None` if that cannot be told now.
 pub fn what_keeps_us(stores: &Stores, tables: &[&str]) -> Option<String> {
     let found = tx::transaction(|| stores.blockers.oldest(tables)).ok()?;
-    Some(found.map_or_else(
-        || "waits for a lock on its tables".to_owned(),
-        |blocker| describe(&blocker),
-    ))
+    found.as_ref().map(describe)
 }
 
 fn describe(blocker: &Blocker) -> String {

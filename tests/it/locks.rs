@@ -31,6 +31,8 @@ struct Scene {
     cluster: Cluster,
     receiver: Receiver,
     next_id: i64,
+    /// Knows the definitions before anything is locked, as sessions of applications do.
+    writer: Client,
 }
 
 impl Scene {
@@ -54,10 +56,15 @@ impl Scene {
             create_webhook(&cluster, webhook, &[receiver.url(path)], options);
             create_event(&cluster, webhook, webhook, "Insert", "");
         }
+        let mut writer = cluster.connect("postgres");
+        writer
+            .batch_execute("set lock_timeout = '3s'; insert into healthy values (0)")
+            .unwrap();
         let mut scene = Self {
             cluster,
             receiver,
             next_id: 1,
+            writer,
         };
         scene.insert_locked(20);
         scene.receiver.wait_for(PATIENCE, LOCKED, 40);
@@ -67,21 +74,21 @@ impl Scene {
     fn insert_locked(&mut self, count: i64) {
         let (first, last) = (self.next_id, self.next_id + count - 1);
         self.next_id += count;
-        self.cluster.sql(&format!(
-            "insert into locked select generate_series({first}, {last})"
-        ));
+        let insert = format!("insert into locked select generate_series({first}, {last})");
+        self.writer.batch_execute(&insert).unwrap();
     }
 
     /// The latencies of messages of the webhook that nothing is the matter with, sorted.
     fn measure(&mut self, count: usize) -> Vec<Duration> {
         let seen = self.receiver.received().last().map_or(0, |last| last.seq);
-        let mut session = self.cluster.connect("postgres");
-        session.batch_execute("set lock_timeout = '3s'").unwrap();
-        let statement = session.prepare("insert into healthy values ($1)").unwrap();
+        let statement = self
+            .writer
+            .prepare("insert into healthy values ($1)")
+            .unwrap();
         let mut sent_at = BTreeMap::new();
         for _ in 0..count {
             sent_at.insert(self.next_id, now_us());
-            session.execute(&statement, &[&self.next_id]).unwrap();
+            self.writer.execute(&statement, &[&self.next_id]).unwrap();
             self.next_id += 1;
             thread::sleep(PAUSE);
         }
