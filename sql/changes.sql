@@ -29,6 +29,39 @@ alter table webhook.url_def enable always trigger definitions_changed;
 alter table webhook.event_def enable always trigger definitions_changed;
 alter table webhook.control enable always trigger definitions_changed;
 
+-- Rows of another database are neither definitions nor messages of this one: a subscription that
+-- receives them ends with an error. A copy of a table fires triggers of statements, what follows
+-- those of rows.
+
+create function webhook.refuse_replicated()
+returns trigger
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'refuse_replicated_wrapper';
+
+do $$
+declare
+    name text;
+begin
+    for name in
+        select c.relname
+        from pg_catalog.pg_class c
+        where c.relnamespace operator(pg_catalog.=) 'webhook'::pg_catalog.regnamespace
+          and c.relkind operator(pg_catalog.=) 'r'
+        order by c.relname
+    loop
+        execute pg_catalog.format(
+            'create trigger refuse_replicated before insert or truncate on webhook.%I'
+            ' for each statement execute function webhook.refuse_replicated()', name);
+        execute pg_catalog.format(
+            'create trigger refuse_replicated_rows after insert or update or delete on webhook.%I'
+            ' for each row execute function webhook.refuse_replicated()', name);
+        execute pg_catalog.format('alter table webhook.%I enable replica trigger refuse_replicated', name);
+        execute pg_catalog.format('alter table webhook.%I enable replica trigger refuse_replicated_rows', name);
+    end loop;
+end
+$$;
+
 -- What a dump carries: the definitions that are in use. Outbox, ledger and log mean nothing
 -- in another cluster, because transaction ids do not.
 

@@ -97,8 +97,9 @@ comment on function webhook.cancel(uuid) is
     'wire ends, is logged, and is not repeated. Errors: 22023 null, 42704 no such message (or past '
     'webhook.log_retention).';
 comment on function webhook.cancel_pending(text) is
-    'Withdraws everything that a webhook, given by id or name, has pending, its retries included, as of now: '
-    'what commits later is sent. A call that is on the wire ends, is logged, and is not repeated. Takes the '
+    'Withdraws everything that a webhook, given by id or name, has pending and that was committed before the '
+    'call, its retries included: what commits later is sent, also what the calling transaction itself changes. '
+    'A call that is on the wire ends, is logged, and is not repeated. Takes the '
     'same time for one message or ten million. Returns their number, a message counted once for each URL. '
     'Errors: 22023 null, 42704 unknown webhook.';
 comment on function webhook.rest(text, text, jsonb) is
@@ -131,6 +132,8 @@ comment on function webhook.capture() is
     'table the event is not for.';
 comment on function webhook.definitions_changed() is
     'Internal: tells worker and sessions that a definition has changed.';
+comment on function webhook.refuse_replicated() is
+    'Internal: the trigger that refuses rows of a subscription in tables of the extension.';
 comment on function webhook.present_columns(regclass, oid, text[], smallint[]) is
     'Internal: the present names of columns that were recorded by name and number.';
 comment on function webhook.columns_present(regclass, oid, text[], smallint[]) is

@@ -28,4 +28,4 @@ grant select
 grant execute on function webhook.worker_process(), webhook.worker_detail(), webhook.unseen_messages(), webhook.busy_messages() to webhook_reader;
 
 grant execute on all functions in schema webhook to webhook_admin;
-revoke execute on function webhook.definitions_changed() from webhook_admin;
+revoke execute on function webhook.definitions_changed(), webhook.refuse_replicated() from webhook_admin;

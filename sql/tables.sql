@@ -32,9 +32,10 @@ create table webhook.secret_def (
     webhook_key integer not null references webhook.webhook_def on delete cascade,
     secret      text not null,
     created_at  timestamptz not null default pg_catalog.clock_timestamp(),
-    expires_at  timestamptz
+    expires_at  timestamptz,
+    -- a table in a publication needs a key
+    primary key (webhook_key, secret)
 );
-create index secret_def_webhook on webhook.secret_def (webhook_key);
 
 create table webhook.url_def (
     url_key     integer primary key default pg_catalog.nextval('webhook.definition_key_seq'),

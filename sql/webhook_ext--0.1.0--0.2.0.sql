@@ -35,3 +35,48 @@ comment on function webhook.worker_detail() is
 comment on column webhook.worker.detail is
     'What holds the worker up, and how to end it: a lock and the process that holds it, a copy of another '
     'database, a standby that lags, too few file descriptors. NULL if nothing does.';
+
+-- Keys for publications of all tables, and no rows of other databases through subscriptions.
+alter table webhook.secret_def add primary key (webhook_key, secret);
+drop index webhook.secret_def_webhook;
+
+create function webhook.refuse_replicated()
+returns trigger
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'refuse_replicated_wrapper';
+
+revoke all on function webhook.refuse_replicated() from public;
+comment on function webhook.refuse_replicated() is
+    'Internal: the trigger that refuses rows of a subscription in tables of the extension.';
+
+do $$
+declare
+    name text;
+begin
+    for name in
+        select c.relname
+        from pg_catalog.pg_class c
+        where c.relnamespace operator(pg_catalog.=) 'webhook'::pg_catalog.regnamespace
+          and c.relkind operator(pg_catalog.=) 'r'
+        order by c.relname
+    loop
+        execute pg_catalog.format(
+            'create trigger refuse_replicated before insert or truncate on webhook.%I'
+            ' for each statement execute function webhook.refuse_replicated()', name);
+        execute pg_catalog.format(
+            'create trigger refuse_replicated_rows after insert or update or delete on webhook.%I'
+            ' for each row execute function webhook.refuse_replicated()', name);
+        execute pg_catalog.format('alter table webhook.%I enable replica trigger refuse_replicated', name);
+        execute pg_catalog.format('alter table webhook.%I enable replica trigger refuse_replicated_rows', name);
+    end loop;
+end
+$$;
+
+-- A transaction that cancels what is pending keeps its own changes.
+comment on function webhook.cancel_pending(text) is
+    'Withdraws everything that a webhook, given by id or name, has pending and that was committed before the '
+    'call, its retries included: what commits later is sent, also what the calling transaction itself changes. '
+    'A call that is on the wire ends, is logged, and is not repeated. Takes the '
+    'same time for one message or ten million. Returns their number, a message counted once for each URL. '
+    'Errors: 22023 null, 42704 unknown webhook.';

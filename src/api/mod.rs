@@ -15,6 +15,7 @@ mod installed;
 mod operate;
 mod preview_payload;
 mod random;
+mod refuse_replicated;
 mod rest;
 mod secrets;
 mod template_parameters;

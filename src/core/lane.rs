@@ -157,6 +157,14 @@ impl<M> Lane<M> {
             .chain(&self.queue)
     }
 
+    /// The same, to be exchanged for other forms of themselves.
+    pub fn waiting_mut(&mut self) -> impl Iterator<Item = &mut Entry<M>> {
+        self.requeued
+            .iter_mut()
+            .chain(&mut self.due_retries)
+            .chain(&mut self.queue)
+    }
+
     /// What was taken or waits in memory, but not retries; of the queue only the first.
     pub fn foremost(&self) -> impl Iterator<Item = &Entry<M>> {
         let flying = self.flying.values().filter(|entry| !entry.is_retry);

@@ -6,7 +6,9 @@
 
 pub mod address;
 pub mod body;
+pub mod budget;
 pub mod definition;
+pub mod descriptors;
 pub mod endpoint;
 pub mod error;
 pub mod event;

@@ -18,8 +18,19 @@ pub struct Snapshot {
     pub running: Vec<u64>,
 }
 
-/// PostgreSQL's text form `xmin:xmax:xid,xid,…`.
 impl Snapshot {
+    /// PostgreSQL may list an id twice: while PREPARE TRANSACTION waits for a standby, the
+    /// session and the prepared transaction both stand for it.
+    pub fn new(xmin: u64, xmax: u64, mut running: Vec<u64>) -> Self {
+        running.sort_unstable();
+        running.dedup();
+        Self {
+            xmin,
+            xmax,
+            running,
+        }
+    }
+
     /// Whether what this transaction did is visible, provided that it committed.
     pub fn sees(&self, xid: u64) -> bool {
         xid < self.xmin || (xid < self.xmax && !self.running.contains(&xid))
@@ -32,6 +43,7 @@ impl Snapshot {
     }
 }
 
+/// PostgreSQL's text form `xmin:xmax:xid,xid,…`.
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:", self.xmin, self.xmax)?;
@@ -58,11 +70,7 @@ impl FromStr for Snapshot {
             .map(str::parse)
             .collect::<Result<Vec<u64>, _>>()
             .map_err(|_| bad())?;
-        Ok(Self {
-            xmin,
-            xmax,
-            running,
-        })
+        Ok(Self::new(xmin, xmax, running))
     }
 }
 
@@ -77,6 +85,13 @@ mod tests {
         }
         assert!("10".parse::<Snapshot>().is_err());
         assert!("10:20:x".parse::<Snapshot>().is_err());
+    }
+
+    #[test]
+    fn an_id_that_is_listed_twice_counts_once() {
+        let text: Snapshot = "10:20:10,14,14,19".parse().unwrap();
+        assert_eq!(text.running, [10, 14, 19]);
+        assert_eq!(Snapshot::new(10, 20, vec![19, 14, 10, 14, 19]), text);
     }
 
     #[test]

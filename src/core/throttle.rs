@@ -63,13 +63,17 @@ impl Throttle {
     /// Counts a call if it may go now; else says in how many nanoseconds the
     /// next one may.
     pub fn try_take(&mut self, now_ns: u64) -> Result<(), u64> {
+        self.may_take(now_ns)?;
+        self.record(self.not_before_history(now_ns), 1);
+        Ok(())
+    }
+
+    /// Whether a call may go now; else in how many nanoseconds.
+    pub fn may_take(&mut self, now_ns: u64) -> Result<(), u64> {
         let now_ns = self.not_before_history(now_ns);
         self.forget(now_ns);
         match self.wait_ns(now_ns) {
-            0 => {
-                self.record(now_ns, 1);
-                Ok(())
-            }
+            0 => Ok(()),
             wait_ns => Err(wait_ns),
         }
     }

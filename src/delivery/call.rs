@@ -108,6 +108,9 @@ pub enum Verdict {
     /// An earlier job of its run was not delivered: no call was made, the job is
     /// given back.
     Recalled,
+    /// This machine lacked a descriptor, a port or memory: no call was made, the job is
+    /// given back.
+    Local,
 }
 
 /// A call that has ended.

@@ -20,6 +20,7 @@ use crate::core::address::AddressPolicy;
 use crate::core::endpoint::Endpoint;
 
 use super::call::SentNote;
+use super::local;
 use super::names::Names;
 use super::ongoing::Ongoing;
 use super::resolver::JudgingResolver;
@@ -102,6 +103,8 @@ pub struct Answer {
     pub retry_after: Option<String>,
     /// Why there is no answer, or no end of it.
     pub fault: Option<String>,
+    /// The fault is this machine's: the call was not made.
+    pub is_local: bool,
 }
 
 /// Makes calls, one at a time.
@@ -202,10 +205,14 @@ impl Client for UreqClient {
     fn post(&self, call: &Request<'_>) -> Answer {
         match self.send_afresh_if_stale(call) {
             Ok(response) => self.read(response),
-            Err(error) => Answer {
-                fault: Some(describe(&error)),
-                ..Answer::default()
-            },
+            Err(error) => {
+                let local = local::reason(&error);
+                Answer {
+                    is_local: local.is_some(),
+                    fault: local.or_else(|| Some(describe(&error))),
+                    ..Answer::default()
+                }
+            }
         }
     }
 

@@ -13,6 +13,7 @@ pub mod tls;
 mod answer;
 mod buffers;
 mod desk;
+mod local;
 mod names;
 mod ongoing;
 mod resolver;

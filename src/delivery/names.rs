@@ -9,9 +9,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use super::local::{is_local, lacks_descriptors};
+use crate::core::descriptors::MOST_LOOK_UPS;
 
 /// How long an answer is believed: short, as the operating system does not
 /// tell us the record's own life time.
@@ -20,11 +24,14 @@ const KEEP_KNOWN: Duration = Duration::from_secs(5);
 /// How long a failure is believed: a burst of calls asks once.
 const KEEP_FAILED: Duration = Duration::from_secs(1);
 
-/// Look-ups at once. A resolver that hangs holds this many threads at most. One name
-/// holds one, and longer than the calls that asked: with fewer than there are calls
-/// (`webhook.connections` as shipped), the names of a few dead domains would keep all
-/// others from being looked up.
-const MAX_LOOKUPS: usize = 64;
+/// Says nothing about the name: just so long that its callers hear of it.
+const KEEP_LOCAL_FAILURE: Duration = Duration::from_millis(100);
+
+/// Until [`Names::set_limit`] says otherwise: look-ups at once. A resolver that hangs holds
+/// this many threads at most. One name holds one, and longer than the calls that asked: with
+/// fewer than there are calls (`webhook.connections` as shipped), the names of a few dead
+/// domains would keep all others from being looked up.
+const MAX_LOOKUPS: usize = MOST_LOOK_UPS;
 
 /// Names remembered; beyond that the stale ones go.
 const MAX_NAMES: usize = 4096;
@@ -40,13 +47,15 @@ type Addresses = Arc<[IpAddr]>;
 pub enum NameFailure {
     TimedOut,
     Unknown(String),
+    /// This machine could not ask.
+    Local(String),
 }
 
 enum Entry {
     Underway,
     Known {
         until: Instant,
-        answer: Result<Addresses, String>,
+        answer: Result<Addresses, NameFailure>,
     },
 }
 
@@ -60,6 +69,7 @@ struct State {
 pub struct Names {
     state: Mutex<State>,
     changed: Condvar,
+    limit: AtomicUsize,
     look_up: Box<LookUp>,
 }
 
@@ -73,8 +83,14 @@ impl Names {
         Self {
             state: Mutex::default(),
             changed: Condvar::new(),
+            limit: AtomicUsize::new(MAX_LOOKUPS),
             look_up,
         }
+    }
+
+    /// The most look-ups at once.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, SeqCst);
     }
 
     /// The addresses of a name: at least one. Waits while `remaining` says so;
@@ -89,10 +105,10 @@ impl Names {
             let now = Instant::now();
             match state.entries.get(host) {
                 Some(Entry::Known { until, answer }) if *until > now => {
-                    return answer.clone().map_err(NameFailure::Unknown);
+                    return answer.clone();
                 }
                 Some(Entry::Underway) => {}
-                _ if state.lookups < MAX_LOOKUPS => self.start(&mut state, host)?,
+                _ if state.lookups < self.limit.load(SeqCst) => self.start(&mut state, host)?,
                 _ => {}
             }
             let left = remaining().ok_or(NameFailure::TimedOut)?;
@@ -115,7 +131,7 @@ impl Names {
             .name("webhook names".to_owned())
             .stack_size(STACK_BYTES)
             .spawn(move || names.finish(asked))
-            .map_err(|error| NameFailure::Unknown(error.to_string()))?;
+            .map_err(|error| NameFailure::Local(error.to_string()))?;
         state.lookups += 1;
         state.entries.insert(host.to_owned(), Entry::Underway);
         Ok(())
@@ -123,14 +139,21 @@ impl Names {
 
     fn finish(&self, host: String) {
         let answer = match (self.look_up)(&host) {
-            Ok(addresses) if addresses.is_empty() => Err("it has no address".to_owned()),
+            Ok(addresses) if addresses.is_empty() => {
+                Err(NameFailure::Unknown("it has no address".to_owned()))
+            }
             Ok(addresses) => Ok(Addresses::from(addresses)),
-            Err(error) => Err(error.to_string()),
+            // The system calls it an unknown name, or a temporary failure, where it could open
+            // neither its files nor a socket.
+            Err(error) if is_local(&error) || lacks_descriptors() => {
+                Err(NameFailure::Local(error.to_string()))
+            }
+            Err(error) => Err(NameFailure::Unknown(error.to_string())),
         };
-        let keep = if answer.is_ok() {
-            KEEP_KNOWN
-        } else {
-            KEEP_FAILED
+        let keep = match answer {
+            Ok(_) => KEEP_KNOWN,
+            Err(NameFailure::Local(_)) => KEEP_LOCAL_FAILURE,
+            Err(_) => KEEP_FAILED,
         };
         let until = Instant::now() + keep;
         let mut state = self.lock();
@@ -180,7 +203,7 @@ impl fmt::Debug for Names {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::Ordering;
     use std::sync::mpsc;
 
     fn soon() -> Option<Duration> {
@@ -290,6 +313,25 @@ mod tests {
         };
         assert_eq!(why("empty"), "it has no address");
         assert_eq!(why("other"), "no such name");
+    }
+
+    #[test]
+    fn a_look_up_that_found_no_descriptor_says_nothing_about_the_name() {
+        let tries = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&tries);
+        let names = Arc::new(Names::with_look_up(Box::new(move |_| {
+            match counter.fetch_add(1, Ordering::SeqCst) {
+                0 => Err(io::Error::from_raw_os_error(libc::EMFILE)),
+                _ => Ok(vec!["192.0.2.1".parse().unwrap()]),
+            }
+        })));
+        let first = names.addresses("a", soon);
+        assert!(matches!(first, Err(NameFailure::Local(_))), "{first:?}");
+        let until = Instant::now() + KEEP_FAILED * 5;
+        while names.addresses("a", soon).is_err() {
+            assert!(Instant::now() < until, "it is asked again soon");
+            thread::yield_now();
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::call::{Job, Outcome};
 use super::client::{ClientConfig, Rules};
 use super::names::Names;
 use super::tls;
+use crate::core::descriptors::Plan;
 use seats::{Floor, Seat};
 
 mod seats;
@@ -32,7 +33,7 @@ mod work;
 /// matter in memory; the owner bounds what is in flight more tightly.
 const QUEUE_RUNS: usize = 4096;
 
-/// Until [`Pool::set_limit`] says otherwise: the default of
+/// Until [`Pool::fit`] says otherwise: the default of
 /// `webhook.connections`.
 const DEFAULT_LIMIT: usize = 64;
 
@@ -56,9 +57,7 @@ const PACE: Pace = Pace {
 /// while untouched stack costs no memory.
 const STACK_BYTES: usize = 512 * 1024;
 
-/// Idle connections of all threads together, so that open files stay within
-/// the usual limit of 1,024; and of one thread.
-const KEPT_CONNECTIONS: usize = 512;
+/// Idle connections of one thread.
 const KEPT_CONNECTIONS_PER_THREAD: usize = 16;
 
 /// Jobs that one thread does one after the other, without going back to the owner
@@ -79,6 +78,7 @@ struct Shared {
     threads: AtomicUsize,
     idle: AtomicUsize,
     limit: AtomicUsize,
+    kept_connections: AtomicUsize,
     /// Runs that are submitted and have not ended.
     in_flight: AtomicUsize,
     /// Counts the changes of `Floor::rules`.
@@ -107,14 +107,20 @@ impl Pool {
         let (submitted, jobs) = crossbeam_channel::bounded(QUEUE_RUNS);
         let (sender, outcomes) = crossbeam_channel::unbounded();
         let names = Arc::new(Names::of_system());
+        let plan = Plan::unlimited(DEFAULT_LIMIT);
         let shared = Arc::new(Shared {
             jobs,
             outcomes: sender,
-            floor: Mutex::new(Floor::empty(make_rules(config, names, DEFAULT_LIMIT))),
+            floor: Mutex::new(Floor::empty(make_rules(
+                config,
+                names,
+                kept_connections(&plan),
+            ))),
             thread_ended: Condvar::new(),
             threads: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
-            limit: AtomicUsize::new(DEFAULT_LIMIT),
+            limit: AtomicUsize::new(plan.connections),
+            kept_connections: AtomicUsize::new(kept_connections(&plan)),
             in_flight: AtomicUsize::new(0),
             generation: AtomicU64::new(0),
             is_closing: AtomicBool::new(false),
@@ -130,15 +136,26 @@ impl Pool {
         }
     }
 
-    /// The most threads. Those over a lowered limit end after their call; the
-    /// others share the kept connections anew.
+    /// [`Pool::fit`] with as many descriptors as it takes.
+    #[cfg(test)]
     pub fn set_limit(&self, limit: usize) {
-        if self.shared.limit.swap(limit, SeqCst) == limit {
+        self.fit(&Plan::unlimited(limit));
+    }
+
+    /// The most threads, kept connections and look-ups. Threads over a lowered limit end
+    /// after their call; the others share the kept connections anew.
+    pub fn fit(&self, plan: &Plan) {
+        let kept = kept_connections(plan);
+        let has_changed = self.shared.limit.swap(plan.connections, SeqCst) != plan.connections
+            || self.shared.kept_connections.load(SeqCst) != kept;
+        self.shared.kept_connections.store(kept, SeqCst);
+        let mut floor = self.shared.floor();
+        floor.rules.names.set_limit(plan.look_ups);
+        if !has_changed {
             return;
         }
-        let mut floor = self.shared.floor();
         let rules = Rules {
-            kept_connections: kept_connections(limit),
+            kept_connections: kept,
             ..(*floor.rules).clone()
         };
         self.shared.replace_rules(&mut floor, Arc::new(rules));
@@ -148,7 +165,7 @@ impl Pool {
     /// connections it kept, which the old address policy had allowed.
     pub fn reconfigure(&self, config: ClientConfig) {
         let names = Arc::clone(&self.shared.floor().rules.names);
-        let rules = make_rules(config, names, self.shared.limit.load(SeqCst));
+        let rules = make_rules(config, names, self.shared.kept_connections.load(SeqCst));
         self.shared.replace_rules(&mut self.shared.floor(), rules);
     }
 
@@ -240,17 +257,18 @@ impl Drop for Pool {
     }
 }
 
-fn make_rules(config: ClientConfig, names: Arc<Names>, limit: usize) -> Arc<Rules> {
+fn make_rules(config: ClientConfig, names: Arc<Names>, kept_connections: usize) -> Arc<Rules> {
     Arc::new(Rules {
         tls: tls::trusting(config.ca_pem.as_deref()),
         config: Arc::new(config),
         names,
-        kept_connections: kept_connections(limit),
+        kept_connections,
     })
 }
 
-fn kept_connections(limit: usize) -> usize {
-    (KEPT_CONNECTIONS / limit.max(1)).clamp(1, KEPT_CONNECTIONS_PER_THREAD)
+/// Of one thread.
+fn kept_connections(plan: &Plan) -> usize {
+    (plan.kept_connections / plan.connections.max(1)).clamp(1, KEPT_CONNECTIONS_PER_THREAD)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -17,6 +17,7 @@ use ureq::unversioned::transport::NextTimeout;
 use ureq::{Error, Timeout};
 
 use super::client::ClientConfig;
+use super::local::{is_local, local_failure};
 use super::names::{NameFailure, Names};
 use super::ongoing::Ongoing;
 
@@ -67,6 +68,7 @@ impl JudgingResolver {
             .addresses(host, || self.ongoing.remaining())
             .map_err(|failure| match failure {
                 NameFailure::TimedOut => Error::Timeout(Timeout::Resolve),
+                NameFailure::Local(why) => local_failure(why),
                 NameFailure::Unknown(why) => {
                     refuse(format!("host name {host} cannot be resolved: {why}"))
                 }
@@ -98,7 +100,7 @@ impl JudgingResolver {
                 "plain http to {address} is not allowed (webhook.require_https, webhook.allowed_networks)"
             )));
         }
-        if port == self.config.refused_socket && is_of_this_host(address) {
+        if port == self.config.refused_socket && is_of_this_host(address)? {
             return Err(refuse(format!(
                 "{} is this PostgreSQL server",
                 SocketAddr::new(address, port)
@@ -118,14 +120,15 @@ fn literal(host: &str) -> Option<IpAddr> {
 
 /// Whether a packet to this address stays here: only then can a socket be
 /// bound to it. Asked for one port only, so its cost does not matter.
-fn is_of_this_host(address: IpAddr) -> bool {
+fn is_of_this_host(address: IpAddr) -> Result<bool, Error> {
     let address = address.to_canonical();
     if address.is_loopback() || address.is_unspecified() {
-        return true;
+        return Ok(true);
     }
     match UdpSocket::bind(SocketAddr::new(address, 0)) {
-        Ok(_) => true,
-        Err(error) => error.kind() != ErrorKind::AddrNotAvailable,
+        Ok(_) => Ok(true),
+        Err(error) if is_local(&error) => Err(local_failure(error)),
+        Err(error) => Ok(error.kind() != ErrorKind::AddrNotAvailable),
     }
 }
 

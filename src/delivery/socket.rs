@@ -16,6 +16,7 @@ use ureq::unversioned::transport::{
 use ureq::{Error, Timeout};
 
 use super::buffers::WireBuffers;
+use super::local::{self, local_failure};
 use super::ongoing::Ongoing;
 use super::resolver::Refused;
 use super::tls::TlsSocket;
@@ -44,7 +45,8 @@ impl Connector for Dialer {
         _chained: Option<()>,
     ) -> Result<Option<Self::Out>, Error> {
         self.ongoing.note_dialled();
-        let stream = dial(&details.addrs, &self.ongoing)?;
+        let connect = |address: &SocketAddr, left| TcpStream::connect_timeout(address, left);
+        let stream = dial(&details.addrs, &self.ongoing, connect)?;
         stream.set_nodelay(true)?;
         let socket = Socket::new(stream, Arc::clone(&self.ongoing));
         (details.register_shutdown)(socket.shutdown_handle())?;
@@ -60,15 +62,22 @@ impl Connector for Dialer {
 
 /// Tries one address after the other; each gets an equal share of what time is
 /// left, the last all of it.
-fn dial(addresses: &[SocketAddr], ongoing: &Ongoing) -> Result<TcpStream, Error> {
+fn dial<S>(
+    addresses: &[SocketAddr],
+    ongoing: &Ongoing,
+    connect: impl Fn(&SocketAddr, Duration) -> io::Result<S>,
+) -> Result<S, Error> {
     let mut failure = Error::HostNotFound;
     let mut untried = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
     for address in addresses {
         let Some(left) = ongoing.remaining() else {
             return Err(Error::Timeout(Timeout::Connect));
         };
-        match TcpStream::connect_timeout(address, left / untried) {
+        match connect(address, left / untried) {
             Ok(stream) => return Ok(stream),
+            Err(error) if local::is_local(&error) || local::lacks_port(&error, *address) => {
+                return Err(local_failure(error));
+            }
             Err(error) if error.kind() == ErrorKind::TimedOut => {
                 failure = Error::Timeout(Timeout::Connect);
             }
@@ -237,4 +246,34 @@ fn needs_change(current: Duration, wanted: Duration) -> bool {
 
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dialled(code: i32) -> Option<String> {
+        let ongoing = Ongoing::new(0);
+        ongoing.begin(Instant::now() + Duration::from_secs(60), false);
+        let addresses = [([127, 0, 0, 1], 9).into(), ([127, 0, 0, 2], 9).into()];
+        let failing = |_: &SocketAddr, _| Err::<(), _>(io::Error::from_raw_os_error(code));
+        let error = dial(&addresses, &ongoing, failing).expect_err("nothing connects");
+        local::reason(&error)
+    }
+
+    #[test]
+    fn a_failure_of_this_machine_is_told_from_one_of_the_receiver() {
+        for code in [
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::ENOBUFS,
+            libc::ENOMEM,
+            libc::EADDRNOTAVAIL,
+        ] {
+            assert!(dialled(code).is_some(), "{code}");
+        }
+        for code in [libc::ECONNREFUSED, libc::ETIMEDOUT, libc::EHOSTUNREACH] {
+            assert_eq!(dialled(code), None, "{code}");
+        }
+    }
 }

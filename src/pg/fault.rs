@@ -22,8 +22,12 @@ pub fn define() {
 
 /// Panics if `webhook.fault` names this place.
 pub fn panic_if(place: &str) {
-    let named = FAULT
+    assert!(!is_set(place), "fault injected: {place}");
+}
+
+/// Whether `webhook.fault` is this.
+pub fn is_set(name: &str) -> bool {
+    FAULT
         .get()
-        .is_some_and(|fault| fault.to_bytes() == place.as_bytes());
-    assert!(!named, "fault injected: {place}");
+        .is_some_and(|fault| fault.to_bytes() == name.as_bytes())
 }

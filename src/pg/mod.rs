@@ -8,12 +8,14 @@ pub mod append;
 pub mod clock;
 pub mod commit_start;
 pub mod databases;
+pub mod descriptors;
 pub mod encoding;
 #[cfg(feature = "fault_injection")]
 pub mod fault;
 pub mod invalidation;
 pub mod liveness;
 pub mod local_settings;
+pub mod memory;
 pub mod owner;
 pub mod poll;
 pub mod process;

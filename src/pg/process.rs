@@ -14,8 +14,15 @@ use pgrx::pg_sys::pqsignal;
 use pgrx::pg_sys::pqsignal_be as pqsignal;
 use pgrx::prelude::*;
 
+use super::wake;
+
 /// First key of the advisory lock that the only worker of a database holds ("webh").
 const WORKER_LOCK_CLASS: u32 = 0x7765_6268;
+
+/// Functions of SQL take advisory locks of the kinds 1 and 2: this one nobody else can hold.
+const WORKER_LOCK_KIND: u16 = 3;
+/// What a worker of 0.1.0 holds, as pg_advisory_lock(int, int) does.
+const FIRST_RELEASE_LOCK_KIND: u16 = 2;
 
 extern "C-unwind" {
     // postmaster/interrupt.h. Only flags and the latch: as handlers they are
@@ -146,19 +153,51 @@ fn try_lock(tag: &pg_sys::LOCKTAG, mode: u32, for_session: bool) -> bool {
 /// Takes the lock that makes a worker the only one of its database; held until
 /// the process ends.
 pub fn become_the_only_worker() -> bool {
-    // SAFETY: reads the database this process is connected to.
-    let tag = unsafe {
-        pg_sys::LOCKTAG {
-            locktag_field1: pg_sys::MyDatabaseId.to_u32(),
-            locktag_field2: WORKER_LOCK_CLASS,
-            locktag_field3: 1,
-            // As pg_advisory_lock(int, int), so that pg_locks shows it readably.
-            locktag_field4: 2,
-            locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
-            locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
-        }
+    #[cfg(feature = "fault_injection")]
+    if super::fault::is_set("first_release_lock") {
+        let tag = worker_lock(FIRST_RELEASE_LOCK_KIND);
+        return try_lock(&tag, pg_sys::ExclusiveLock, true);
+    }
+    // Once it has the lock, it stays the only one of its kind while it waits for an older one.
+    let tag = worker_lock(WORKER_LOCK_KIND);
+    try_lock(&tag, pg_sys::ExclusiveLock, true) && !first_release_worker_runs()
+}
+
+fn worker_lock(kind: u16) -> pg_sys::LOCKTAG {
+    pg_sys::LOCKTAG {
+        // SAFETY: reads the database this process is connected to.
+        locktag_field1: unsafe { pg_sys::MyDatabaseId.to_u32() },
+        locktag_field2: WORKER_LOCK_CLASS,
+        locktag_field3: 1,
+        locktag_field4: kind,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
+        locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
+    }
+}
+
+/// Whether a worker with the library of 0.1.0 runs in this database: it holds a lock that
+/// any session can take, so that the holder has to be a worker.
+fn first_release_worker_runs() -> bool {
+    let tag = worker_lock(FIRST_RELEASE_LOCK_KIND);
+    let is_it = |lock: &pg_sys::LockInstanceData| {
+        let same = lock.locktag.locktag_field1 == tag.locktag_field1
+            && lock.locktag.locktag_field2 == tag.locktag_field2
+            && lock.locktag.locktag_field3 == tag.locktag_field3
+            && lock.locktag.locktag_field4 == tag.locktag_field4
+            && lock.locktag.locktag_type == tag.locktag_type
+            && lock.locktag.locktag_lockmethodid == tag.locktag_lockmethodid;
+        same && lock.holdMask != 0 && wake::is_worker(lock.pid)
     };
-    try_lock(&tag, pg_sys::ExclusiveLock, true)
+    // SAFETY: a copy of the lock table, allocated where the process may leave it; the array has
+    // as many elements as it says.
+    unsafe {
+        let data = pg_sys::GetLockStatusData();
+        let count = (*data).nelements as usize;
+        let found = (0..count).any(|place| is_it(&*(*data).locks.add(place)));
+        pg_sys::pfree((*data).locks.cast());
+        pg_sys::pfree(data.cast());
+        found
+    }
 }
 
 /// In the worker's activity text: what follows says what holds it up.

@@ -13,6 +13,12 @@ thread_local! {
     static ACTOR: RefCell<(u32, Option<Rc<str>>)> = const { RefCell::new((0, None)) };
 }
 
+/// Whether this process applies what a subscription receives.
+pub fn applies_replication() -> bool {
+    // SAFETY: looks at a variable of this process.
+    unsafe { pg_sys::IsLogicalWorker() }
+}
+
 /// The event source of this session: `webhook.source`, or else `application_name`.
 pub fn source() -> Rc<str> {
     settings::with_source(|own| {

@@ -14,15 +14,10 @@ pub fn current() -> Snapshot {
         let snapshot = &*pg_sys::GetActiveSnapshot();
         let next = pg_sys::ReadNextFullTransactionId().value;
         let widen = |xid: pg_sys::TransactionId| widen(xid.into_inner(), next);
-        let mut running: Vec<u64> = (0..snapshot.xcnt as usize)
+        let running: Vec<u64> = (0..snapshot.xcnt as usize)
             .map(|i| widen(*snapshot.xip.add(i)))
             .collect();
-        running.sort_unstable();
-        Snapshot {
-            xmin: widen(snapshot.xmin),
-            xmax: widen(snapshot.xmax),
-            running,
-        }
+        Snapshot::new(widen(snapshot.xmin), widen(snapshot.xmax), running)
     }
 }
 

@@ -56,8 +56,7 @@ fn known() -> Option<Found> {
 /// Looks at every process of this database. Takes a lock for a moment; may be
 /// called anywhere but in a COMMIT callback.
 fn search() -> Option<Found> {
-    // SAFETY: plain reads of shared memory; the name is a static buffer of
-    // PostgreSQL that is compared at once.
+    // SAFETY: plain reads of shared memory.
     unsafe {
         (0..(*pg_sys::ProcGlobal).allProcCount).find_map(|index| {
             let pid = (&raw const (*slot(index)).pid).read_volatile();
@@ -65,9 +64,17 @@ fn search() -> Option<Found> {
             if pid == 0 || pid == pg_sys::MyProcPid || !is_ours(found) {
                 return None;
             }
-            let kind = pg_sys::GetBackgroundWorkerTypeByPid(pid);
-            (!kind.is_null() && CStr::from_ptr(kind) == registration::WORKER_TYPE).then_some(found)
+            is_worker(pid).then_some(found)
         })
+    }
+}
+
+/// Whether the process is a worker, of whatever database.
+pub(super) fn is_worker(pid: i32) -> bool {
+    // SAFETY: the name is a static buffer of PostgreSQL that is compared at once.
+    unsafe {
+        let kind = pg_sys::GetBackgroundWorkerTypeByPid(pid);
+        !kind.is_null() && CStr::from_ptr(kind) == registration::WORKER_TYPE
     }
 }
 

@@ -174,12 +174,36 @@ with again as (
 )
 select pg_catalog.count(*) from again";
 
-/// What a URL has pending and not on its way.
+/// What a URL has pending and not on its way. A snapshot does not list the transaction that
+/// took it, whose changes are not committed either: here it is one that runs. The outbox
+/// may hold messages of it that are in nobody's way.
 const CANCEL_BACKLOG: &str = "
-with canceled as (
+with own as (
+    select pg_catalog.pg_current_snapshot() as snapshot, pg_catalog.pg_current_xact_id() as xid
+),
+moment as (
+    select case
+               when o.xid >= pg_catalog.pg_snapshot_xmax(o.snapshot) then o.snapshot
+               else pg_catalog.concat(
+                   least(o.xid, pg_catalog.pg_snapshot_xmin(o.snapshot)), ':',
+                   pg_catalog.pg_snapshot_xmax(o.snapshot), ':',
+                   (select pg_catalog.string_agg(r.xid::pg_catalog.text, ',' order by r.xid)
+                    from (select pg_catalog.pg_snapshot_xip(o.snapshot)
+                          union
+                          select o.xid) as r (xid))
+               )::pg_catalog.pg_snapshot
+           end as before,
+           (select pg_catalog.count(*)
+            from webhook.outbox n
+            where n.webhook_key = $1
+              and n.xid = o.xid) as own_messages
+    from own o
+),
+canceled as (
     insert into webhook.cancellation (url_key, webhook_key, before, counted)
-    select n.url_key, n.webhook_key, pg_catalog.pg_current_snapshot(), n.pending - coalesce(b.calls, 0)
+    select n.url_key, n.webhook_key, m.before, n.pending - coalesce(b.calls, 0) - m.own_messages
     from webhook.lane_now n
+    cross join moment m
     join webhook.url_def u on u.url_key = n.url_key and u.dropped_at is null
     left join (
         select y.url_key, pg_catalog.count(*) as calls
@@ -188,7 +212,7 @@ with canceled as (
         group by y.url_key
     ) b on b.url_key = n.url_key
     where n.webhook_key = $1
-      and n.pending > coalesce(b.calls, 0)
+      and n.pending > coalesce(b.calls, 0) + m.own_messages
     returning counted
 )
 select coalesce(sum(c.counted), 0)::pg_catalog.int8
@@ -270,8 +294,9 @@ pub fn redeliver_failed(
     })
 }
 
-/// Everything a webhook has pending, its retries included; a call that is on its way counts
-/// for nothing.
+/// Everything a webhook has pending that was committed before, and its retries; a call that is
+/// on its way counts for nothing. Changes of the caller's own transaction are not withdrawn,
+/// whether it made them before or makes them later.
 pub fn cancel_pending(webhook_key: i32) -> i64 {
     change(|| {
         let number = |statement| {

@@ -1,5 +1,5 @@
-//! Lanes that left the tail read their own backlog, tick by tick; due retries and
-//! large bodies are read here too.
+//! Lanes that left the tail read their own backlog, tick by tick; due retries are read
+//! here too.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -344,35 +344,6 @@ impl Engine {
         for (url_key, _) in lost {
             if let Some(lane) = self.lanes.get_mut(url_key) {
                 lane.retry_ended();
-            }
-        }
-    }
-
-    /// Reads the bodies of large messages that are about to be sent. In a transaction.
-    pub fn read_bodies(&mut self) {
-        for (url_key, at) in std::mem::take(&mut self.bodiless) {
-            let body = self.stores.outbox.at(&[at], true).pop();
-            let Some(lane) = self.lanes.get_mut(&url_key) else {
-                continue;
-            };
-            let Some(entry) = lane.peek().filter(|entry| entry.at == at) else {
-                continue;
-            };
-            match body {
-                Some(mut stored) => {
-                    stored.accepted_at = Some(entry.message.accepted_at);
-                    let event = Arc::clone(&entry.message.event);
-                    entry.message = Message::new(stored, &event);
-                    self.queued.bytes += entry.message.held_bytes();
-                }
-                None => {
-                    self.queued.remove(&entry.message);
-                    // Its row is gone: somebody emptied the table. Nothing can be sent.
-                    if !entry.is_retry {
-                        self.settlement.change_backlog(url_key, -1);
-                    }
-                    lane.skip();
-                }
             }
         }
     }

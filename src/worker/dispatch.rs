@@ -16,8 +16,8 @@ use crate::pg::signals;
 /// The last free connections go only to lanes that have none: a receiver that hangs
 /// must not take them all.
 const RESERVED_CONNECTIONS: usize = 8;
-/// Bodies on the wire, raw: each is held a second time, rendered, by its thread.
-const BYTES_IN_FLIGHT: usize = 48 << 20;
+/// Bodies on the wire that were read with their rows; large ones have a budget of their own.
+const BYTES_IN_FLIGHT: usize = 24 << 20;
 /// Outcomes taken from the pool at once.
 const OUTCOMES_AT_ONCE: usize = 4096;
 /// With so many outcomes unwritten (the disk is full, say) nothing new is sent.
@@ -29,6 +29,7 @@ impl Engine {
         self.next_throttled = None;
         self.throttled.clear();
         self.count_what_was_sent();
+        self.look_at_shortage();
         if !self.settings.on || self.settlement.outcomes() >= UNSETTLED_AT_MOST {
             return;
         }
@@ -49,13 +50,14 @@ impl Engine {
                 has_started
             });
         }
+        self.grant_bodies();
         self.grow_pool();
     }
 
-    fn grow_pool(&self) {
+    fn grow_pool(&mut self) {
         while self.pool.needs_thread() {
             if let Err(error) = signals::with_all_blocked(|| self.pool.spawn_thread()) {
-                pgrx::warning!("could not start a webhook delivery thread: {error}");
+                self.note_missing_thread(&error);
                 return;
             }
         }
@@ -74,20 +76,20 @@ impl Engine {
         let Some(entry) = lane.peek() else {
             return false;
         };
-        if entry.message.record.is_none() {
-            let fits = self.bytes_in_flight == 0
-                || self.bytes_in_flight + entry.message.size <= BYTES_IN_FLIGHT;
-            let wanted = (url_key, entry.at);
-            if fits && !self.bodiless.contains(&wanted) {
-                self.bodiless.push(wanted);
-            }
+        let needs_body = entry.message.record.is_none();
+        if !needs_body && self.bytes_in_flight >= BYTES_IN_FLIGHT && !entry.message.has_share() {
             return false;
         }
         let webhook_key = lane.webhook_key;
         let mut length = lane.run_length();
         let mut let_go = None;
         if let Some(throttle) = self.throttles.get_mut(&webhook_key) {
-            if let Err(wait) = throttle.try_take(now) {
+            let taken = if needs_body {
+                throttle.may_take(now)
+            } else {
+                throttle.try_take(now)
+            };
+            if let Err(wait) = taken {
                 let at = now + wait;
                 self.next_throttled = Some(self.next_throttled.map_or(at, |next| next.min(at)));
                 self.throttled.insert(webhook_key);
@@ -97,18 +99,23 @@ impl Engine {
             length = 1;
             let_go = Some(now);
         }
+        if needs_body {
+            self.bodies.want(url_key);
+            return false;
+        }
         self.submit(url_key, length, let_go)
     }
 
     /// Whether the lane may have another connection now.
-    fn has_connection(&self, url_key: i32, now: u64) -> bool {
+    pub fn has_connection(&self, url_key: i32, now: u64) -> bool {
         let free = self
             .settings
             .connections
             .saturating_sub(self.pool.in_flight());
         self.lanes.get(&url_key).is_some_and(|lane| {
             let reserved = lane.in_flight() > 0 && free <= RESERVED_CONNECTIONS;
-            free > 0 && !reserved && lane.may_start(now)
+            let rests = self.shortage.rests(url_key, now);
+            free > 0 && !reserved && !rests && lane.may_start(now)
         })
     }
 
@@ -209,8 +216,11 @@ impl Engine {
         if let Some(let_go) = self.let_go.remove(&outcome.token) {
             self.count_as_sent(outcome.token, &let_go, now);
         }
-        if outcome.verdict == Verdict::Recalled {
+        if matches!(outcome.verdict, Verdict::Recalled | Verdict::Local) {
             self.give_back(url_key, outcome.token, outcome.ends_run);
+            if outcome.verdict == Verdict::Local {
+                self.rest(url_key, outcome.detail);
+            }
             return;
         }
         let Some(lane) = self.lanes.get_mut(&url_key) else {
@@ -250,9 +260,11 @@ impl Engine {
         let withdrawn = !entry.is_retry && self.withdrawals.cover(url_key, entry.at);
         let next_at = match outcome.verdict {
             _ if withdrawn => None,
-            Verdict::Delivered | Verdict::TooLarge | Verdict::Unrenderable | Verdict::Recalled => {
-                None
-            }
+            Verdict::Delivered
+            | Verdict::TooLarge
+            | Verdict::Unrenderable
+            | Verdict::Recalled
+            | Verdict::Local => None,
             Verdict::Failed | Verdict::Gone => webhook.and_then(|webhook| {
                 let now = time::pg_micros(outcome.called_at)
                     + i64::try_from(outcome.duration.as_micros()).unwrap_or(0);

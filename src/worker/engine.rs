@@ -4,16 +4,18 @@
 //! be settled. Threads see only jobs. The steps live in files of their own: `tail`,
 //! `backlog` and `fifo` read, `dispatch` sends, `settle` writes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::locks::{Locks, Work};
+use super::bodies::{Bodies, Wanted};
 use super::message::Message;
 use super::notices::Notices;
 use super::recount::Recount;
 use super::routes::{Routes, WebhookRoute};
+use super::shortage::Shortage;
 use super::tail::Tail;
 use super::throttling::LetGo;
 use super::time::Ticker;
@@ -103,8 +105,11 @@ pub struct Engine {
     /// Date of the first message that a lagging lane has still to read, as far as is known.
     pub oldest_behind: HashMap<i32, i64>,
     pub queued: Queued,
-    /// Messages whose bodies must be read before they can be sent.
-    pub bodiless: Vec<(i32, Coordinate)>,
+    /// Messages whose bodies are read next, so that they can be sent.
+    pub bodiless: VecDeque<Wanted>,
+    pub bodies: Bodies,
+    pub shortage: Shortage,
+    /// Of bodies that are no large ones.
     pub bytes_in_flight: usize,
     pub next_retry_at: Option<i64>,
     /// Lanes that had no room for more retries when those were read last.
@@ -172,7 +177,9 @@ impl Engine {
             interrupted: HashMap::new(),
             oldest_behind: HashMap::new(),
             queued: Queued::default(),
-            bodiless: Vec::new(),
+            bodiless: VecDeque::new(),
+            bodies: Bodies::default(),
+            shortage: Shortage::default(),
             bytes_in_flight: 0,
             // Something may be due already.
             next_retry_at: Some(i64::MIN),
@@ -370,8 +377,8 @@ impl Engine {
     /// SIGHUP: new settings for the loop and the threads.
     pub fn reload(&mut self, settings: Delivery) {
         self.pool.reconfigure(Self::client_config(&settings));
-        self.pool.set_limit(settings.connections);
         self.settings = settings;
+        self.fit_connections();
     }
 
     /// No lane may send and nothing is on the wire: what is new can wait to be counted.
@@ -408,7 +415,8 @@ impl Engine {
         let settle = self.settlement.due_in(now);
         let next_try = self.locks.next_try(now);
         let locked = next_try.map(|at| Duration::from_nanos(at.saturating_sub(now)));
-        [retry, throttled, silent, settle, locked]
+        let rested = self.shortage.due_in(now).map(Duration::from_nanos);
+        [retry, throttled, silent, settle, locked, rested]
             .into_iter()
             .flatten()
             .fold(longest, Duration::min)

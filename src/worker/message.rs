@@ -5,6 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::core::body::Body;
+use crate::core::budget::Share;
 use crate::core::template::render::MessageParts;
 use crate::delivery::call::{CallStamp, Payload};
 use crate::store::outbox::StoredMessage;
@@ -46,6 +47,8 @@ pub struct Message {
     pub changed: Option<String>,
     pub source: Option<String>,
     pub actor: Option<String>,
+    /// Of the memory for large bodies, which this one holds.
+    share: Option<Share>,
 }
 
 impl Message {
@@ -61,13 +64,54 @@ impl Message {
             changed: stored.changed,
             source: stored.source,
             actor: stored.actor,
+            share: None,
         })
     }
 
-    /// Bytes it holds in memory while it waits.
+    /// The same message with its body, which was too large to wait in memory.
+    pub fn with_body(&self, stored: StoredMessage, share: Share) -> Arc<Self> {
+        let accepted_at = Some(self.accepted_at);
+        let mut message = Self::new(
+            StoredMessage {
+                accepted_at,
+                ..stored
+            },
+            &self.event,
+        );
+        if let Some(message) = Arc::get_mut(&mut message) {
+            message.share = Some(share);
+        }
+        message
+    }
+
+    /// The same message without the body that it got by [`Message::with_body`].
+    pub fn without_body(&self) -> Arc<Self> {
+        Arc::new(Self {
+            message_id: self.message_id,
+            event: Arc::clone(&self.event),
+            captured_at: self.captured_at,
+            accepted_at: self.accepted_at,
+            size: self.size,
+            record: None,
+            old_record: None,
+            changed: self.changed.clone(),
+            source: self.source.clone(),
+            actor: self.actor.clone(),
+            share: None,
+        })
+    }
+
+    /// Whether its body is a large one that was read for its call.
+    pub fn has_share(&self) -> bool {
+        self.share.is_some()
+    }
+
+    /// Bytes it holds in memory while it waits, a large body left out: that is accounted for
+    /// by its share.
     pub fn held_bytes(&self) -> usize {
         let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        length(&self.record) + length(&self.old_record) + length(&self.changed)
+        let body = length(&self.record) + length(&self.old_record);
+        length(&self.changed) + if self.has_share() { 0 } else { body }
     }
 }
 

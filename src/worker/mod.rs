@@ -5,6 +5,7 @@
 //! ends only with status 0 (for good) or 1 (the postmaster starts it again).
 
 mod backlog;
+mod bodies;
 mod dispatch;
 mod engine;
 mod fifo;
@@ -18,6 +19,7 @@ mod recount;
 mod routes;
 mod settle;
 mod settled_rows;
+mod shortage;
 mod tail;
 mod throttling;
 mod time;
@@ -34,7 +36,7 @@ use pgrx::prelude::*;
 use crate::core::error::{Error, Kind};
 use crate::delivery::pool::Pool;
 use crate::pg::registration::Assignment;
-use crate::pg::{invalidation, process, report, settings, tx, wait};
+use crate::pg::{invalidation, memory, process, report, settings, tx, wait};
 use crate::store::ledger::Restored;
 use crate::store::lifecycle::{Lifecycle, Standing};
 use engine::{Engine, Stores};
@@ -223,6 +225,7 @@ fn restore(stores: &Stores) -> Option<Result<Result<Restored, String>, tx::Failu
 }
 
 fn run(lifecycle: &Lifecycle) -> End {
+    memory::give_back_large_blocks();
     let (ring, bell) = match wait::bell() {
         Ok(pair) => pair,
         Err(error) => {
@@ -232,7 +235,6 @@ fn run(lifecycle: &Lifecycle) -> End {
     };
     let settings = settings::delivery();
     let pool = Pool::new(Engine::client_config(&settings), ring);
-    pool.set_limit(settings.connections);
     let stores = Stores::new();
     let Some(restored) = restore(&stores) else {
         return End::ToBeRestarted;
@@ -243,7 +245,10 @@ fn run(lifecycle: &Lifecycle) -> End {
         Err(failure) => Err(failure.message),
     };
     match engine {
-        Ok(engine) => Loop::new(engine, bell).run(lifecycle),
+        Ok(mut engine) => {
+            engine.fit_connections();
+            Loop::new(engine, bell).run(lifecycle)
+        }
         Err(reason) => {
             report::warn(
                 Error::new(

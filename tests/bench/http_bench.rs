@@ -27,6 +27,7 @@ use ureq::Agent;
 use uuid::Uuid;
 
 use crate::core::address::AddressPolicy;
+use crate::core::descriptors::Plan;
 use crate::core::endpoint::Endpoint;
 use crate::core::secret::Secret;
 use crate::core::signing::Signer;
@@ -155,7 +156,7 @@ impl Bench {
             ..ClientConfig::default()
         };
         let pool = Pool::new(config, Arc::new(move || main.unpark()));
-        pool.set_limit(self.threads);
+        pool.fit(&Plan::unlimited(self.threads));
         for _ in 0..self.threads {
             pool.spawn_thread().expect("a thread can start");
         }

@@ -47,6 +47,7 @@ const MEASURES: &[(&[&str], Measure)] = &[
     (&["P9"], many::many_webhooks),
     (&["P10"], throttling::throttle),
     (&["P12"], large_bodies::large_bodies),
+    (&["P12"], large_bodies::large_bodies_of_many_urls),
     (&["P13"], logging::log_level),
     (&["P14"], disk::disk),
     (&["L"], call_log::look_ups),

@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::call::{Job, Outcome, Verdict};
+use super::super::call::{Outcome, Verdict};
 use super::super::client::{Client, UreqClient};
 use super::super::desk::{recalled, Desk};
 use super::seats::Seat;
-use super::{lock, Shared};
+use super::{lock, Run, Shared};
 
 /// A run that goes on for longer than this tells the owner what it has so far.
 const TELL_AFTER: Duration = Duration::from_millis(2);
@@ -32,7 +32,7 @@ impl Shared {
                     if !self.jobs.is_empty() {
                         self.wake_one();
                     }
-                    equipped = self.serve_run(seat, equipped, &run);
+                    equipped = self.serve_run(seat, equipped, run);
                 }
                 Err(_) if self.rest(seat) => {}
                 Err(_) => break,
@@ -49,16 +49,17 @@ impl Shared {
         &self,
         seat: &Seat,
         mut equipped: Option<(u64, Desk)>,
-        run: &[Job],
+        run: Run,
     ) -> Option<(u64, Desk)> {
         let started = Instant::now();
         let mut stopped = false;
-        for (place, job) in run.iter().enumerate() {
+        let count = run.len();
+        for (place, job) in run.into_iter().enumerate() {
             let outcome = if stopped {
-                recalled(job)
+                recalled(&job)
             } else {
                 let (generation, desk) = equipped.unwrap_or_else(|| self.equip(seat));
-                let (desk, outcome) = desk.deliver(job);
+                let (desk, outcome) = desk.deliver(&job);
                 equipped = desk.map(|desk| (generation, desk));
                 // New settings hold from the next call on.
                 stopped = outcome.verdict != Verdict::Delivered
@@ -67,7 +68,9 @@ impl Shared {
                     || self.is_closing.load(SeqCst);
                 outcome
             };
-            let ends_run = place + 1 == run.len();
+            // What the message holds is free when the owner hears of the outcome.
+            drop(job);
+            let ends_run = place + 1 == count;
             let tell = ends_run || stopped || started.elapsed() >= TELL_AFTER;
             self.finish(
                 Outcome {
@@ -97,7 +100,10 @@ impl Shared {
 
     fn finish(&self, outcome: Outcome, tell: bool) {
         let was_interrupted = self.is_closing.load(SeqCst)
-            && matches!(outcome.verdict, Verdict::Failed | Verdict::Recalled);
+            && matches!(
+                outcome.verdict,
+                Verdict::Failed | Verdict::Recalled | Verdict::Local
+            );
         let ends_run = outcome.ends_run;
         // The owner holds the other end for as long as anyone can look.
         if was_interrupted || self.outcomes.send(outcome).is_err() {

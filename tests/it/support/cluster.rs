@@ -174,6 +174,17 @@ impl Cluster {
         command
     }
 
+    /// A command line that must run as the server's account.
+    pub fn shell_as_server(&self, line: &str) -> Command {
+        let mut command = Command::new(if is_root() { "runuser" } else { "sh" });
+        if is_root() {
+            command.args(["-u", SERVER_ACCOUNT, "--", "sh"]);
+        }
+        command.args(["-c", line]);
+        command.current_dir("/");
+        command
+    }
+
     fn pg_ctl(&self, action: &str) -> Command {
         let mut command = self.server_program("pg_ctl");
         command
