@@ -4,6 +4,7 @@
 
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -78,7 +79,8 @@ impl Desk {
             }
             Ok(_) => {
                 self.trim(SLACK_BODY_BYTES);
-                let answer = self.post(job, stamp);
+                let answer =
+                    missing_descriptor(&job.target).unwrap_or_else(|| self.post(job, stamp));
                 settle(&mut outcome, answer, self.rules.config.max_response_size);
             }
         }
@@ -187,4 +189,18 @@ fn fault_point(target: &Target) {
     if cfg!(feature = "fault_injection") && target.url.as_str().contains("webhook-fault-panic") {
         panic!("a fault test asked for it");
     }
+}
+
+/// Where the fault tests let the first calls find no descriptor.
+fn missing_descriptor(target: &Target) -> Option<Answer> {
+    const CALLS: usize = 30;
+    static CALLS_SO_FAR: AtomicUsize = AtomicUsize::new(0);
+    let is_asked = cfg!(feature = "fault_injection")
+        && target.url.as_str().contains("webhook-fault-descriptor")
+        && CALLS_SO_FAR.fetch_add(1, SeqCst) < CALLS;
+    is_asked.then(|| Answer {
+        fault: Some("Too many open files (os error 24)".to_owned()),
+        is_local: true,
+        ..Answer::default()
+    })
 }
