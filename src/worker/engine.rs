@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::locks::{Locks, Work};
 use super::bodies::{Bodies, Wanted};
+use super::locks::{Locks, Work};
 use super::message::Message;
 use super::notices::Notices;
 use super::recount::Recount;
