@@ -286,7 +286,7 @@ comment on column webhook.queue.outgoing_url is
     'The URL.';
 comment on column webhook.queue.state is
     'active; throttled: held by call_throttling; paused: by webhook.pause_webhook(); backing_off: it '
-    'fails, the next call is a probe (with delivery_order fifo: the retry that holds the others); disabled: switched off, webhook.resume_webhook() opens it again.';
+    'fails, the next call is a probe (with delivery_order fifo: the retry that holds the others); blocked: a message cannot be routed, last_error says why; disabled: switched off, webhook.resume_webhook() opens it again.';
 comment on column webhook.queue.pending is
     'Messages not settled for this URL, those that wait for a retry not counted.';
 comment on column webhook.queue.retrying is

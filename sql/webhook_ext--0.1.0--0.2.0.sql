@@ -80,3 +80,8 @@ comment on function webhook.cancel_pending(text) is
     'A call that is on the wire ends, is logged, and is not repeated. Takes the '
     'same time for one message or ten million. Returns their number, a message counted once for each URL. '
     'Errors: 22023 null, 42704 unknown webhook.';
+
+-- URLs that stop before a message that cannot be routed.
+comment on column webhook.queue.state is
+    'active; throttled: held by call_throttling; paused: by webhook.pause_webhook(); backing_off: it '
+    'fails, the next call is a probe (with delivery_order fifo: the retry that holds the others); blocked: a message cannot be routed, last_error says why; disabled: switched off, webhook.resume_webhook() opens it again.';

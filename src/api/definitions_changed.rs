@@ -5,6 +5,7 @@
 
 use pgrx::prelude::*;
 
+use crate::pg::commit_start::tell_worker_at_commit;
 use crate::pg::invalidation::invalidate;
 use crate::store::definition_changes::concerned_relations;
 
@@ -18,5 +19,6 @@ fn definitions_changed<'a>(
     for relation in concerned_relations() {
         invalidate(relation);
     }
+    tell_worker_at_commit();
     Ok(None)
 }

@@ -92,7 +92,10 @@ fn found(message_id: Option<pgrx::Uuid>) -> Result<(pgrx::Uuid, FoundMessage)> {
 
 /// The worker hears of it at once, not at its next look.
 fn wake() {
-    if !worker_switch::is_stopped() {
+    if worker_switch::is_stopped() {
+        // Another session may start it meanwhile.
+        commit_start::tell_worker_at_commit();
+    } else {
         commit_start::wake_worker_at_commit();
     }
 }

@@ -15,7 +15,7 @@ use std::cell::RefCell;
 
 use crate::core::template::render::push_name_list;
 use crate::pg::trigger::{Firing, Operation};
-use crate::pg::{clock, invalidation, session, settings, wake, xact};
+use crate::pg::{clock, commit_start, invalidation, session, settings, wake, xact};
 use buffer::{Buffer, Captured};
 use rules::Rule;
 
@@ -66,6 +66,7 @@ fn listen() {
         return;
     }
     invalidation::listen_once(rules::concerns);
+    commit_start::register_once();
     xact::register_once(xact::Hooks {
         pre_commit: flush::at_commit,
         committed: wake_if_written,

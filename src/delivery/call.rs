@@ -105,8 +105,8 @@ pub enum Verdict {
     TooLarge,
     /// The payload could not be written; nothing was sent.
     Unrenderable,
-    /// An earlier job of its run was not delivered: no call was made, the job is
-    /// given back.
+    /// An earlier job of its run was not delivered, or the run may not go on: no call was
+    /// made, the job is given back.
     Recalled,
     /// This machine lacked a descriptor, a port or memory: no call was made, the job is
     /// given back.

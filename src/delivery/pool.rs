@@ -13,7 +13,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -42,8 +42,7 @@ const DEFAULT_LIMIT: usize = 64;
 pub(super) struct Pace {
     /// A thread without work for so long ends, and closes its connections.
     pub end_after_idle: Duration,
-    /// A run that takes longer gives its rest back: its owner may have heard since that
-    /// some of it must not be sent, and another thread may be free.
+    /// A run that takes longer gives its rest back: another thread may be free.
     pub run_at_most: Duration,
 }
 
@@ -62,14 +61,27 @@ const KEPT_CONNECTIONS_PER_THREAD: usize = 16;
 
 /// Jobs that one thread does one after the other, without going back to the owner
 /// in between: with a fast receiver the way there and back costs more than the call.
-/// When one is not delivered, or the run takes too long, the rest is given back.
+/// When one is not delivered, the run takes too long, or its permission ends, the rest is
+/// given back.
 pub type Run = Vec<Job>;
+
+/// Asked before each call: whether what the owner knew when it submitted a run still holds.
+pub trait Permission: Send + Sync {
+    /// What the owner knows now; kept with each run.
+    fn stamp(&self) -> u64;
+    /// Whether a call of a run with this stamp may start.
+    fn holds(&self, stamp: u64) -> bool;
+}
+
+/// A run and the stamp of [`Permission`] it was submitted under.
+type Submitted = (u64, Run);
 
 /// Called when outcomes wait after there were none.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
 struct Shared {
-    jobs: Receiver<Run>,
+    jobs: Receiver<Submitted>,
+    permission: OnceLock<Arc<dyn Permission>>,
     outcomes: Sender<Outcome>,
     floor: Mutex<Floor>,
     thread_ended: Condvar,
@@ -92,7 +104,7 @@ struct Shared {
 /// A pool of delivery threads; see the module.
 pub struct Pool {
     shared: Arc<Shared>,
-    submitted: Sender<Run>,
+    submitted: Sender<Submitted>,
     outcomes: Receiver<Outcome>,
     handles: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -110,6 +122,7 @@ impl Pool {
         let plan = Plan::unlimited(DEFAULT_LIMIT);
         let shared = Arc::new(Shared {
             jobs,
+            permission: OnceLock::new(),
             outcomes: sender,
             floor: Mutex::new(Floor::empty(make_rules(
                 config,
@@ -134,6 +147,11 @@ impl Pool {
             outcomes,
             handles: Mutex::default(),
         }
+    }
+
+    /// From now on threads ask before each call; said once, before the first run.
+    pub fn ask_before_calls(&self, permission: Arc<dyn Permission>) {
+        let _ = self.shared.permission.set(permission);
     }
 
     /// [`Pool::fit`] with as many descriptors as it takes.
@@ -201,12 +219,13 @@ impl Pool {
             return Err(run);
         }
         self.shared.in_flight.fetch_add(1, SeqCst);
-        match self.submitted.try_send(run) {
+        let stamp = self.shared.permission.get().map_or(0, |p| p.stamp());
+        match self.submitted.try_send((stamp, run)) {
             Ok(()) => {
                 self.shared.wake_one();
                 Ok(())
             }
-            Err(TrySendError::Full(run) | TrySendError::Disconnected(run)) => {
+            Err(TrySendError::Full((_, run)) | TrySendError::Disconnected((_, run))) => {
                 self.shared.in_flight.fetch_sub(1, SeqCst);
                 Err(run)
             }

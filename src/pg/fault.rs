@@ -13,11 +13,21 @@ pub fn define() {
     GucRegistry::define_string_guc(
         c"webhook.fault",
         c"The place in webhook_ext's code that panics.",
-        c"\"trigger\" or \"loop\"; empty for none. Exists only in builds for tests.",
+        c"\"trigger\" or \"loop\", or \"slow_loop\" for a worker that is slow to hear; empty for none. Exists only in builds for tests.",
         &FAULT,
         GucContext::Suset,
         GucFlags::default(),
     );
+}
+
+/// Sleeps if `webhook.fault` names this place: what a slow machine does at its worst moment.
+pub fn delay_if(place: &str, duration: std::time::Duration) {
+    let named = FAULT
+        .get()
+        .is_some_and(|fault| fault.to_bytes() == place.as_bytes());
+    if named {
+        std::thread::sleep(duration);
+    }
 }
 
 /// Panics if `webhook.fault` names this place.

@@ -18,6 +18,7 @@ pub mod local_settings;
 pub mod memory;
 pub mod owner;
 pub mod poll;
+pub mod prepared;
 pub mod process;
 pub mod recovery;
 pub mod registration;

@@ -22,7 +22,7 @@ pub fn current() -> Snapshot {
 }
 
 /// A 32-bit id below `next` (or equal to it) with its epoch.
-fn widen(xid: u32, next: u64) -> u64 {
+pub(super) fn widen(xid: u32, next: u64) -> u64 {
     let same_epoch = (next & !0xffff_ffff) | u64::from(xid);
     if same_epoch > next {
         same_epoch - (1 << 32)

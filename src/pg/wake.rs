@@ -3,9 +3,14 @@
 //! The worker's latch lives in its PGPROC. It is looked for once per backend and
 //! then only re-checked (same process, same database), so that a COMMIT costs two
 //! loads and a `SetLatch`: no lock, no NOTIFY, no shared memory of our own.
+//!
+//! A latch is a signal, not a memory: a lock wait inside the worker's own transaction resets
+//! it. What a commit means for the worker is therefore noted beside it ([`Notes`]).
 
 use std::cell::Cell;
 use std::ffi::CStr;
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
@@ -19,6 +24,62 @@ const START_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Of a standby.
 pub const CANNOT_START: &str = "cannot start the webhook worker";
+
+/// Bytes of a latch that PostgreSQL neither reads nor writes: the padding between two of its
+/// fields. A library that need not be preloaded has no shared memory that a commit could
+/// write to without a look-up that may fail.
+const NOTES_AT: usize = offset_of!(pg_sys::Latch, is_shared) + size_of::<bool>();
+const COMMITTED: usize = NOTES_AT;
+const FORBIDS: usize = NOTES_AT + 1;
+const _: () = assert!(FORBIDS < offset_of!(pg_sys::Latch, owner_pid));
+
+/// What sessions tell the worker of what they have committed. Each is set before the latch.
+#[derive(Clone, Copy)]
+pub struct Notes {
+    committed: &'static AtomicU8,
+    forbids: &'static AtomicU8,
+}
+
+impl Notes {
+    /// # Safety
+    /// The latch lies in shared memory.
+    unsafe fn beside(latch: *mut pg_sys::Latch) -> Self {
+        let latch = latch.cast::<u8>();
+        // SAFETY: both bytes lie within the latch, which lives as long as the server, and
+        // only this type touches them.
+        unsafe {
+            Self {
+                committed: AtomicU8::from_ptr(latch.add(COMMITTED)),
+                forbids: AtomicU8::from_ptr(latch.add(FORBIDS)),
+            }
+        }
+    }
+
+    /// Those of this process, for its main thread and any other.
+    pub fn own() -> Self {
+        // SAFETY: the latch of this process, which has a PGPROC.
+        unsafe { Self::beside(&raw mut (*pg_sys::MyProc).procLatch) }
+    }
+
+    /// Whether anything was committed since [`Notes::take_committed`].
+    pub fn has_committed(&self) -> bool {
+        self.committed.load(SeqCst) != 0
+    }
+
+    pub fn take_committed(&self) -> bool {
+        self.committed.swap(0, SeqCst) != 0
+    }
+
+    /// Whether something was committed since [`Notes::take_forbids`] that may forbid a call.
+    /// True before the client of that session hears of its COMMIT.
+    pub fn has_forbids(&self) -> bool {
+        self.forbids.load(SeqCst) != 0
+    }
+
+    pub fn take_forbids(&self) -> bool {
+        self.forbids.swap(0, SeqCst) != 0
+    }
+}
 
 #[derive(Clone, Copy)]
 struct Found {
@@ -53,8 +114,7 @@ fn known() -> Option<Found> {
     FOUND.get().filter(|found| is_ours(*found))
 }
 
-/// Looks at every process of this database. Takes a lock for a moment; may be
-/// called anywhere but in a COMMIT callback.
+/// Looks at every process of this database. Takes a lock for a moment, and raises nothing.
 fn search() -> Option<Found> {
     // SAFETY: plain reads of shared memory.
     unsafe {
@@ -88,9 +148,38 @@ pub fn running_worker() -> Option<i32> {
 /// Wakes the worker if this backend knows where it is. Safe in a COMMIT callback.
 pub fn wake_worker() {
     if let Some(found) = known() {
-        // SAFETY: a latch in shared memory; setting it is always allowed.
-        unsafe { pg_sys::SetLatch(&raw mut (*slot(found.slot)).procLatch) }
+        wake(found, false);
     }
+}
+
+/// Wakes the worker, which starts no further call until it has read what changed. Also one
+/// that was started since this backend looked for it last. Safe after COMMIT.
+pub fn forbid_and_wake_worker() {
+    let found = known().or_else(search);
+    FOUND.set(found);
+    if let Some(found) = found {
+        wake(found, true);
+    }
+}
+
+fn wake(found: Found, forbids: bool) {
+    // SAFETY: a latch in shared memory; setting it is always allowed.
+    unsafe {
+        let latch = &raw mut (*slot(found.slot)).procLatch;
+        let notes = Notes::beside(latch);
+        if forbids {
+            notes.forbids.store(1, SeqCst);
+        }
+        notes.committed.store(1, SeqCst);
+        pg_sys::SetLatch(latch);
+    }
+}
+
+/// Whether other sessions would find this process, if it is the worker. The postmaster may
+/// need a moment to write down who it has started.
+pub fn is_findable() -> bool {
+    // SAFETY: reads the list of background workers under its lock.
+    unsafe { !pg_sys::GetBackgroundWorkerTypeByPid(pg_sys::MyProcPid).is_null() }
 }
 
 /// Starts a worker for this database unless one runs already.

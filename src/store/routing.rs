@@ -1,5 +1,6 @@
 //! The definitions as the worker needs them, read whole: they are few and change seldom.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::pg::spi::{Arg, Query};
@@ -92,6 +93,18 @@ left join pg_catalog.pg_class c on c.oid = e.object_name
 left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where w.dropped_at is null";
 
+const WAS_DROPPED: &str = "
+select true
+from webhook.webhook_def
+where webhook_key = $1 and dropped_at is not null";
+
+const DROPPED_URLS: &str = "
+select u.url_key
+from webhook.url_def u
+join webhook.webhook_def w using (webhook_key)
+where u.url_key = any ($1)
+  and (u.dropped_at is not null or w.dropped_at is not null)";
+
 /// Also of a webhook that was dropped.
 const WEBHOOK_ID: &str = "
 select id
@@ -116,6 +129,8 @@ pub struct RoutingStore {
     secrets: Query,
     urls: Query,
     events: Query,
+    was_dropped: Query,
+    dropped_urls: Query,
     webhook_id: Query,
     set_detail: Query,
     disable_url: Query,
@@ -128,6 +143,8 @@ impl RoutingStore {
             secrets: Query::new(SECRETS),
             urls: Query::new(URLS),
             events: Query::new(EVENTS),
+            was_dropped: Query::new(WAS_DROPPED),
+            dropped_urls: Query::new(DROPPED_URLS),
             webhook_id: Query::new(WEBHOOK_ID),
             set_detail: Query::new(SET_DETAIL),
             disable_url: Query::new(DISABLE_URL),
@@ -183,6 +200,26 @@ impl RoutingStore {
             Some(())
         });
         all
+    }
+
+    /// Whether the webhook's row is a tombstone; not if there is no row.
+    pub fn was_dropped(&self, webhook_key: i32) -> bool {
+        let mut was_dropped = false;
+        self.was_dropped.read(&[Arg::I32(webhook_key)], |row| {
+            was_dropped = row.bool(0)?;
+            Some(())
+        });
+        was_dropped
+    }
+
+    /// Those of these URLs that were dropped, alone or with their webhook.
+    pub fn dropped_urls(&self, url_keys: &[i32]) -> HashSet<i32> {
+        let mut dropped = HashSet::new();
+        self.dropped_urls.read(&[Arg::I32Array(url_keys)], |row| {
+            dropped.insert(row.i32(0)?);
+            Some(())
+        });
+        dropped
     }
 
     pub fn webhook_id(&self, webhook_key: i32) -> Option<Arc<str>> {

@@ -95,6 +95,7 @@ impl Engine {
             && lane.queued() < LOW_WATER
             && lane.stands_until().is_none()
             && (lane.queued() == 0 || lane.silent_until(self.ticker.now()).is_none())
+            && !self.unroutable.blocks(lane.url_key)
     }
 
     /// Gives lagging lanes their next pages. In a transaction. `true` if some still want more.
@@ -136,8 +137,11 @@ impl Engine {
             let window = Arc::clone(reader.window());
             self.make_durable(&page, &window);
             let read_something = !page.is_empty();
-            self.give_page(url_key, page, &reader);
+            let stopped = self.give_page(url_key, page, &reader);
             let has_more = !reader.is_done();
+            if stopped {
+                return true;
+            }
             if has_more {
                 self.readers.insert(url_key, reader);
             }
@@ -148,11 +152,28 @@ impl Engine {
         true
     }
 
-    fn give_page(&mut self, url_key: i32, page: Vec<StoredMessage>, reader: &WindowReader) {
+    /// `true` if the lane stops before a message of the page that cannot be routed.
+    fn give_page(
+        &mut self,
+        url_key: i32,
+        mut page: Vec<StoredMessage>,
+        reader: &WindowReader,
+    ) -> bool {
         let window = reader.window();
+        page.retain(|stored| !self.withdrawals.cover_all_of(url_key, stored.at.xid));
+        let mut end = reader.position();
+        let stops_at = page.iter().position(|stored| !self.is_routable(stored));
+        if let Some(place) = stops_at {
+            let stored = &page[place];
+            end = Position {
+                window: Arc::clone(window),
+                id: stored.at.id - 1,
+            };
+            self.block(url_key, stored.event_key);
+            page.truncate(place);
+        }
         let entries: Vec<MessageEntry> = page
             .into_iter()
-            .filter(|stored| !self.withdrawals.cover_all_of(url_key, stored.at.xid))
             .filter_map(|stored| self.entry(stored, Some(window), 0, false))
             .collect();
         if !entries.is_empty() {
@@ -162,8 +183,13 @@ impl Engine {
             self.queued.add(&entry.message);
         }
         if let Some(lane) = self.lanes.get_mut(&url_key) {
-            lane.take_page(entries, reader.position());
+            lane.take_page(entries, end);
         }
+        stops_at.is_some()
+    }
+
+    fn is_routable(&self, stored: &StoredMessage) -> bool {
+        self.routes.events.contains_key(&stored.event_key)
     }
 
     fn entry(
@@ -230,14 +256,21 @@ impl Engine {
 
     /// Messages that were busy when the last worker ended go first. In a transaction.
     pub fn requeue_interrupted(&mut self) {
-        let url_keys: Vec<i32> = self.interrupted.keys().copied().collect();
+        let with_some = self.interrupted.keys().copied();
+        let url_keys: Vec<i32> = with_some
+            .filter(|url_key| !self.unroutable.blocks(*url_key))
+            .collect();
         for url_key in url_keys {
             // They leave the list once they are read: reading may fail.
             let coordinates = &self.interrupted[&url_key];
             let found = self.stores.outbox.at(coordinates, false);
             self.interrupted.remove(&url_key);
             for stored in in_order(found) {
+                let (at, event_key) = (stored.at, stored.event_key);
                 let Some(entry) = self.entry(stored, None, 0, false) else {
+                    // It stays what the last worker left, until it can be routed.
+                    self.interrupted.entry(url_key).or_default().push(at);
+                    self.block(url_key, event_key);
                     continue;
                 };
                 if let Some(lane) = self.lanes.get_mut(&url_key) {
@@ -255,7 +288,10 @@ impl Engine {
     /// Loads the retries that are due. In a transaction.
     pub fn read_due_retries(&mut self) {
         let (now, ticks) = (clock::now(), self.ticker.now());
-        let takes_retries = |lane: &&MessageLane| lane.hold.is_none() && !lane.keeps_order();
+        let blocked = self.unroutable.blocked_urls();
+        let takes_retries = |lane: &&MessageLane| {
+            lane.hold.is_none() && !lane.keeps_order() && !blocked.contains(&lane.url_key)
+        };
         let url_keys: Vec<i32> = self
             .lanes
             .values()
@@ -309,6 +345,10 @@ impl Engine {
                 stored.accepted_at = retry.accepted_at;
             }
             let attempts = u32::try_from(retry.attempts).unwrap_or(0);
+            if let Some(stored) = stored.as_ref().filter(|stored| !self.is_routable(stored)) {
+                self.block(retry.url_key, stored.event_key);
+                continue;
+            }
             let Some(entry) = stored.and_then(|stored| self.entry(stored, None, attempts, true))
             else {
                 lost.push((retry.url_key, retry.at));

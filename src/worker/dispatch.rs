@@ -186,12 +186,31 @@ impl Engine {
         if ends_run {
             lane.end_run();
         }
-        if let Some(entry) = lane.recall(token) {
-            self.queued.add(&entry.message);
-            self.bytes_in_flight = self
-                .bytes_in_flight
-                .saturating_sub(entry.message.held_bytes());
+        let Some(entry) = lane.recall(token) else {
+            return;
+        };
+        let (message, is_retry) = (Arc::clone(&entry.message), entry.is_retry);
+        self.queued.add(&message);
+        self.bytes_in_flight = self.bytes_in_flight.saturating_sub(message.held_bytes());
+        if is_retry {
+            self.unload_retries(url_key);
         }
+    }
+
+    /// Only the table knows what has become of a retry that was handed over: it is read again.
+    fn unload_retries(&mut self, url_key: i32) {
+        let Some(lane) = self.lanes.get_mut(&url_key) else {
+            return;
+        };
+        let unloaded = if lane.keeps_order() {
+            lane.keep_order(true)
+        } else {
+            lane.unload_retries()
+        };
+        for entry in unloaded {
+            self.queued.remove(&entry.message);
+        }
+        self.next_retry_at = Some(i64::MIN);
     }
 
     fn new_token(&mut self, url_key: i32) -> u64 {

@@ -19,6 +19,7 @@ use super::shortage::Shortage;
 use super::tail::Tail;
 use super::throttling::LetGo;
 use super::time::Ticker;
+use super::unroutable::{kept_webhook, place_keeper, Unroutable};
 use super::unsettled::Settlement;
 use super::upkeep::Upkeep;
 use super::wall_clock::WallClock;
@@ -88,6 +89,9 @@ pub struct Engine {
     pub pool: Pool,
     pub settlement: Settlement,
     pub withdrawals: Withdrawals,
+    pub unroutable: Unroutable,
+    /// URLs that are neither live nor dropped.
+    pub vanished: HashSet<i32>,
     pub upkeep: Upkeep,
     pub recount: Recount,
     pub wall_clock: WallClock,
@@ -166,6 +170,8 @@ impl Engine {
             pool,
             settlement: Settlement::new(restored.tail.seq),
             withdrawals: Withdrawals::default(),
+            unroutable: Unroutable::default(),
+            vanished: HashSet::new(),
             upkeep: Upkeep::new(),
             recount: Recount::new(),
             wall_clock: WallClock::new(ticker),
@@ -198,7 +204,7 @@ impl Engine {
                 .oldest_behind
                 .extend(state.oldest.map(|oldest| (state.u, oldest)));
             // The webhook is filled in when the definitions are loaded.
-            let mut lane = MessageLane::new(state.u, 0, feed);
+            let mut lane = MessageLane::new(state.u, kept_webhook(state.u).unwrap_or(0), feed);
             if let Some(until) = state.until {
                 lane.be_silent_until(ticker.now() + silence_left(until, clock::now()));
             }
@@ -221,12 +227,20 @@ impl Engine {
         self.details_are_due = true;
         let now = self.ticker.now();
         for (url_key, route) in &self.routes.urls {
+            let keeper = self.lanes.get(&place_keeper(route.webhook_key));
+            let kept = keeper.map(|lane| lane.feed().clone());
             let lane = self
                 .lanes
                 .entry(*url_key)
                 .or_insert_with(|| MessageLane::new(*url_key, route.webhook_key, Feed::Tail));
             lane.webhook_key = route.webhook_key;
+            // The lane did not know its webhook, so nothing was kept for it.
+            if let (true, Some(Feed::Own(position))) = (lane.is_at_tail(), kept) {
+                lane.leave_tail(position);
+            }
         }
+        self.find_vanished();
+        self.unblock_all();
         let holds: Vec<(i32, Option<Hold>)> = self
             .lanes
             .keys()
@@ -310,8 +324,9 @@ impl Engine {
     /// Lanes of dropped URLs go as soon as nothing of theirs is on the wire.
     pub fn forget_retired(&mut self) {
         let (urls, queued) = (&self.routes.urls, &mut self.queued);
+        let is_missing = |url_key: &i32| self.vanished.contains(url_key);
         self.lanes.retain(|url_key, lane| {
-            let stays = urls.contains_key(url_key) || lane.in_flight() > 0;
+            let stays = urls.contains_key(url_key) || is_missing(url_key) || lane.in_flight() > 0;
             if !stays {
                 lane.waiting()
                     .for_each(|entry| queued.remove(&entry.message));
@@ -324,7 +339,7 @@ impl Engine {
         self.readers
             .retain(|url_key, _| lanes.contains_key(url_key));
         self.interrupted
-            .retain(|url_key, _| urls.contains_key(url_key));
+            .retain(|url_key, _| urls.contains_key(url_key) || is_missing(url_key));
     }
 
     /// Says in the views which webhooks cannot be used. Opens a transaction of its own.

@@ -18,14 +18,14 @@ impl Engine {
     pub fn wants_waiting(&self, now_pg: i64) -> bool {
         self.lanes
             .values()
-            .any(|lane| wants_waiting_of(lane, now_pg))
+            .any(|lane| self.wants_waiting_of(lane, now_pg))
     }
 
     /// When the next of the retries is due that lanes stand still for.
     pub fn next_waiting_at(&self) -> Option<i64> {
         self.lanes
             .values()
-            .filter(|lane| lane.hold.is_none())
+            .filter(|lane| lane.hold.is_none() && !self.unroutable.blocks(lane.url_key))
             .filter_map(MessageLane::stands_until)
             .min()
     }
@@ -36,7 +36,7 @@ impl Engine {
         let url_keys: Vec<i32> = self
             .lanes
             .values()
-            .filter(|lane| wants_waiting_of(lane, now))
+            .filter(|lane| self.wants_waiting_of(lane, now))
             .map(|lane| lane.url_key)
             .collect();
         if url_keys.is_empty() {
@@ -49,6 +49,12 @@ impl Engine {
         }
         let due = first_due(&waiting, now);
         self.load_retries(due);
+    }
+
+    fn wants_waiting_of(&self, lane: &MessageLane, now_pg: i64) -> bool {
+        let is_due = lane.stands_until().is_some_and(|at| at <= now_pg);
+        let is_held = lane.hold.is_some() || self.unroutable.blocks(lane.url_key);
+        !is_held && (lane.wants_answer() || is_due)
     }
 
     fn tell_what_waits(&mut self, url_key: i32, first: Option<&WaitingRetry>, now_pg: i64) {
@@ -67,11 +73,6 @@ impl Engine {
             self.drop_queue(url_key);
         }
     }
-}
-
-fn wants_waiting_of(lane: &MessageLane, now_pg: i64) -> bool {
-    let is_due = lane.stands_until().is_some_and(|at| at <= now_pg);
-    lane.hold.is_none() && (lane.wants_answer() || is_due)
 }
 
 /// Of each URL those that are due before the first that is not. `waiting` is sorted by URL and

@@ -5,13 +5,18 @@
 //! DATABASE, a reload and a shutdown. What cannot be read is tried again.
 
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::allowance::Allowance;
 use super::engine::Engine;
 use super::locks::Work;
+use super::notices::Topic;
 use super::{standing, End, LOOK_AROUND, REST_AFTER_ERROR, SAFETY_LOOK};
+use crate::delivery::pool::Permission;
 use crate::pg::wait::Waiter;
-use crate::pg::{clock, invalidation, process, settings, tx};
+use crate::pg::wake::Notes;
+use crate::pg::{clock, invalidation, prepared, process, settings, tx};
 use crate::store::lifecycle::{Lifecycle, Standing};
 
 /// Right after the start a commit may come that could not know us yet: looks follow one
@@ -24,10 +29,13 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(2);
 /// counted this much later, together: each on its own would cost the writers a core.
 const NAP: Duration = Duration::from_millis(20);
 
-/// What was canceled, paused or changed is known before the next call starts, and before
-/// the end of one is judged. Were somebody to change things all the time, or the tables
-/// unreadable, it goes on after this.
-const STALE_AT_MOST: Duration = Duration::from_secs(1);
+/// Definitions that have changed and cannot be read for longer than this are worth a word:
+/// nothing is sent until then.
+const SAY_STALE_AFTER: Duration = Duration::from_secs(1);
+
+/// While a transaction of this database is prepared, any session may commit it, also one
+/// that does not know this library.
+const LOOK_WHILE_PREPARED: Duration = Duration::from_millis(100);
 
 /// While memory is short, readers look again after this.
 const WAIT_FOR_ROOM: Duration = Duration::from_millis(1);
@@ -35,6 +43,9 @@ const WAIT_FOR_ROOM: Duration = Duration::from_millis(1);
 /// See the module.
 pub(super) struct Loop {
     engine: Engine,
+    notes: Notes,
+    /// What the delivery threads ask before each call.
+    allowance: Arc<Allowance>,
     waiter: Waiter,
     /// The generation under which the extension was found in order.
     checked: u64,
@@ -42,21 +53,31 @@ pub(super) struct Loop {
     unsure: bool,
     /// The generation of the definitions that are loaded.
     loaded: u64,
-    /// Since when it is not the present one.
+    /// Since when nothing may be sent, because something changed that is not read.
     stale_since: Option<Instant>,
     look_interval: Duration,
     next_look: Instant,
     next_look_around: Instant,
     tail_is_due: bool,
+    /// A transaction of this database was prepared and has not ended, at the last look.
+    any_prepared: bool,
     shown_busy: Option<bool>,
     /// Why the last reading failed. Worth a word only if the extension is still there.
     trouble: Option<String>,
+    /// The same, for as long as nothing may be sent.
+    read_error: String,
 }
 
 impl Loop {
     pub(super) fn new(engine: Engine, bell: UnixStream) -> Self {
+        let notes = Notes::own();
+        let allowance = Arc::new(Allowance::new(notes));
+        let asked: Arc<dyn Permission> = Arc::clone(&allowance) as _;
+        engine.pool.ask_before_calls(asked);
         Self {
             engine,
+            notes,
+            allowance,
             waiter: Waiter::new(bell),
             checked: 0,
             unsure: false,
@@ -66,8 +87,10 @@ impl Loop {
             next_look: Instant::now(),
             next_look_around: Instant::now() + LOOK_AROUND,
             tail_is_due: true,
+            any_prepared: false,
             shown_busy: None,
             trouble: None,
+            read_error: String::new(),
         }
     }
 
@@ -80,7 +103,10 @@ impl Loop {
                 return End::ToBeRestarted;
             }
             #[cfg(feature = "fault_injection")]
-            crate::pg::fault::panic_if("loop");
+            {
+                crate::pg::fault::panic_if("loop");
+                crate::pg::fault::delay_if("slow_loop", Duration::from_millis(300));
+            }
             if process::reload_if_requested() {
                 self.engine.reload(settings::delivery());
                 invalidation::mark_stale();
@@ -89,7 +115,7 @@ impl Loop {
                 return end;
             }
             self.engine.mind_the_wall_clock();
-            invalidation::accept();
+            self.catch_up();
             self.take_and_dispatch();
             self.read();
             self.take_and_dispatch();
@@ -98,19 +124,49 @@ impl Loop {
             self.engine.recount_if_due();
             self.engine.show_broken_if_due();
             self.engine.show_locks_if_due();
+            self.engine.mind_unroutable();
             self.sleep();
         }
     }
 
-    /// What ended, and what may start in its place.
+    /// What other sessions have told since. Calls wait until what changed is read.
+    fn catch_up(&mut self) {
+        if self.notes.has_forbids() {
+            self.allowance.withdraw();
+            self.notes.take_forbids();
+        }
+        self.tail_is_due |= self.notes.take_committed();
+        invalidation::accept();
+        if self.loaded == invalidation::generation() {
+            self.allowance.give_again();
+        } else {
+            self.allowance.withdraw();
+        }
+        self.mind_staleness();
+    }
+
+    fn mind_staleness(&mut self) {
+        if self.allowance.is_given() {
+            if self.stale_since.take().is_some() {
+                self.read_error.clear();
+                self.engine.notices.set(Topic::Stale, None);
+            }
+            return;
+        }
+        let since = *self.stale_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= SAY_STALE_AFTER {
+            let mut text = "nothing is sent until changed definitions can be read".to_owned();
+            if !self.read_error.is_empty() {
+                text = format!("{text}: {}", self.read_error);
+            }
+            self.engine.notices.set(Topic::Stale, Some(text));
+        }
+    }
+
+    /// What ended, and what may start in its place. What was canceled, paused or changed is
+    /// known before the end of a call is judged.
     fn take_and_dispatch(&mut self) {
-        let knows_all = self.loaded == invalidation::generation();
-        let stale_since = match self.stale_since {
-            _ if knows_all => None,
-            since => since.or_else(|| Some(Instant::now())),
-        };
-        self.stale_since = stale_since;
-        if stale_since.is_none_or(|since| since.elapsed() >= STALE_AT_MOST) {
+        if self.allowance.is_given() {
             self.engine.take_outcomes();
             self.engine.hold_gone();
             self.engine.dispatch();
@@ -187,15 +243,33 @@ impl Loop {
             Ok(None) => {}
             Ok(Some(more)) => {
                 engine.locks.succeeded(Work::Definitions);
-                self.loaded = checked;
+                if loaded != checked {
+                    self.loaded = checked;
+                    self.allowance.give();
+                    self.mind_staleness();
+                }
                 self.tail_is_due = more;
+                if tail_is_due {
+                    self.look_while_prepared();
+                }
                 let now = self.engine.ticker.now();
                 self.engine.settlement.notice_counts(now);
             }
             Err(failure) if failure.is_lock_not_available() => {
                 engine.locks.failed(Work::Definitions, engine.ticker.now());
             }
-            Err(failure) => self.trouble = Some(failure.message),
+            Err(failure) => {
+                self.read_error.clone_from(&failure.message);
+                self.trouble = Some(failure.message);
+            }
+        }
+    }
+
+    fn look_while_prepared(&mut self) {
+        self.any_prepared = prepared::any_runs(&self.engine.tail.position.window.to);
+        if self.any_prepared {
+            let soon = Instant::now() + LOOK_WHILE_PREPARED;
+            self.next_look = self.next_look.min(soon);
         }
     }
 
@@ -227,13 +301,23 @@ impl Loop {
         if Instant::now() >= self.next_look {
             self.tail_is_due = true;
             self.look_interval = (self.look_interval * 2).min(SAFETY_LOOK);
-            self.next_look = Instant::now() + self.look_interval;
+            let interval = if self.any_prepared {
+                self.look_interval.min(LOOK_WHILE_PREPARED)
+            } else {
+                self.look_interval
+            };
+            self.next_look = Instant::now() + interval;
         }
     }
 
     /// How long nothing is due, if nobody rings.
     fn sleep_limit(&self) -> Duration {
-        let more = self.wants_to_read() || self.engine.may_read_waiting();
+        let more = self.wants_to_read()
+            || self.engine.may_read_waiting()
+            // What came during our own transactions: a lock wait resets the latch.
+            || self.notes.has_committed()
+            || self.notes.has_forbids()
+            || process::shutdown_requested();
         if self.engine.queued.is_exhausted() {
             // The tail waits for lanes that move: their outcomes ring.
             return WAIT_FOR_ROOM;

@@ -4,6 +4,7 @@
 //! restores the state that the last one left, and hands over to `main_loop`. It
 //! ends only with status 0 (for good) or 1 (the postmaster starts it again).
 
+mod allowance;
 mod backlog;
 mod bodies;
 mod dispatch;
@@ -23,6 +24,7 @@ mod shortage;
 mod tail;
 mod throttling;
 mod time;
+mod unroutable;
 mod unsettled;
 mod upkeep;
 mod wall_clock;
@@ -36,13 +38,13 @@ use pgrx::prelude::*;
 use crate::core::error::{Error, Kind};
 use crate::delivery::pool::Pool;
 use crate::pg::registration::Assignment;
-use crate::pg::{invalidation, memory, process, report, settings, tx, wait};
+use crate::pg::{invalidation, memory, process, report, settings, tx, wait, wake};
 use crate::store::ledger::Restored;
 use crate::store::lifecycle::{Lifecycle, Standing};
 use engine::{Engine, Stores};
 use main_loop::Loop;
 
-/// Without any wake-up the outbox is looked at this often: COMMIT PREPARED wakes nobody.
+/// Without any wake-up the outbox is looked at this often.
 const SAFETY_LOOK: Duration = Duration::from_secs(10);
 /// DROP DATABASE waits five seconds for us: often enough to be well within.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
@@ -123,6 +125,7 @@ pub extern "C-unwind" fn webhook_worker_main(argument: pg_sys::Datum) {
     for (name, value) in SESSION {
         process::set_session(name, value);
     }
+    wait_to_be_findable();
     invalidation::listen_once(crate::store::lifecycle::concerns);
     let lifecycle = Lifecycle::new();
     match wait_for_extension(&lifecycle, extension) {
@@ -144,6 +147,14 @@ fn wait_for_predecessor(limit: Duration) {
         if started.elapsed() > limit || process::shutdown_requested() {
             process::exit_for_good();
         }
+        process::sleep(WAIT_STEP);
+    }
+}
+
+/// What is committed from now on is told to us, so that all that was committed before may be
+/// read now.
+fn wait_to_be_findable() {
+    while !wake::is_findable() && !process::shutdown_requested() {
         process::sleep(WAIT_STEP);
     }
 }

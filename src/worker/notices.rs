@@ -13,6 +13,8 @@ use crate::pg::process::DETAIL_MARK;
 pub enum Topic {
     /// The definitions were made under another installation: nothing is sent.
     Identity,
+    /// Definitions that have changed and cannot be read: nothing is sent.
+    Stale,
     /// Locks of other sessions on our tables.
     Blocked,
     /// Standbys that must have a commit before it is sent.

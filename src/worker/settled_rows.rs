@@ -38,6 +38,12 @@ impl Engine {
                     "throttled".clone_into(&mut state.state);
                 }
                 state.error.clone_from(&lane.last_error);
+                if let Some(event_key) = self.unroutable.event_of(lane.url_key) {
+                    "blocked".clone_into(&mut state.state);
+                    state.error = Some(format!(
+                        "webhook.event_def has no row with event_key {event_key}"
+                    ));
+                }
                 let behind = self.oldest_behind.get(&lane.url_key).copied();
                 let dates = lane.foremost().map(|entry| entry.message.captured_at);
                 state.oldest = dates.chain(behind).min();

@@ -142,9 +142,9 @@ impl Engine {
     /// A message of an event that is not known yet, or not as it is now: its definition
     /// came with it. The worker is woken before it hears of the definition.
     fn learn_events(&mut self, page: &[StoredMessage]) {
-        let is_known = |stored: &StoredMessage| {
-            let event = self.routes.events.get(&stored.event_key);
-            event.is_some_and(|event| event.fits(stored))
+        let is_known = |stored: &StoredMessage| match self.routes.events.get(&stored.event_key) {
+            Some(event) => event.fits(stored),
+            None => self.unroutable.was_looked_for(stored.event_key),
         };
         if !page.iter().all(is_known) {
             self.load_definitions();
@@ -154,13 +154,20 @@ impl Engine {
     fn route(&mut self, stored: StoredMessage, window: &Arc<Window>) {
         self.settlement.count_message(stored.event_key);
         self.tail.seen.insert(stored.webhook_key);
-        let Some(event) = self.routes.events.get(&stored.event_key).cloned() else {
-            return;
-        };
-        let Some(webhook) = self.routes.webhooks.get(&stored.webhook_key) else {
-            return;
+        let webhook = self.routes.webhooks.get(&stored.webhook_key);
+        let Some(webhook) = webhook.filter(|webhook| !webhook.url_keys.is_empty()) else {
+            return self.keep_place(&stored, window);
         };
         let at = stored.at;
+        let Some(event) = self.routes.events.get(&stored.event_key).cloned() else {
+            // Each lane stops when it comes to it.
+            for url_key in webhook.url_keys.clone() {
+                if !self.withdrawals.cover_all_of(url_key, at.xid) {
+                    self.leave_tail_before(url_key, &stored, window);
+                }
+            }
+            return;
+        };
         let message = Message::new(stored, &event);
         for url_key in &webhook.url_keys {
             let Some(lane) = self.lanes.get_mut(url_key) else {

@@ -51,7 +51,6 @@ fn writers_that_began_before_a_rotation_lose_nothing() {
     );
     cluster.sql("commit prepared 'kept'");
     rotate(&cluster, &mut next);
-    // COMMIT PREPARED wakes nobody: the worker looks every ten seconds.
     let expected = (next - 1001) as u64 + 1 + 9 + 3 + 3;
     receiver.wait_for(PATIENCE, "/ok/a", expected);
     let received = assert_items_delivered(&cluster, &receiver, "/ok/a", PATIENCE);

@@ -28,11 +28,11 @@ impl Shared {
                 lock(&seat.client).take();
             }
             match self.jobs.try_recv() {
-                Ok(run) => {
+                Ok((stamp, run)) => {
                     if !self.jobs.is_empty() {
                         self.wake_one();
                     }
-                    equipped = self.serve_run(seat, equipped, run);
+                    equipped = self.serve_run(seat, equipped, stamp, run);
                 }
                 Err(_) if self.rest(seat) => {}
                 Err(_) => break,
@@ -49,12 +49,14 @@ impl Shared {
         &self,
         seat: &Seat,
         mut equipped: Option<(u64, Desk)>,
+        stamp: u64,
         run: Run,
     ) -> Option<(u64, Desk)> {
         let started = Instant::now();
         let mut stopped = false;
         let count = run.len();
         for (place, job) in run.into_iter().enumerate() {
+            stopped = stopped || !self.is_permitted(stamp);
             let outcome = if stopped {
                 recalled(&job)
             } else {
@@ -81,6 +83,12 @@ impl Shared {
             );
         }
         equipped
+    }
+
+    /// The last look before a call: nothing that takes long may come after it.
+    fn is_permitted(&self, stamp: u64) -> bool {
+        let permission = self.permission.get();
+        permission.is_none_or(|permission| permission.holds(stamp))
     }
 
     fn equip(&self, seat: &Seat) -> (u64, Desk) {

@@ -1,6 +1,9 @@
 //! Several calls that one thread makes one after the other.
 
+use std::sync::atomic::AtomicU64;
+
 use super::super::call::Verdict;
+use super::super::pool::Permission;
 use super::super::scripted::Receiver;
 use super::*;
 
@@ -95,4 +98,44 @@ fn what_follows_a_call_that_took_long_is_given_back_untried() {
         [(1, Verdict::Delivered, false), (2, Verdict::Recalled, true),]
     );
     assert_eq!(receiver.received().len(), 1);
+}
+
+/// Permission that its owner takes away at some call.
+struct Revoked {
+    asked: AtomicU64,
+    at: u64,
+}
+
+impl Permission for Revoked {
+    fn stamp(&self) -> u64 {
+        7
+    }
+
+    fn holds(&self, stamp: u64) -> bool {
+        assert_eq!(stamp, 7, "the run keeps the stamp of its submission");
+        self.asked.fetch_add(1, Ordering::SeqCst) + 1 < self.at
+    }
+}
+
+#[test]
+fn a_run_whose_permission_ends_gives_its_rest_back_untried() {
+    let receiver = Receiver::friendly();
+    let desk = Desk::local();
+    desk.pool.ask_before_calls(Arc::new(Revoked {
+        asked: AtomicU64::new(0),
+        at: 3,
+    }));
+    let text = || Arc::new(Text(b"{}".to_vec())) as Arc<dyn Payload>;
+    let target = target(&receiver.url());
+    submit_run(&desk, &target, vec![text(), text(), text(), text()]);
+    assert_eq!(
+        verdicts(&desk.wait_for(4)),
+        [
+            (1, Verdict::Delivered, false),
+            (2, Verdict::Delivered, false),
+            (3, Verdict::Recalled, false),
+            (4, Verdict::Recalled, true),
+        ]
+    );
+    assert_eq!((desk.pool.in_flight(), receiver.received().len()), (0, 2));
 }
