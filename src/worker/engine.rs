@@ -31,8 +31,8 @@ use crate::core::throttle::Throttle;
 use crate::delivery::client::ClientConfig;
 use crate::delivery::pool::Pool;
 use crate::delivery::tls::check_ca_pem;
+use crate::pg::clock;
 use crate::pg::settings::Delivery;
-use crate::pg::{clock, tx};
 use crate::store::blockers::BlockerStore;
 use crate::store::ledger::{LedgerStore, Restored};
 use crate::store::outbox::OutboxReader;
@@ -340,40 +340,6 @@ impl Engine {
             .retain(|url_key, _| lanes.contains_key(url_key));
         self.interrupted
             .retain(|url_key, _| urls.contains_key(url_key) || is_missing(url_key));
-    }
-
-    /// Says in the views which webhooks cannot be used. Opens a transaction of its own.
-    pub fn show_broken_if_due(&mut self) {
-        let now = self.ticker.now();
-        if !self.details_are_due || !self.locks.may_try(Work::Details, now) {
-            return;
-        }
-        let changed = |webhook: &&WebhookRoute| webhook.broken != webhook.shown_detail;
-        let changed: Vec<_> = self.routes.webhooks.values().filter(changed).collect();
-        let mut locked = false;
-        for webhook in changed {
-            let reason = webhook.broken.as_deref();
-            let shown = tx::transaction(|| {
-                let routing = &self.stores.routing;
-                routing.set_detail(webhook.webhook_key, reason);
-            });
-            match shown {
-                Ok(()) => {}
-                Err(failure) if failure.is_lock_not_available() => locked = true,
-                Err(failure) => {
-                    pgrx::warning!(
-                        "could not say what is wrong with a webhook: {}",
-                        failure.message
-                    );
-                }
-            }
-        }
-        self.details_are_due = locked;
-        if locked {
-            self.locks.failed(Work::Details, now);
-        } else {
-            self.locks.succeeded(Work::Details);
-        }
     }
 
     /// The settings that the delivery threads go by.

@@ -7,6 +7,7 @@
 mod allowance;
 mod backlog;
 mod bodies;
+mod broken;
 mod dispatch;
 mod engine;
 mod fifo;

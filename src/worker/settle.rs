@@ -12,7 +12,6 @@ use super::locks::Work;
 use super::unsettled::{Scope, Urls};
 use crate::core::lane::Hold;
 use crate::core::position::Position;
-use crate::delivery::call::Verdict;
 use crate::pg::tx::{self, Failure};
 use crate::store::ledger::LedgerRow;
 
@@ -20,10 +19,6 @@ use crate::store::ledger::LedgerRow;
 const WRITE_AGAIN_NANOS: u64 = 1_000_000_000;
 /// Not more than ten ticks a second.
 const TICK_EVERY_NANOS: u64 = 100_000_000;
-/// Ticks only spare lagging lanes some reading: a lock on their table is looked at this often.
-const NO_TICK_NANOS: u64 = 1_000_000_000;
-/// So many URLs are found to be locked in one go, at most.
-const FAILURES_AT_ONCE: usize = 2;
 
 impl Engine {
     /// A URL whose receiver wants no more gets no more, though it is not written yet.
@@ -81,159 +76,14 @@ impl Engine {
         self.settle();
     }
 
-    /// The URLs whose outcomes are not even tried now.
-    fn set_aside(&mut self, now: u64) -> HashSet<i32> {
-        if self.settlement.held.holds_everything() {
-            return self.with_outcomes();
-        }
-        let mut aside = self.settlement.held.urls();
-        if self.settlement.held.are_many() {
-            for url_key in self.lockable() {
-                self.settlement.held.hold(url_key, 0, now);
-                aside.insert(url_key);
-            }
-        }
-        aside
-    }
-
-    /// URLs of which more than their lane's state is to be written.
-    fn with_outcomes(&self) -> HashSet<i32> {
-        let noted = self.withdrawals.noted().iter();
-        let mut urls = self.settlement.concerned();
-        urls.extend(noted.map(|standpoint| standpoint.url_key));
-        urls
-    }
-
-    /// URLs whose outcomes change rows that other sessions change, too. First calls that were
-    /// answered well only add rows.
-    fn lockable(&self) -> HashSet<i32> {
-        let settlement = &self.settlement;
-        let failed = settlement.outcomes.iter().filter(|settled| {
-            settled.is_retry
-                || settled.outcome.verdict != Verdict::Delivered
-                || self.is_withdrawn(settled)
-        });
-        let withdrawn = settlement.withdrawn.iter().map(|row| row.url_key);
-        let outdated = settlement.outdated.iter().map(|(url_key, _)| *url_key);
-        let noted = self.withdrawals.noted().iter();
-        failed
-            .map(|settled| settled.url_key)
-            .chain(withdrawn)
-            .chain(outdated)
-            .chain(noted.map(|standpoint| standpoint.url_key))
-            .chain(settlement.gone.iter().copied())
-            .collect()
-    }
-
-    /// Something of the whole is locked: what cannot be kept from being written is written
-    /// first. `false` if not even the tail's position could be.
-    fn settle_apart(&mut self, aside: &HashSet<i32>, now: u64) -> bool {
-        let lockable: HashSet<i32> = self.lockable().difference(aside).copied().collect();
-        let mut others = aside.clone();
-        others.extend(&lockable);
-        let nothing = HashSet::new();
-        let (clean, tail) = (Urls::AllBut(&others), Urls::Only(&nothing));
-        for (tick, urls) in [(true, clean), (false, clean), (false, tail)] {
-            let scope = Scope {
-                tail: true,
-                tick,
-                urls,
-            };
-            match self.write(&scope) {
-                Ok(()) => {
-                    if !tick {
-                        self.tail.ticked_at = now + NO_TICK_NANOS;
-                    }
-                    if matches!(urls, Urls::AllBut(_)) {
-                        self.try_each(&Vec::from_iter(lockable), now);
-                    } else {
-                        self.settlement.held.hold_everything(now);
-                        self.locks.failed(Work::Outcomes, now);
-                    }
-                    return true;
-                }
-                Err(failure) if failure.is_lock_not_available() => {}
-                Err(failure) => return self.writing_failed(&failure, now),
-            }
-        }
-        self.locks.failed(Work::Tail, now);
-        self.settlement.not_before = self.locks.next_try_of(Work::Tail).unwrap_or(now);
-        false
-    }
-
-    /// Tries what is held: together, and if that fails one by one.
-    fn try_held(&mut self, now: u64) {
-        let all = if self.settlement.held.holds_everything() {
-            self.with_outcomes()
-        } else {
-            self.settlement.held.urls()
-        };
-        match self.write(&Scope::only(&all)) {
-            Ok(()) => self.settlement.held.release_all(),
-            Err(failure) if !failure.is_lock_not_available() => {
-                self.writing_failed(&failure, now);
-            }
-            Err(_) if self.settlement.held.holds_everything() => self.try_clean(&all, now),
-            Err(_) => {
-                let urls = self.settlement.held.in_turn();
-                self.try_each(&urls, now);
-            }
-        }
-        self.settlement.held.tried(now);
-        self.note_held(now);
-    }
-
-    /// Whether what only adds rows can be written again.
-    fn try_clean(&mut self, all: &HashSet<i32>, now: u64) {
-        let lockable = self.lockable();
-        let clean = all.difference(&lockable).copied().collect();
-        let written = self.write(&Scope::only(&clean));
-        if written.is_ok() && lockable.len() < all.len() {
-            self.settlement.held.release_everything();
-            self.try_each(&Vec::from_iter(lockable), now);
-        }
-    }
-
-    /// Each URL in a transaction of its own. After a few that are locked the others are held
-    /// untried: each costs time in which nothing else is done.
-    fn try_each(&mut self, url_keys: &[i32], now: u64) {
-        let mut failures = 0;
-        for url_key in url_keys {
-            if failures >= FAILURES_AT_ONCE {
-                self.settlement.held.hold(*url_key, 0, now);
-                continue;
-            }
-            match self.write(&Scope::only(&HashSet::from([*url_key]))) {
-                Ok(()) => self.settlement.held.release(*url_key),
-                Err(failure) => {
-                    if !failure.is_lock_not_available() {
-                        self.writing_failed(&failure, now);
-                    }
-                    failures += 1;
-                    self.settlement.held.hold(*url_key, now, now);
-                    self.adjust_lock_timeout();
-                }
-            }
-        }
-        self.note_held(now);
-    }
-
-    fn note_held(&mut self, now: u64) {
-        if self.settlement.held.is_empty() {
-            self.locks.succeeded(Work::Outcomes);
-        } else {
-            self.locks.failed(Work::Outcomes, now);
-        }
-    }
-
-    fn writing_failed(&mut self, failure: &Failure, now: u64) -> bool {
+    pub fn writing_failed(&mut self, failure: &Failure, now: u64) -> bool {
         pgrx::warning!("could not write what was delivered: {}", failure.message);
         self.settlement.not_before = now + WRITE_AGAIN_NANOS;
         false
     }
 
     /// One transaction, with what follows from its success or failure.
-    fn write(&mut self, scope: &Scope<'_>) -> Result<(), Failure> {
+    pub fn write(&mut self, scope: &Scope<'_>) -> Result<(), Failure> {
         let now = self.ticker.now();
         for lane in self
             .lanes

@@ -70,6 +70,24 @@ fn a_message_whose_row_is_gone_is_forgotten() {
 }
 
 #[test]
+fn a_canceled_message_stays_busy_until_that_is_written() {
+    let (mut lane, _) = fed(2);
+    settle(&mut lane);
+    lane.cancel();
+    assert_eq!(busy(&lane), [1, 2]);
+    assert!(lane.holds(named(1).at));
+    // The tail's position may be written without it.
+    lane.written();
+    assert!(!lane.dirty);
+    assert_eq!(busy(&lane), [1, 2]);
+    lane.begin_settling();
+    assert!(lane.dirty, "what is busy changes with it");
+    assert_eq!(busy(&lane), [2]);
+    lane.settled();
+    assert_eq!(busy(&lane), [2]);
+}
+
+#[test]
 fn a_token_that_nobody_knows_changes_nothing() {
     let (mut lane, _) = fed(1);
     start(&mut lane, 1);
