@@ -52,7 +52,7 @@ impl Scene {
         );
         let receiver = Receiver::start();
         for (webhook, path) in [("healthy", HEALTHY), ("locked", LOCKED)] {
-            let options = "max_attempts => 100";
+            let options = "max_attempts => 1000";
             create_webhook(&cluster, webhook, &[receiver.url(path)], options);
             create_event(&cluster, webhook, webhook, "Insert", "");
         }
