@@ -141,6 +141,8 @@ cross join (values (0), (1), (2), (3)) as n (number);
 
 -- Messages: insert-only, read between snapshots. id = flush number << 20 | place within the flush;
 -- for changes of one row, and for transactions that follow one another, id order is the true order.
+-- A row that was larger than webhook.max_message_size has neither record nor old_record, and in
+-- changed, else an array, {"at_least_bytes": ..., "limit_bytes": ...}: it fails at once.
 create sequence webhook.outbox_flush_seq;
 
 create table webhook.outbox_0 (

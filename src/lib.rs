@@ -19,6 +19,7 @@ pgrx::pg_module_magic!();
 /// Called by PostgreSQL when a process loads the library.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    pg::backtraces::switch_off();
     #[cfg(feature = "fault_injection")]
     pg::fault::define();
     pg::settings::define();

@@ -13,6 +13,7 @@ use crate::core::secret::Secret;
 use crate::core::template::render::{push_name_list, MessageParts, TemplateConstants};
 use crate::core::webhook::required;
 use crate::pg::report::ok_or_raise;
+use crate::pg::row_json::LimitedText;
 use crate::pg::sample_row::SampleRow;
 use crate::pg::spi::with_snapshot;
 use crate::pg::text::{Json, Text};
@@ -39,29 +40,38 @@ fn preview(event: &str, record: Option<JsonB>) -> Result<String> {
     let columns = user_table::columns(&table);
     let record = checked_record(record, &columns)?;
     let event_type = EventType::parse(&event.event_type)?;
+    let limit_bytes = settings::max_message_bytes();
     let kept = previews::with_sample(&table, &columns, record, |row| {
-        Kept::of(row, &definition, event_type)
+        Kept::of(row, &definition, event_type, limit_bytes)
     });
+    let kept = kept.map_err(|at_least| too_large(format!("at least {at_least}"), limit_bytes))?;
     let body = compiled(&event, &table)?;
     let actor = session::actor();
     let source = session::source();
     let mut out = Vec::new();
-    body.render(
-        &MessageParts {
-            message_id: NO_ID,
-            call_id: NO_ID,
-            event_date_micros: clock::now(),
-            record: &kept.record,
-            old_record: kept.old_record.as_deref(),
-            changed: kept.changed.as_deref(),
-            actor: actor.as_deref(),
-            source: Some(&source),
-        },
-        usize::MAX,
-        &mut out,
-    )
-    .map_err(Error::invalid)?;
+    let parts = MessageParts {
+        message_id: NO_ID,
+        call_id: NO_ID,
+        event_date_micros: clock::now(),
+        record: kept.record.as_bytes(),
+        old_record: kept.old_record.as_ref().map(LimitedText::as_bytes),
+        changed: kept.changed.as_deref(),
+        actor: actor.as_deref(),
+        source: Some(&source),
+    };
+    let size = body.render(&parts, limit_bytes, &mut out);
+    let size = size.map_err(Error::invalid)?;
+    if size > limit_bytes {
+        return Err(too_large(size.to_string(), limit_bytes));
+    }
     Ok(String::from_utf8(out).expect("records and templates are UTF-8"))
+}
+
+fn too_large(size: String, limit_bytes: usize) -> Error {
+    Error::invalid(format!(
+        "the message has {size} bytes, webhook.max_message_size allows {limit_bytes}"
+    ))
+    .with_hint("raise webhook.max_message_size, or let the event send fewer fields")
 }
 
 fn table_of(event: &PreviewedEvent) -> Result<(UserTable, CaptureDefinition)> {
@@ -93,26 +103,32 @@ fn checked_record(record: Option<JsonB>, columns: &[Column]) -> Result<JsonB> {
 
 /// What capture keeps of a change.
 struct Kept {
-    record: Vec<u8>,
-    old_record: Option<Vec<u8>>,
+    record: LimitedText,
+    old_record: Option<LimitedText>,
     changed: Option<String>,
 }
 
 impl Kept {
-    fn of(row: &mut SampleRow, definition: &CaptureDefinition, event_type: EventType) -> Self {
+    /// Or the size that is too large.
+    fn of(
+        row: &mut SampleRow,
+        definition: &CaptureDefinition,
+        event_type: EventType,
+        limit_bytes: usize,
+    ) -> std::result::Result<Self, usize> {
         let styles = (definition.null_style, definition.list_style);
         let parts = RowParts::of(definition, |name| row.column(name));
         let old_record = match event_type {
             EventType::Insert => None,
-            EventType::Update => Some(row.before(&parts.old, styles)),
-            EventType::Delete => Some(row.after(Some(&parts.old), styles)),
+            EventType::Update => Some(row.before(&parts.old, styles, limit_bytes)?),
+            EventType::Delete => Some(row.after(Some(&parts.old), styles, limit_bytes)?),
         };
         let lists_changes = parts.lists_changes && event_type == EventType::Update;
-        Self {
-            record: row.after(parts.sent.as_deref(), styles),
+        Ok(Self {
+            record: row.after(parts.sent.as_deref(), styles, limit_bytes)?,
             old_record,
             changed: lists_changes.then(|| name_list(&row.changed_names())),
-        }
+        })
     }
 }
 

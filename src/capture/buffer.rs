@@ -9,6 +9,8 @@
 use std::ops::Range;
 use std::rc::Rc;
 
+use crate::pg::growth;
+
 /// Written early from here on. Large enough that a bulk statement pays for few
 /// flushes, small enough to be nothing beside work_mem.
 pub const FLUSH_AT_BYTES: usize = 4 << 20;
@@ -28,7 +30,8 @@ pub struct Captured {
     pub source: Option<Rc<str>>,
     pub actor: Option<Rc<str>>,
     pub changed: Option<Range<usize>>,
-    pub record: Range<usize>,
+    /// `None`: too large to be sent; `changed` says how large.
+    pub record: Option<Range<usize>>,
     pub old_record: Option<Range<usize>>,
 }
 
@@ -52,11 +55,12 @@ impl Buffer {
     /// Keeps a text of the row that is pushed next.
     pub fn add_text(&mut self, text: &[u8]) -> Range<usize> {
         let start = self.text.len();
-        self.text.extend_from_slice(text);
+        growth::extend(&mut self.text, text);
         start..self.text.len()
     }
 
     pub fn push(&mut self, row: Captured) {
+        growth::reserve(&mut self.rows, 1);
         self.rows.push(row);
     }
 

@@ -56,7 +56,7 @@ fn outbox_row<'a>(buffer: &'a Buffer, row: &'a Captured) -> OutboxRow<'a> {
         source: row.source.as_deref().map(str::as_bytes),
         actor: row.actor.as_deref().map(str::as_bytes),
         changed: row.changed.as_ref().map(|range| buffer.slice(range)),
-        record: Some(buffer.slice(&row.record)),
+        record: row.record.as_ref().map(|range| buffer.slice(range)),
         old_record: row.old_record.as_ref().map(|range| buffer.slice(range)),
     }
 }

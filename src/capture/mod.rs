@@ -13,9 +13,11 @@ mod rules;
 
 use std::cell::RefCell;
 
+use crate::core::oversize::Oversize;
 use crate::core::template::render::push_name_list;
+use crate::pg::row_json::{LimitedText, TooLarge};
 use crate::pg::trigger::{Firing, Operation};
-use crate::pg::{clock, commit_start, invalidation, session, settings, wake, xact};
+use crate::pg::{append, clock, commit_start, invalidation, session, settings, wake, xact};
 use buffer::{Buffer, Captured};
 use rules::Rule;
 
@@ -30,8 +32,10 @@ thread_local! {
 /// The texts of one row; what its event does not need stays empty.
 #[derive(Default)]
 struct Scratch {
-    record: Vec<u8>,
-    old_record: Vec<u8>,
+    /// Empty for a row that is too large to be sent.
+    record: LimitedText,
+    old_record: LimitedText,
+    /// Of a row that is too large, its [`Oversize`].
     changed: Vec<u8>,
 }
 
@@ -102,10 +106,10 @@ fn capture(firing: &Firing<'_>, rule: &Rule) {
     let mut scratch = SCRATCH.take();
     scratch.fill(firing, rule);
     let full = BUFFER.with_borrow_mut(|buffer| {
-        let record = buffer.add_text(&scratch.record);
         let mut optional = |text: &[u8]| (!text.is_empty()).then(|| buffer.add_text(text));
+        let record = optional(scratch.record.as_bytes());
         let changed = optional(&scratch.changed);
-        let old_record = optional(&scratch.old_record);
+        let old_record = optional(scratch.old_record.as_bytes());
         buffer.push(Captured {
             id: 0,
             message_id: message_id::next(captured_at),
@@ -120,6 +124,7 @@ fn capture(firing: &Firing<'_>, rule: &Rule) {
         });
         buffer.is_full()
     });
+    scratch.give_back();
     SCRATCH.set(scratch);
     if full {
         flush::early();
@@ -128,18 +133,45 @@ fn capture(firing: &Firing<'_>, rule: &Rule) {
 
 impl Scratch {
     fn fill(&mut self, firing: &Firing<'_>, rule: &Rule) {
-        self.record.clear();
-        self.old_record.clear();
-        self.changed.clear();
-        firing.write_current(&mut rule.writer.borrow_mut(), &mut self.record);
+        self.give_back();
+        let limit_bytes = settings::max_message_bytes();
+        if let Err(at_least_bytes) = self.write(firing, rule, limit_bytes) {
+            self.give_back();
+            let oversize = Oversize {
+                at_least_bytes: at_least_bytes as u64,
+                limit_bytes: limit_bytes as u64,
+            };
+            self.changed
+                .extend_from_slice(oversize.to_stored().as_bytes());
+        }
+    }
+
+    /// Fails with the size so far if the row is larger than a message may be.
+    fn write(&mut self, firing: &Firing<'_>, rule: &Rule, limit_bytes: usize) -> Result<(), usize> {
+        let limit_bytes = limit_bytes.min(append::largest_texts());
+        let mut writer = rule.writer.borrow_mut();
+        let written = firing.write_current(&mut writer, limit_bytes, &mut self.record);
+        let size = self.record.size();
+        written.map_err(|TooLarge| size)?;
         if let Some(writer) = &rule.old_writer {
-            firing.write_old(&mut writer.borrow_mut(), &mut self.old_record);
+            let limit_bytes = limit_bytes.min(append::largest_texts() - size.min(limit_bytes));
+            let mut writer = writer.borrow_mut();
+            let written = firing.write_old(&mut writer, limit_bytes, &mut self.old_record);
+            written.map_err(|TooLarge| size + self.old_record.size())?;
         }
         let listed = rule.listed.as_ref();
         if let Some(names) = listed.and_then(|watch| firing.changed_names(&mut watch.borrow_mut()))
         {
             push_name_list(&mut self.changed, names.iter().map(String::as_str));
         }
+        Ok(())
+    }
+
+    /// Empties it; large texts give their memory back.
+    fn give_back(&mut self) {
+        self.record.give_back();
+        self.old_record.give_back();
+        self.changed.clear();
     }
 }
 

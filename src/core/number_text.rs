@@ -76,6 +76,15 @@ fn word(image: &[u8], index: usize) -> Option<u16> {
     Some(u16::from_ne_bytes([bytes[0], bytes[1]]))
 }
 
+/// At least as many bytes as [`push_numeric`] needs on its way for this value.
+pub fn numeric_room(image: &[u8]) -> usize {
+    const SIGN_AND_POINT: usize = 2;
+    Numeric::parse(image).map_or(0, |numeric| {
+        let digits = numeric.weight.max(0) as usize + 1;
+        SIGN_AND_POINT + (digits + 1) * DECIMALS_PER_DIGIT + numeric.scale
+    })
+}
+
 /// Appends the `numeric` whose binary value, without its length header, is
 /// `image`. Answers false, and appends nothing, where it is NaN or infinite.
 #[must_use]
@@ -218,6 +227,7 @@ mod tests {
             let stored = short(negative, weight, scale, &digits);
             let written = text(&stored).expect("a finite number");
             prop_assert!(crate::core::json_text::is_json_number(written.as_bytes()), "{}", written);
+            prop_assert!(written.len() <= numeric_room(&stored));
             prop_assert_eq!(text(&long(negative, weight, scale, &digits)), Some(written));
         }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use uuid::Uuid;
 
 use crate::core::endpoint::Endpoint;
+use crate::core::oversize::Oversize;
 use crate::core::signing::Signer;
 
 /// The identity of one call; part of its headers and perhaps of its payload.
@@ -25,6 +26,11 @@ pub struct CallStamp {
 /// A message that can write its body. Runs in a delivery thread, so it must
 /// touch neither PostgreSQL nor anything that blocks.
 pub trait Payload: Send + Sync {
+    /// Whether it is known to be too large without being written.
+    fn oversize(&self) -> Option<Oversize> {
+        None
+    }
+
     /// Appends the body to `out`, which is empty, and returns its size. Of a body over
     /// `limit_bytes` only the size counts: it is not sent, so it need not be written.
     /// A large body should reserve its size first: growing step by step takes up to

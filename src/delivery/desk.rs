@@ -61,6 +61,13 @@ impl Desk {
 
     fn call(&mut self, job: &Job, stamp: &CallStamp) -> Outcome {
         fault_point(&job.target);
+        if let Some(oversize) = job.payload.oversize() {
+            let size = usize::try_from(oversize.at_least_bytes).unwrap_or(usize::MAX);
+            let mut outcome = blank(job, stamp, size);
+            outcome.verdict = Verdict::TooLarge;
+            outcome.detail = Some(oversize.detail());
+            return outcome;
+        }
         self.body.clear();
         let limit_bytes = self.rules.config.max_message_size;
         let rendered = job.payload.render(stamp, limit_bytes, &mut self.body);

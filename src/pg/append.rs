@@ -6,7 +6,7 @@
 
 use pgrx::{pg_sys, PgMemoryContexts};
 
-use super::encoding;
+use super::{encoding, growth};
 
 /// So many tuples are handed to the heap at once: enough to fill several pages with
 /// one WAL record each, few enough to keep the memory of a flush small.
@@ -14,6 +14,10 @@ const BATCH: usize = 256;
 /// A longer tuple is stored out of line or compressed by the heap (TOAST_TUPLE_THRESHOLD:
 /// four tuples fill a page).
 const TOASTED_FROM_BYTES: u32 = pg_sys::BLCKSZ / 4 - 16;
+/// A buffer for a text is given back if it is larger than this.
+const KEPT_WORDS: usize = 32 * 1024;
+/// The largest value and the largest tuple that PostgreSQL allocates (memutils.h).
+const MAX_ALLOC_SIZE: usize = 0x3fff_ffff;
 /// outbox_N: xid, id, message_id, event_key, webhook_key, captured_at, source, actor,
 /// changed, record, old_record.
 const COLUMNS: usize = 11;
@@ -253,7 +257,26 @@ impl Scratch {
         }
         // SAFETY: the descriptor has COLUMNS columns of these types (checked by the
         // caller's choice of table); everything is copied into the tuple.
-        unsafe { pg_sys::heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr()) }
+        let tuple =
+            unsafe { pg_sys::heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr()) };
+        // Compressing the tuple takes as much memory again.
+        for buffer in &mut self.0 {
+            if buffer.capacity() > KEPT_WORDS {
+                *buffer = Vec::new();
+            }
+        }
+        tuple
+    }
+}
+
+/// Most UTF-8 bytes of the texts of one row: beside them it has room for the rest of its tuple.
+/// In another encoding they may take twice as many.
+pub fn largest_texts() -> usize {
+    const LARGEST_TUPLE: usize = MAX_ALLOC_SIZE - (16 << 20);
+    if encoding::server_is_utf8() {
+        LARGEST_TUPLE
+    } else {
+        LARGEST_TUPLE / 2
     }
 }
 
@@ -261,8 +284,19 @@ impl Scratch {
 fn varlena(buffer: &mut Vec<u64>, text: &[u8]) -> pg_sys::Datum {
     let bytes = encoding::to_server(text);
     let size = bytes.len() + pg_sys::VARHDRSZ;
+    // The header has 30 bits for it.
+    if size > MAX_ALLOC_SIZE {
+        pgrx::ereport!(
+            ERROR,
+            pgrx::PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            format!("a webhook message has a text of {size} bytes"),
+            "set webhook.source or webhook.max_message_size lower"
+        );
+    }
+    let words = size.div_ceil(size_of::<u64>());
     buffer.clear();
-    buffer.resize(size.div_ceil(8), 0);
+    growth::reserve_exact(buffer, words);
+    buffer.resize(words, 0);
     let start = buffer.as_mut_ptr().cast::<u8>();
     // SAFETY: the buffer has room for `size` bytes; set_varsize writes the first four.
     unsafe {

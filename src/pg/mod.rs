@@ -5,6 +5,7 @@
 //! is decided here and nowhere else. May name `core`, nothing above.
 
 pub mod append;
+pub mod backtraces;
 pub mod clock;
 pub mod commit_start;
 pub mod databases;
@@ -12,6 +13,7 @@ pub mod descriptors;
 pub mod encoding;
 #[cfg(feature = "fault_injection")]
 pub mod fault;
+pub mod growth;
 pub mod invalidation;
 pub mod liveness;
 pub mod local_settings;

@@ -8,7 +8,7 @@ use pgrx::{pg_sys, Spi};
 
 use super::encoding::to_server_cstring;
 use super::row_json::changed::FieldWatch;
-use super::row_json::{column_name, column_number, Field, RowWriter};
+use super::row_json::{column_name, column_number, Field, LimitedText, RowWriter, TooLarge};
 use super::text::{datums, Param};
 use crate::core::definition::{ListStyle, NullStyle};
 
@@ -73,15 +73,33 @@ impl SampleRow {
     }
 
     /// The row after the change as a JSON object.
-    pub fn after(&mut self, fields: Option<&[Field]>, styles: (NullStyle, ListStyle)) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// Bytes that it has at least, if a message of up to `limit_bytes` cannot hold it.
+    pub fn after(
+        &mut self,
+        fields: Option<&[Field]>,
+        styles: (NullStyle, ListStyle),
+        limit_bytes: usize,
+    ) -> Result<LimitedText, usize> {
+        let after = &raw mut self.after;
         // SAFETY: the tuple is a row of the descriptor's table.
-        unsafe { written(self.descriptor, &raw mut self.after, fields, styles) }
+        unsafe { written(self.descriptor, after, fields, styles, limit_bytes) }
     }
 
     /// The row before the change as a JSON object.
-    pub fn before(&mut self, fields: &[Field], styles: (NullStyle, ListStyle)) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// As [`SampleRow::after`].
+    pub fn before(
+        &mut self,
+        fields: &[Field],
+        styles: (NullStyle, ListStyle),
+        limit_bytes: usize,
+    ) -> Result<LimitedText, usize> {
+        let before = &raw mut self.before;
         // SAFETY: as above.
-        unsafe { written(self.descriptor, &raw mut self.before, Some(fields), styles) }
+        unsafe { written(self.descriptor, before, Some(fields), styles, limit_bytes) }
     }
 
     /// The names of the fields that differ.
@@ -108,11 +126,16 @@ unsafe fn written(
     tuple: pg_sys::HeapTuple,
     fields: Option<&[Field]>,
     (nulls, lists): (NullStyle, ListStyle),
-) -> Vec<u8> {
-    let mut out = Vec::new();
+    limit_bytes: usize,
+) -> Result<LimitedText, usize> {
+    let mut out = LimitedText::default();
     // SAFETY: as this function's; SPI has a transaction and a snapshot.
-    unsafe {
-        RowWriter::compile(descriptor, fields, nulls, lists).write(descriptor, tuple, &mut out);
+    let written = unsafe {
+        let mut writer = RowWriter::compile(descriptor, fields, nulls, lists);
+        writer.write(descriptor, tuple, limit_bytes, &mut out)
+    };
+    match written {
+        Ok(()) => Ok(out),
+        Err(TooLarge) => Err(out.size()),
     }
-    out
 }

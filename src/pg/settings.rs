@@ -79,7 +79,7 @@ pub fn delivery() -> Delivery {
         account_id: account_id(),
         integration_url: integration_url(),
         connections: CONNECTIONS.get() as usize,
-        max_message_bytes: MAX_MESSAGE_SIZE.get() as usize,
+        max_message_bytes: max_message_bytes(),
         max_response_bytes: MAX_RESPONSE_SIZE.get() as usize,
         retry_schedule: Schedule::parse(&text(&RETRY_SCHEDULE))
             .expect("checked when the setting was set"),
@@ -92,6 +92,11 @@ pub fn delivery() -> Delivery {
             .filter(|path| !path.is_empty())
             .map(PathBuf::from),
     }
+}
+
+/// `webhook.max_message_size` as this session knows it.
+pub fn max_message_bytes() -> usize {
+    MAX_MESSAGE_SIZE.get() as usize
 }
 
 /// `webhook.capture`: whether changes make messages at all.

@@ -8,7 +8,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 use super::row_json::changed::FieldWatch;
-use super::row_json::{column_name, column_number, Field, RowWriter};
+use super::row_json::{column_name, column_number, Field, LimitedText, RowWriter, TooLarge};
 use crate::core::definition::{ListStyle, NullStyle};
 
 /// What happened to the row.
@@ -100,23 +100,33 @@ impl<'a> Firing<'a> {
         unsafe { RowWriter::compile(self.descriptor(), fields, nulls, lists) }
     }
 
-    /// Writes [`Firing::current_row`] as a JSON object.
-    pub fn write_current(&self, writer: &mut RowWriter, out: &mut Vec<u8>) {
+    /// Writes [`Firing::current_row`] as a JSON object, unless a message of up to `limit_bytes`
+    /// cannot hold it.
+    pub fn write_current(
+        &self,
+        writer: &mut RowWriter,
+        limit_bytes: usize,
+        out: &mut LimitedText,
+    ) -> Result<(), TooLarge> {
         // SAFETY: the tuple is one of this relation, for which the writer was compiled;
         // rules are dropped when the relation changes.
-        unsafe { writer.write(self.descriptor(), self.current_row(), out) }
+        unsafe { writer.write(self.descriptor(), self.current_row(), limit_bytes, out) }
     }
 
     /// Writes the row before the change as a JSON object: the deleted row for a DELETE.
-    /// `false` if there was none.
-    pub fn write_old(&self, writer: &mut RowWriter, out: &mut Vec<u8>) -> bool {
+    /// Nothing if there was none.
+    pub fn write_old(
+        &self,
+        writer: &mut RowWriter,
+        limit_bytes: usize,
+        out: &mut LimitedText,
+    ) -> Result<(), TooLarge> {
         if self.operation() == Operation::Insert {
-            return false;
+            return Ok(());
         }
         // SAFETY: as `write_current`; of an UPDATE and a DELETE the trigger tuple is the
         // row as it was.
-        unsafe { writer.write(self.descriptor(), self.0.tg_trigtuple, out) };
-        true
+        unsafe { writer.write(self.descriptor(), self.0.tg_trigtuple, limit_bytes, out) }
     }
 
     /// Compiles a comparison of rows of this relation.

@@ -36,11 +36,13 @@ pub struct StoredMessage {
     pub captured_at: i64,
     /// Bytes of record and old record together.
     pub size: i32,
+    /// Whether the row has a record. One that was too large has none, and `changed` says so.
+    pub has_record: bool,
     /// `None`: too large for a page, or not asked for.
     pub record: Option<String>,
     /// Comes with the record, if the event's template needs it.
     pub old_record: Option<String>,
-    /// Names of changed fields as a JSON array, likewise.
+    /// Names of changed fields as a JSON array, likewise; or an `Oversize`.
     pub changed: Option<String>,
     pub source: Option<String>,
     pub actor: Option<String>,

@@ -98,7 +98,7 @@ impl Engine {
         }
         let entry = self.lanes.get_mut(&url_key)?.peek()?;
         let message = &entry.message;
-        message.record.is_none().then_some((entry.at, message.size))
+        (!message.is_ready()).then_some((entry.at, message.size))
     }
 
     fn could_send(&mut self, url_key: i32, now: u64) -> bool {

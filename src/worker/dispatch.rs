@@ -11,7 +11,7 @@ use super::time;
 use super::unsettled::Settled;
 use crate::core::lane::Health;
 use crate::delivery::call::{Job, Outcome, Payload, SentNote, Target, Verdict};
-use crate::pg::signals;
+use crate::pg::{encoding, signals};
 
 /// The last free connections go only to lanes that have none: a receiver that hangs
 /// must not take them all.
@@ -76,7 +76,16 @@ impl Engine {
         let Some(entry) = lane.peek() else {
             return false;
         };
-        let needs_body = entry.message.record.is_none();
+        if !entry.message.is_ready() {
+            let limit_bytes = self.settings.max_message_bytes;
+            let too_large = entry
+                .message
+                .as_too_large(limit_bytes, encoding::bytes_a_character());
+            if let Some(too_large) = too_large {
+                entry.message = too_large;
+            }
+        }
+        let needs_body = !entry.message.is_ready();
         if !needs_body && self.bytes_in_flight >= BYTES_IN_FLIGHT && !entry.message.has_share() {
             return false;
         }
@@ -155,7 +164,7 @@ impl Engine {
         self.skip_withdrawn(url_key);
         let token = self.new_token(url_key);
         let lane = self.lanes.get_mut(&url_key)?;
-        lane.peek().filter(|entry| entry.message.record.is_some())?;
+        lane.peek().filter(|entry| entry.message.is_ready())?;
         let entry = lane.start(token)?;
         let message = Arc::clone(&entry.message);
         let attempt = entry.attempts + 1;

@@ -6,9 +6,13 @@ use uuid::Uuid;
 
 use crate::core::body::Body;
 use crate::core::budget::Share;
+use crate::core::oversize::Oversize;
 use crate::core::template::render::MessageParts;
 use crate::delivery::call::{CallStamp, Payload};
 use crate::store::outbox::StoredMessage;
+
+/// More than the names of all columns of a table have in a record.
+const LONGEST_NAMES: usize = 1 << 20;
 
 /// What all messages of one event share.
 pub struct EventRoute {
@@ -40,7 +44,7 @@ pub struct Message {
     pub accepted_at: i64,
     /// Bytes of the stored record, and of the one before the change.
     pub size: usize,
-    /// `None`: too large to wait in memory; read when it is sent.
+    /// `None`: too large to wait in memory and read when it is sent, or `no_body`.
     pub record: Option<String>,
     pub old_record: Option<String>,
     /// What templates may need beside the row.
@@ -49,11 +53,31 @@ pub struct Message {
     pub actor: Option<String>,
     /// Of the memory for large bodies, which this one holds.
     share: Option<Share>,
+    /// Why it cannot have a body, if that is known without its record.
+    no_body: Option<NoBody>,
+}
+
+/// See [`Message`].
+enum NoBody {
+    TooLarge(Oversize),
+    /// The row has none, and does not say that it was too large: it was written by hand.
+    NoRecord,
+}
+
+impl NoBody {
+    fn of(stored: &StoredMessage) -> Option<Self> {
+        if stored.has_record {
+            return None;
+        }
+        let oversize = stored.changed.as_deref().and_then(Oversize::from_stored);
+        Some(oversize.map_or(Self::NoRecord, Self::TooLarge))
+    }
 }
 
 impl Message {
     pub fn new(stored: StoredMessage, event: &Arc<EventRoute>) -> Arc<Self> {
         Arc::new(Self {
+            no_body: NoBody::of(&stored),
             message_id: stored.message_id,
             event: Arc::clone(event),
             captured_at: stored.captured_at,
@@ -98,12 +122,49 @@ impl Message {
             source: self.source.clone(),
             actor: self.actor.clone(),
             share: None,
+            no_body: None,
         })
     }
 
     /// Whether its body is a large one that was read for its call.
     pub fn has_share(&self) -> bool {
         self.share.is_some()
+    }
+
+    /// Whether it can be handed to a thread: its record is here, or it needs none to fail.
+    pub fn is_ready(&self) -> bool {
+        self.record.is_some() || self.no_body.is_some()
+    }
+
+    /// The same message, to fail for its size, if its record need not be read to know that its
+    /// body is over the limit. `bytes_a_character`: how many bytes in the server's encoding may
+    /// be one in UTF-8.
+    pub fn as_too_large(&self, limit_bytes: usize, bytes_a_character: usize) -> Option<Arc<Self>> {
+        let least = self.size / bytes_a_character;
+        let bound = match &self.event.body {
+            Ok(Body::Default(_)) => limit_bytes,
+            // A template may leave out names, and use either record alone.
+            _ => 2 * (limit_bytes + LONGEST_NAMES),
+        };
+        (least > bound).then(|| {
+            Arc::new(Self {
+                message_id: self.message_id,
+                event: Arc::clone(&self.event),
+                captured_at: self.captured_at,
+                accepted_at: self.accepted_at,
+                size: 0,
+                record: None,
+                old_record: None,
+                changed: self.changed.clone(),
+                source: None,
+                actor: None,
+                share: None,
+                no_body: Some(NoBody::TooLarge(Oversize {
+                    at_least_bytes: least as u64,
+                    limit_bytes: limit_bytes as u64,
+                })),
+            })
+        })
     }
 
     /// Bytes it holds in memory while it waits, a large body left out: that is accounted for
@@ -131,13 +192,21 @@ impl Message {
 }
 
 impl Payload for Message {
+    fn oversize(&self) -> Option<Oversize> {
+        match self.no_body {
+            Some(NoBody::TooLarge(oversize)) => Some(oversize),
+            _ => None,
+        }
+    }
+
     fn render(
         &self,
         stamp: &CallStamp,
         limit_bytes: usize,
         out: &mut Vec<u8>,
     ) -> Result<usize, String> {
-        let record = self.record.as_deref().ok_or("the record was not loaded")?;
+        let record = self.record.as_deref();
+        let record = record.ok_or("the row of webhook.outbox has no record")?;
         let body = self.event.body.as_ref().map_err(String::clone)?;
         body.render(&self.parts(stamp, record), limit_bytes, out)
     }

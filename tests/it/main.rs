@@ -7,10 +7,12 @@
 mod support;
 
 mod addresses;
+mod backtraces;
 mod cancel;
 mod cancel_pending;
 mod capture;
 mod capture_filters;
+mod conversion;
 mod definitions;
 mod delivery_basics;
 mod delivery_rules;
@@ -51,6 +53,7 @@ mod payload_types;
 mod prepared_waiting;
 mod publications;
 mod readme;
+mod record_limits;
 mod redeliver;
 mod rest;
 mod retention;

@@ -8,6 +8,7 @@ use pgrx::pg_sys;
 use crate::core::definition::ListStyle;
 use crate::core::json_text::push_u64;
 
+use super::limited::{LimitedText, Written};
 use super::render::{read, Render, NULL};
 use super::tuple::Storage;
 use super::varlena;
@@ -25,14 +26,26 @@ const LEN_HEADER: usize = 4;
 /// Data starts at PostgreSQL's MAXALIGN.
 const MAX_ALIGN: usize = align_of::<f64>();
 
+/// Longest key of a keyed list with its quotes and colon.
+const KEY_LEN: usize = 24;
+/// Least JSON of an element: one character and a comma.
+const LEAST_ELEMENT_LEN: usize = 2;
+/// A stored array of elements of variable length has at most so many bytes for one of its JSON:
+/// 32 for a composite `{},`.
+const BYTES_PER_BYTE: usize = 16;
+
 pub(super) struct Array {
-    element: Render,
+    element_id: pg_sys::Oid,
+    /// Made with the first element: a type may be nested deeper than the stack reaches, but not
+    /// its values.
+    element: Option<Render>,
     storage: Storage,
+    element_len: i16,
 }
 
 impl Array {
     /// `None` if the type is no array as PostgreSQL stores its own.
-    pub(super) fn of_type(type_id: pg_sys::Oid, surroundings: &mut Surroundings) -> Option<Self> {
+    pub(super) fn of_type(type_id: pg_sys::Oid) -> Option<Self> {
         let mut element_id = pg_sys::InvalidOid;
         let (mut len, mut by_value, mut align) = (0, false, 0);
         // SAFETY: all pointers are to locals.
@@ -46,9 +59,19 @@ impl Array {
             pg_sys::get_typlenbyvalalign(element_id, &mut len, &mut by_value, &mut align);
         }
         Some(Self {
-            element: Render::for_type(element_id, surroundings),
+            element_id,
+            element: None,
             storage: Storage::new(len, align),
+            element_len: len,
         })
+    }
+
+    /// Bytes of JSON that an array of so many stored bytes has at least.
+    fn least_len(&self, stored: usize) -> usize {
+        match usize::try_from(self.element_len) {
+            Ok(len) => stored / len.max(1) * LEAST_ELEMENT_LEN,
+            Err(_) => stored / BYTES_PER_BYTE,
+        }
     }
 
     /// # Safety
@@ -56,13 +79,17 @@ impl Array {
     pub(super) unsafe fn write(
         &mut self,
         image: *const u8,
-        out: &mut Vec<u8>,
+        out: &mut LimitedText,
         surroundings: &mut Surroundings,
-    ) {
+    ) -> Written {
         // SAFETY: the stored form is as the constants above say.
         unsafe {
             pg_sys::check_stack_depth();
-            let body = if self.element.reads_unaligned() {
+            out.require(self.least_len(varlena::unfetched_len(image)))?;
+            let element = self
+                .element
+                .get_or_insert_with(|| Render::for_type(self.element_id, surroundings));
+            let body = if element.reads_unaligned() {
                 varlena::bytes(image, &mut surroundings.memory)
             } else {
                 let whole = varlena::aligned(image, &mut surroundings.memory);
@@ -74,44 +101,52 @@ impl Array {
                 .map(|dimension| read(body.add(DIMENSIONS + dimension * size_of::<i32>())))
                 .collect();
             let mut elements = Elements::of(body, dimensions);
-            self.write_dimension(&lengths, &mut elements, out, surroundings);
+            let storage = self.storage;
+            write_dimension(
+                (element, storage),
+                &lengths,
+                &mut elements,
+                out,
+                surroundings,
+            )
         }
     }
+}
 
-    /// # Safety
-    /// `elements` stands at the first element of this (sub-)array.
-    unsafe fn write_dimension(
-        &mut self,
-        lengths: &[i32],
-        elements: &mut Elements,
-        out: &mut Vec<u8>,
-        surroundings: &mut Surroundings,
-    ) {
-        let keyed = surroundings.lists == ListStyle::Keyed;
-        let (&length, inner) = lengths.split_first().unwrap_or((&0, &[]));
-        out.push(if keyed { b'{' } else { b'[' });
-        for position in 1..=length {
-            if position > 1 {
-                out.push(b',');
-            }
-            if keyed {
-                out.push(b'"');
-                push_u64(out, position as u64);
-                out.extend_from_slice(b"\":");
-            }
-            // SAFETY: there are as many elements as the product of the lengths.
-            unsafe {
-                if !inner.is_empty() {
-                    self.write_dimension(inner, elements, out, surroundings);
-                } else if let Some(image) = elements.next(self.storage) {
-                    self.element.write(image, out, surroundings);
-                } else {
-                    out.extend_from_slice(NULL);
-                }
+/// # Safety
+/// `elements` stands at the first element of this (sub-)array.
+unsafe fn write_dimension(
+    (element, storage): (&mut Render, Storage),
+    lengths: &[i32],
+    elements: &mut Elements,
+    out: &mut LimitedText,
+    surroundings: &mut Surroundings,
+) -> Written {
+    let keyed = surroundings.lists == ListStyle::Keyed;
+    let (&length, inner) = lengths.split_first().unwrap_or((&0, &[]));
+    out.push(if keyed { b'{' } else { b'[' })?;
+    for position in 1..=length {
+        if position > 1 {
+            out.push(b',')?;
+        }
+        if keyed {
+            let out = out.room(KEY_LEN)?;
+            out.push(b'"');
+            push_u64(out, position as u64);
+            out.extend_from_slice(b"\":");
+        }
+        // SAFETY: there are as many elements as the product of the lengths.
+        unsafe {
+            if !inner.is_empty() {
+                write_dimension((element, storage), inner, elements, out, surroundings)?;
+            } else if let Some(image) = elements.next(storage) {
+                element.write(image, out, surroundings)?;
+            } else {
+                out.push_bytes(NULL)?;
             }
         }
-        out.push(if keyed { b'}' } else { b']' });
     }
+    out.push(if keyed { b'}' } else { b']' })
 }
 
 /// Walks the elements of an array in storage order.

@@ -7,11 +7,16 @@
 use pgrx::pg_sys;
 
 use super::fields::Fields;
+use super::limited::{LimitedText, Written};
 use super::varlena;
 use super::Surroundings;
 
 /// Composite types that a column can have carry no type modifier.
 const NO_TYPMOD: i32 = -1;
+
+/// A stored composite has at most so many bytes for one of its JSON: 24 of header for `{}`, and
+/// a number of 8 bytes for `0,`.
+const BYTES_PER_BYTE: usize = 16;
 
 pub(super) struct Composite {
     type_id: pg_sys::Oid,
@@ -37,12 +42,13 @@ impl Composite {
     pub(super) unsafe fn write(
         &mut self,
         image: *const u8,
-        out: &mut Vec<u8>,
+        out: &mut LimitedText,
         surroundings: &mut Surroundings,
-    ) {
+    ) -> Written {
         // SAFETY: as this function's; a composite value starts with a tuple header.
         unsafe {
             pg_sys::check_stack_depth();
+            out.require(varlena::unfetched_len(image) / BYTES_PER_BYTE)?;
             let header = varlena::aligned(image, &mut surroundings.memory);
             let row_type = RowType::look_up(self.type_id);
             self.fields(&row_type, surroundings).write(
@@ -50,7 +56,7 @@ impl Composite {
                 header.cast_mut().cast(),
                 out,
                 surroundings,
-            );
+            )
         }
     }
 

@@ -8,8 +8,10 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 use crate::core::json_text::push_string_bytes;
+use crate::pg::encoding::from_server;
 
-use super::render::Render;
+use super::limited::{LimitedText, Written};
+use super::render::{Render, NULL};
 use super::tuple::{attribute, TupleReader};
 use super::{Field, Surroundings};
 
@@ -67,29 +69,37 @@ impl Fields {
         }
     }
 
+    /// Bytes by which an object may be longer than a body that a template makes of it: the
+    /// names, and quotes or `null` where the template puts a value into a string.
+    pub(super) fn dispensable_len(&self) -> usize {
+        const BRACES: usize = 2;
+        let dispensable = |member: &Member| member.key.len() + NULL.len();
+        BRACES + self.members.iter().map(dispensable).sum::<usize>()
+    }
+
     /// # Safety
     /// `header` starts a tuple of `descriptor`, which is the one compiled from.
     pub(super) unsafe fn write(
         &mut self,
         descriptor: pg_sys::TupleDesc,
         header: pg_sys::HeapTupleHeader,
-        out: &mut Vec<u8>,
+        out: &mut LimitedText,
         surroundings: &mut Surroundings,
-    ) {
+    ) -> Written {
         // SAFETY: as this function's.
         unsafe { self.reader.read(descriptor, header) };
-        out.push(b'{');
+        out.push(b'{')?;
         for member in &mut self.members {
-            out.extend_from_slice(&member.key);
+            out.push_bytes(&member.key)?;
             let image = self.reader.image(member.place);
             if image.is_null() {
-                out.extend_from_slice(member.null);
+                out.push_bytes(member.null)?;
             } else {
                 // SAFETY: the reader found a value of the attribute's type there.
-                unsafe { member.render.write(image, out, surroundings) };
+                unsafe { member.render.write(image, out, surroundings)? };
             }
         }
-        out.push(b'}');
+        out.push(b'}')
     }
 }
 
@@ -116,7 +126,7 @@ impl Member {
         }
         match name {
             Some(name) => push_string_bytes(&mut key, name.as_bytes()),
-            None => push_string_bytes(&mut key, &surroundings.text.to_utf8(own.to_bytes())),
+            None => push_string_bytes(&mut key, from_server(own.to_bytes()).as_bytes()),
         }
         key.push(b':');
         Self {

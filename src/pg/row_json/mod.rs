@@ -9,14 +9,18 @@
 //! setting of the session changes what is written, and none is left changed.
 //!
 //! When an output function fails, its PostgreSQL error goes on as it is and fails
-//! the user's statement; what was appended until then stays in the caller's
-//! buffer, which cuts it back to its own mark.
+//! the user's statement.
+//!
+//! A row that is larger than a message may be is written as far as the limit, and no value is
+//! detoasted or printed whose text cannot fit.
 //!
 //! | file | what |
 //! |---|---|
 //! | `fields` | the columns of a row or composite type: names, order, writers |
 //! | `render` | one value of one type, chosen once per column |
 //! | `array`, `composite`, `output` | values that consist of others, values of unknown types |
+//! | `documents` | `jsonb` and `hstore` |
+//! | `limited` | the text that a row is written to, and its limit |
 //! | `tuple`, `varlena` | where a value lies in a tuple; toasted and compressed values |
 //! | `memory`, `server_text`, `money` | what a row borrows and gives back; encodings; decimals of a currency |
 //! | `changed` | which fields differ between two versions of a row |
@@ -24,7 +28,9 @@
 mod array;
 pub mod changed;
 mod composite;
+mod documents;
 mod fields;
+mod limited;
 mod memory;
 mod money;
 mod output;
@@ -33,6 +39,7 @@ mod server_text;
 mod tuple;
 mod varlena;
 
+pub use limited::{LimitedText, TooLarge};
 pub(super) use tuple::{column_name, column_number};
 
 use pgrx::pg_sys;
@@ -48,6 +55,8 @@ use server_text::ServerText;
 /// when dropped.
 pub struct RowWriter {
     fields: Fields,
+    /// Bytes of a row that a message made of it may do without.
+    dispensable_len: usize,
     surroundings: Surroundings,
 }
 
@@ -89,12 +98,17 @@ impl RowWriter {
         // SAFETY: as this function's.
         let fields = unsafe { Fields::compile(descriptor, fields, &mut surroundings) };
         Self {
+            dispensable_len: fields.dispensable_len(),
             fields,
             surroundings,
         }
     }
 
-    /// Appends the row as a JSON object in UTF-8.
+    /// Writes the row as a JSON object in UTF-8, if a message made of it can have up to
+    /// `limit_bytes`. What `out` held is gone.
+    ///
+    /// # Errors
+    /// The row is larger.
     ///
     /// # Safety
     /// `tuple` is a row of the table that `descriptor` describes, and that table's
@@ -104,15 +118,18 @@ impl RowWriter {
         &mut self,
         descriptor: pg_sys::TupleDesc,
         tuple: pg_sys::HeapTuple,
-        out: &mut Vec<u8>,
-    ) {
+        limit_bytes: usize,
+        out: &mut LimitedText,
+    ) -> Result<(), TooLarge> {
         // An error in the row before may have left something behind.
         self.surroundings.memory.give_back();
+        out.begin(limit_bytes + self.dispensable_len);
         // SAFETY: as this function's; t_data of a row points at its header.
-        unsafe {
+        let written = unsafe {
             self.fields
-                .write(descriptor, (*tuple).t_data, out, &mut self.surroundings);
-        }
+                .write(descriptor, (*tuple).t_data, out, &mut self.surroundings)
+        };
         self.surroundings.memory.give_back();
+        written.and_then(|()| out.end())
     }
 }

@@ -9,6 +9,7 @@ use std::ffi::{c_int, CStr};
 use pgrx::pg_sys;
 
 use super::memory::RowMemory;
+use super::varlena;
 
 extern "C" {
     /// Not in pgrx's bindings: how bytea is printed.
@@ -45,6 +46,20 @@ impl OutputFunction {
                 len,
                 utc: pg_sys::pg_tzset(c"GMT".as_ptr()),
             }
+        }
+    }
+
+    /// Bytes of a value of variable length that has to be detoasted to be printed, else 0.
+    ///
+    /// # Safety
+    /// `image` is a value of the type.
+    pub(super) unsafe fn stored_len(&self, image: *const u8) -> usize {
+        const VARIABLE: i16 = -1;
+        if self.len == VARIABLE {
+            // SAFETY: as this function's.
+            unsafe { varlena::unfetched_len(image) }
+        } else {
+            0
         }
     }
 

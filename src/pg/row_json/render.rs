@@ -12,15 +12,16 @@ use base64::Engine;
 use pgrx::pg_sys;
 
 use crate::core::definition::NullStyle;
-use crate::core::hstore_text::push_hstore;
 use crate::core::json_text::{push_i64, push_string_bytes};
-use crate::core::number_text::{push_money, push_numeric};
+use crate::core::number_text::{numeric_room, push_money, push_numeric};
 use crate::core::time_text::{
     push_date, push_interval, push_time, push_timestamp, push_timetz, Fraction,
 };
 
 use super::array::Array;
 use super::composite::Composite;
+use super::documents::{push_hstore, push_jsonb};
+use super::limited::{LimitedText, Written};
 use super::output::OutputFunction;
 use super::varlena;
 use super::{money, Surroundings};
@@ -32,6 +33,18 @@ const UUID_LEN: usize = 16;
 /// Before which of its bytes a uuid has a hyphen.
 const UUID_HYPHENS: [usize; 4] = [4, 6, 8, 10];
 const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// Room for the longest value of a type of fixed length: an interval with all its parts.
+const FIXED_ROOM: usize = 128;
+/// What an output function prints of a value has at least a byte for so many stored ones: a
+/// point has 16 bytes and prints as `(0,0),`. A type of a user may print less.
+const BUILTIN_BYTES_PER_BYTE: usize = 4;
+const OTHER_BYTES_PER_BYTE: usize = 8;
+/// `xml_out` leaves out the encoding that a document declares.
+const XML_DECLARATION: usize = 64;
+/// Bytes of bytea that are encoded at once: no padding in between.
+const BASE64_PIECE: usize = 3 * 4096;
+const BITS_PER_BYTE: usize = 8;
 
 /// Room for the longest shortest form, from shortest_dec.h.
 const SHORTEST_FLOAT_LEN: usize = 32;
@@ -68,14 +81,19 @@ pub(super) enum Render {
     Char,
     Uuid,
     Bytea,
+    Bits,
     Json,
-    /// Prints its own JSON.
-    Jsonb(OutputFunction),
+    Jsonb,
     Hstore(OutputFunction),
     Array(Box<Array>),
     Composite(Box<Composite>),
     /// Everything else, as a string.
-    Output(OutputFunction),
+    Output {
+        function: OutputFunction,
+        /// Stored bytes without text.
+        textless: usize,
+        bytes_per_byte: usize,
+    },
 }
 
 impl Render {
@@ -111,24 +129,34 @@ impl Render {
             pg_sys::UUIDOID => Self::Uuid,
             pg_sys::BYTEAOID => Self::Bytea,
             pg_sys::JSONOID => Self::Json,
-            pg_sys::JSONBOID => Self::Jsonb(OutputFunction::of_type(base, &surroundings.memory)),
+            pg_sys::JSONBOID => Self::Jsonb,
+            pg_sys::BITOID | pg_sys::VARBITOID => Self::Bits,
             _ => return None,
         })
     }
 
     fn for_other(base: pg_sys::Oid, surroundings: &mut Surroundings) -> Self {
-        if let Some(array) = Array::of_type(base, surroundings) {
+        if let Some(array) = Array::of_type(base) {
             return Self::Array(Box::new(array));
         }
         // SAFETY: the type exists.
         if unsafe { pg_sys::get_typtype(base) } as u8 == pg_sys::TYPTYPE_COMPOSITE {
             return Self::Composite(Box::new(Composite::of_type(base)));
         }
-        let output = OutputFunction::of_type(base, &surroundings.memory);
+        let function = OutputFunction::of_type(base, &surroundings.memory);
         if belongs_to_hstore(base) {
-            return Self::Hstore(output);
+            return Self::Hstore(function);
         }
-        Self::Output(output)
+        let (textless, bytes_per_byte) = match base {
+            pg_sys::XMLOID => (XML_DECLARATION, 1),
+            _ if base.to_u32() < pg_sys::FirstNormalObjectId => (0, BUILTIN_BYTES_PER_BYTE),
+            _ => (0, OTHER_BYTES_PER_BYTE),
+        };
+        Self::Output {
+            function,
+            textless,
+            bytes_per_byte,
+        }
     }
 
     /// What stands for SQL NULL in a column or attribute of this type.
@@ -141,7 +169,8 @@ impl Render {
                 | Self::Char
                 | Self::Uuid
                 | Self::Bytea
-                | Self::Output(_)
+                | Self::Bits
+                | Self::Output { .. }
         );
         if empty_string && style == NullStyle::Typed {
             EMPTY_STRING
@@ -154,11 +183,7 @@ impl Render {
     pub(super) fn reads_unaligned(&self) -> bool {
         !matches!(
             self,
-            Self::Jsonb(_)
-                | Self::Hstore(_)
-                | Self::Array(_)
-                | Self::Composite(_)
-                | Self::Output(_)
+            Self::Hstore(_) | Self::Array(_) | Self::Composite(_) | Self::Output { .. }
         )
     }
 
@@ -170,32 +195,34 @@ impl Render {
     pub(super) unsafe fn write(
         &mut self,
         image: *const u8,
-        out: &mut Vec<u8>,
+        out: &mut LimitedText,
         surroundings: &mut Surroundings,
-    ) {
+    ) -> Written {
+        let fixed = out.room(FIXED_ROOM)?;
         // SAFETY: `image` has the layout of the type for which the variant stands.
         unsafe {
             match self {
-                Self::Int2 => push_i64(out, read::<i16>(image).into()),
-                Self::Int4 => push_i64(out, read::<i32>(image).into()),
-                Self::Int8 => push_i64(out, read(image)),
-                Self::Oid => push_i64(out, read::<u32>(image).into()),
-                Self::Float4 => push_float4(out, read(image)),
-                Self::Float8 => push_float8(out, read(image)),
-                Self::Money { decimals } => push_money(out, read(image), *decimals),
-                Self::Bool => out.extend_from_slice(if *image != 0 { b"true" } else { b"false" }),
-                Self::Date => push_quoted_date(out, read(image)),
-                Self::Timestamp { zone } => push_quoted_timestamp(out, read(image), zone),
-                Self::Time => quoted(out, |out| push_time(out, read(image))),
-                Self::Timetz => quoted(out, |out| {
+                Self::Int2 => push_i64(fixed, read::<i16>(image).into()),
+                Self::Int4 => push_i64(fixed, read::<i32>(image).into()),
+                Self::Int8 => push_i64(fixed, read(image)),
+                Self::Oid => push_i64(fixed, read::<u32>(image).into()),
+                Self::Float4 => push_float4(fixed, read(image)),
+                Self::Float8 => push_float8(fixed, read(image)),
+                Self::Money { decimals } => push_money(fixed, read(image), *decimals),
+                Self::Bool => fixed.extend_from_slice(if *image != 0 { b"true" } else { b"false" }),
+                Self::Date => push_quoted_date(fixed, read(image)),
+                Self::Timestamp { zone } => push_quoted_timestamp(fixed, read(image), zone),
+                Self::Time => quoted(fixed, |out| push_time(out, read(image))),
+                Self::Timetz => quoted(fixed, |out| {
                     push_timetz(out, read(image), read(image.add(size_of::<i64>())));
                 }),
-                Self::Interval => push_quoted_interval(out, image),
-                Self::Uuid => push_uuid(out, &read::<[u8; UUID_LEN]>(image)),
-                Self::Char => push_char(out, *image),
-                _ => self.write_variable(image, out, surroundings),
+                Self::Interval => push_quoted_interval(fixed, image),
+                Self::Uuid => push_uuid(fixed, &read::<[u8; UUID_LEN]>(image)),
+                Self::Char => push_char(fixed, *image),
+                _ => return self.write_variable(image, out, surroundings),
             }
         }
+        Ok(())
     }
 
     /// # Safety
@@ -203,48 +230,59 @@ impl Render {
     unsafe fn write_variable(
         &mut self,
         image: *const u8,
-        out: &mut Vec<u8>,
+        out: &mut LimitedText,
         surroundings: &mut Surroundings,
-    ) {
+    ) -> Written {
         let Surroundings { text, memory, .. } = surroundings;
         // SAFETY: as `write`.
         unsafe {
             match self {
                 Self::Text => {
-                    let bytes = varlena::bytes(image, memory);
-                    push_string_bytes(out, &text.to_utf8(bytes));
+                    out.require(text.least_len(varlena::unfetched_len(image)))?;
+                    text.push_string(out, varlena::bytes(image, memory))
                 }
-                Self::Numeric => {
-                    if !push_numeric(out, varlena::bytes(image, memory)) {
-                        out.extend_from_slice(NULL);
-                    }
+                Self::Numeric => push_number(out, varlena::bytes(image, memory)),
+                Self::Name => text.push_string(out, CStr::from_ptr(image.cast()).to_bytes()),
+                Self::Bytea => {
+                    out.require(varlena::unfetched_len(image))?;
+                    push_base64(out, varlena::bytes(image, memory))
                 }
-                Self::Name => {
-                    let name = CStr::from_ptr(image.cast());
-                    push_string_bytes(out, &text.to_utf8(name.to_bytes()));
+                Self::Bits => {
+                    let bytes = varlena::unfetched_len(image).saturating_sub(size_of::<i32>());
+                    out.require(bytes.saturating_sub(1) * BITS_PER_BYTE)?;
+                    push_bits(out, varlena::bytes(image, memory))
                 }
-                Self::Bytea => push_base64(out, varlena::bytes(image, memory)),
                 Self::Json => {
-                    out.extend_from_slice(&text.to_utf8(varlena::bytes(image, memory)));
+                    out.require(text.least_len(varlena::unfetched_len(image)))?;
+                    text.push_plain(out, varlena::bytes(image, memory))
                 }
-                Self::Jsonb(output) => {
-                    out.extend_from_slice(&text.to_utf8(output.print(image, memory)));
-                }
-                Self::Hstore(output) => {
-                    let printed = text.to_utf8(output.print(image, memory));
-                    if !push_hstore(out, &printed) {
-                        push_string_bytes(out, &printed);
-                    }
-                }
+                Self::Jsonb => push_jsonb(image, out, surroundings),
+                Self::Hstore(function) => push_hstore(image, function, out, surroundings),
                 Self::Array(array) => array.write(image, out, surroundings),
                 Self::Composite(composite) => composite.write(image, out, surroundings),
-                Self::Output(output) => {
-                    push_string_bytes(out, &text.to_utf8(output.print(image, memory)));
+                Self::Output {
+                    function,
+                    textless,
+                    bytes_per_byte,
+                } => {
+                    let stored = function.stored_len(image).saturating_sub(*textless);
+                    out.require(text.least_len(stored) / *bytes_per_byte)?;
+                    text.push_string(out, function.print(image, memory))
                 }
                 _ => unreachable!("values of fixed length are written by their caller"),
             }
         }
     }
+}
+
+/// Appends a stored numeric, or `null` for one that is no number.
+pub(super) fn push_number(out: &mut LimitedText, image: &[u8]) -> Written {
+    let room = numeric_room(image).max(NULL.len());
+    let out = out.room(room)?;
+    if !push_numeric(out, image) {
+        out.extend_from_slice(NULL);
+    }
+    Ok(())
 }
 
 /// `hstore` is the only type of its extension that a column can have.
@@ -365,13 +403,33 @@ fn push_char(out: &mut Vec<u8>, byte: u8) {
     }
 }
 
-fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
-    quoted(out, |out| {
+fn push_base64(out: &mut LimitedText, bytes: &[u8]) -> Written {
+    let len = base64::encoded_len(bytes.len(), true).unwrap_or(usize::MAX);
+    out.require(len)?;
+    out.push(b'"')?;
+    for piece in bytes.chunks(BASE64_PIECE) {
+        let len = base64::encoded_len(piece.len(), true).expect("a piece is short");
+        let out = out.room(len)?;
         let start = out.len();
-        let len = base64::encoded_len(bytes.len(), true)
-            .expect("a value of at most 1 GB has a base64 form");
         out.resize(start + len, 0);
-        let written = BASE64.encode_slice(bytes, &mut out[start..]);
+        let written = BASE64.encode_slice(piece, &mut out[start..]);
         assert_eq!(written, Ok(len), "the room is that of the encoded form");
-    });
+    }
+    out.push(b'"')
+}
+
+/// A string of zeros and ones, as PostgreSQL prints it. `image`: how many, then the bits from
+/// the highest one of each byte on.
+fn push_bits(out: &mut LimitedText, image: &[u8]) -> Written {
+    let (count, bytes) = image.split_at(size_of::<i32>());
+    // SAFETY: four bytes.
+    let count = unsafe { read::<i32>(count.as_ptr()) }.max(0) as usize;
+    out.require(count)?;
+    out.push(b'"')?;
+    for (place, byte) in bytes.iter().enumerate() {
+        let rest = count.saturating_sub(place * BITS_PER_BYTE);
+        let bits = out.room(BITS_PER_BYTE)?;
+        bits.extend((0..rest.min(BITS_PER_BYTE)).map(|bit| b'0' + (byte >> (7 - bit) & 1)));
+    }
+    out.push(b'"')
 }

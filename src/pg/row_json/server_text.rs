@@ -4,11 +4,10 @@
 //! Never fails: a byte sequence without a UTF-8 form is replaced, because an odd
 //! character must not make the user's statement fail.
 
-use std::borrow::Cow;
-
 use pgrx::pg_sys;
 
-use crate::pg::encoding::convert;
+use super::limited::{LimitedText, Written};
+use crate::pg::encoding::{convert_pieces, NO_CHARACTER};
 
 const UTF8: i32 = pg_sys::pg_enc::PG_UTF8 as i32;
 
@@ -19,6 +18,8 @@ pub(super) enum ServerText {
     Converted {
         encoding: i32,
         procedure: pg_sys::Oid,
+        /// Bytes of its longest character, which UTF-8 may have in one.
+        longest_character: usize,
     },
 }
 
@@ -39,24 +40,61 @@ impl ServerText {
                 procedure => Self::Converted {
                     encoding,
                     procedure,
+                    longest_character: pg_sys::pg_encoding_max_length(encoding).max(1) as usize,
                 },
             }
         }
     }
 
-    #[inline(always)]
-    pub(super) fn to_utf8<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+    /// Bytes that so many bytes of text have in UTF-8 at least.
+    pub(super) fn least_len(&self, bytes: usize) -> usize {
         match self {
-            Self::Utf8 => Cow::Borrowed(bytes),
-            _ if bytes.is_ascii() => Cow::Borrowed(bytes),
-            Self::Unknown => match String::from_utf8_lossy(bytes) {
-                Cow::Borrowed(_) => Cow::Borrowed(bytes),
-                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-            },
+            Self::Utf8 | Self::Unknown => bytes,
+            Self::Converted {
+                longest_character, ..
+            } => bytes / longest_character,
+        }
+    }
+
+    /// Appends text as a JSON string.
+    #[inline(always)]
+    pub(super) fn push_string(&self, out: &mut LimitedText, text: &[u8]) -> Written {
+        match self {
+            Self::Utf8 => out.push_string(text),
+            _ if text.is_ascii() => out.push_string(text),
+            _ => {
+                out.push(b'"')?;
+                self.each_piece(text, |piece| out.push_escaped(piece))?;
+                out.push(b'"')
+            }
+        }
+    }
+
+    /// Appends text as it is.
+    pub(super) fn push_plain(&self, out: &mut LimitedText, text: &[u8]) -> Written {
+        match self {
+            Self::Utf8 => out.push_bytes(text),
+            _ if text.is_ascii() => out.push_bytes(text),
+            _ => self.each_piece(text, |piece| out.push_bytes(piece)),
+        }
+    }
+
+    /// Gives the text in UTF-8 to `take`, one piece after the other.
+    fn each_piece(&self, text: &[u8], mut take: impl FnMut(&[u8]) -> Written) -> Written {
+        match self {
+            Self::Utf8 => take(text),
+            Self::Unknown => text.utf8_chunks().try_for_each(|chunk| {
+                take(chunk.valid().as_bytes())?;
+                if chunk.invalid().is_empty() {
+                    return Ok(());
+                }
+                take(NO_CHARACTER)
+            }),
             Self::Converted {
                 encoding,
                 procedure,
-            } => Cow::Owned(convert(*procedure, (*encoding, UTF8), bytes)),
+                ..
+            } => convert_pieces(*procedure, (*encoding, UTF8), text, take),
         }
     }
 }

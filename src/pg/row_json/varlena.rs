@@ -174,6 +174,21 @@ unsafe fn raw_len(image: *const u8) -> usize {
     }
 }
 
+/// Length of the value without header if it has to be detoasted to be read, else 0.
+///
+/// # Safety
+/// `image` is a value of variable length.
+#[inline(always)]
+pub(super) unsafe fn unfetched_len(image: *const u8) -> usize {
+    // SAFETY: as this function's.
+    unsafe {
+        match plain(image) {
+            Some(_) => 0,
+            None => raw_len(image),
+        }
+    }
+}
+
 /// A slice for PostgreSQL, which takes a pointer it does not write through.
 fn as_varlena(image: *const u8) -> *mut pg_sys::varlena {
     image.cast_mut().cast()

@@ -17,6 +17,25 @@ macro_rules! size {
     };
 }
 
+/// A text that is longer than an honest one is passed over: pages stay small in memory.
+macro_rules! bounded {
+    ($alias:literal, $column:literal, $bytes:literal) => {
+        concat!(
+            "case when pg_catalog.octet_length(",
+            $alias,
+            ".",
+            $column,
+            ") <= ",
+            $bytes,
+            " then ",
+            $alias,
+            ".",
+            $column,
+            " end"
+        )
+    };
+}
+
 /// The columns are read by `stored_message`, by place.
 macro_rules! columns {
     ($alias:literal, $inline:literal) => {
@@ -47,12 +66,11 @@ macro_rules! columns {
             " then ",
             $alias,
             ".old_record end, ",
-            $alias,
-            ".changed, ",
-            $alias,
-            ".source, ",
-            $alias,
-            ".actor"
+            bounded!($alias, "changed", "1048576"),
+            ", ",
+            bounded!($alias, "source", "8192"),
+            ", ",
+            bounded!($alias, "actor", "8192")
         )
     };
 }
@@ -103,6 +121,7 @@ pub(super) fn stored_message(row: &Row<'_>) -> Option<StoredMessage> {
         webhook_key: row.i32(4)?,
         captured_at: row.i64(5)?,
         size: row.i32(6).unwrap_or(0),
+        has_record: row.i32(6).is_some(),
         record: row.text(7),
         old_record: row.text(8),
         changed: row.text(9),
