@@ -13,13 +13,17 @@ const LIMIT_KB: u64 = 1024;
 /// What code and catalogs take that a session without events does not load.
 const OTHER_KB: u64 = 6 * 1024;
 
+/// A field of /proc/<pid>/status.
+fn status_kb(pid: i32, field: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+    let line = status.lines().find(|line| line.starts_with(field));
+    let kb = line.and_then(|line| line.split_whitespace().nth(1));
+    kb.and_then(|kb| kb.parse().ok()).expect("it is a number")
+}
+
 /// The largest resident size a process had so far, in kB.
 fn peak_kb(pid: i32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let kb = line.and_then(|line| line.split_whitespace().nth(1));
-    kb.and_then(|kb| kb.parse().ok())
-        .expect("VmHWM is a number")
+    status_kb(pid, "VmHWM:")
 }
 
 /// Runs a statement in a session of its own; the time and the memory it took.

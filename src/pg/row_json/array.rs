@@ -138,7 +138,7 @@ unsafe fn write_dimension(
         // SAFETY: there are as many elements as the product of the lengths.
         unsafe {
             if !inner.is_empty() {
-                write_dimension((element, storage), inner, elements, out, surroundings)?;
+                write_dimension((&mut *element, storage), inner, elements, out, surroundings)?;
             } else if let Some(image) = elements.next(storage) {
                 element.write(image, out, surroundings)?;
             } else {

@@ -429,7 +429,7 @@ fn push_bits(out: &mut LimitedText, image: &[u8]) -> Written {
     for (place, byte) in bytes.iter().enumerate() {
         let rest = count.saturating_sub(place * BITS_PER_BYTE);
         let bits = out.room(BITS_PER_BYTE)?;
-        bits.extend((0..rest.min(BITS_PER_BYTE)).map(|bit| b'0' + (byte >> (7 - bit) & 1)));
+        bits.extend((0..rest.min(BITS_PER_BYTE)).map(|bit| b'0' + ((byte >> (7 - bit)) & 1)));
     }
     out.push(b'"')
 }
