@@ -104,9 +104,9 @@ comment on function webhook.cancel_pending(text) is
     'Errors: 22023 null, 42704 unknown webhook.';
 comment on function webhook.rest(text, text, jsonb) is
     'The REST API for webhooks and events: status and body of the answer to a request, for a gateway that '
-    'calls it. /v3/outgoingWebhooks, …/{webhookId}, …/{webhookId}/events and …/events/{eventId}; /v2 is an '
+    'calls it. /v3/outgoingWebhooks, .../{webhookId}, .../{webhookId}/events and .../events/{eventId}; /v2 is an '
     'alias. GET, POST on lists; GET, PUT (what is left out stays), DELETE on one. Answers 200, 201, 204; 400 '
-    'with {"Message": …} on bad input or an unknown property, and nothing has changed; 404; 405. ObjectName '
+    'with {"Message": ...} on bad input or an unknown property, and nothing has changed; 404; 405. ObjectName '
     'is spelled as in payloads. Runs with the rights of the caller. Errors: 55P03 the table is in use.';
 comment on function webhook.wait_idle(interval) is
     'Waits until no message is due or in flight: true, or false after timeout (0 or more). What is '
@@ -262,7 +262,7 @@ comment on column webhook.calls.event_date is
 comment on column webhook.calls.outgoing_url is
     'The URL called.';
 comment on column webhook.calls.attempt is
-    '1 for the first call of the message to this URL, then 2, 3, …';
+    '1 for the first call of the message to this URL, then 2, 3, ...';
 comment on column webhook.calls.status is
     'Success: an answer of 200 to 299; else Failure.';
 comment on column webhook.calls.http_code is

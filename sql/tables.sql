@@ -240,9 +240,9 @@ create index cancellation_url on webhook.cancellation (url_key, cancellation_id)
 create index cancellation_webhook on webhook.cancellation (webhook_key);
 
 -- What the worker has settled since the last fold, one row a settlement, insert-only.
--- counts:   [[event_key, messages, calls, errors], …]   to add to webhook.counter
--- backlog:  [[url_key, pending delta], …]               to add to webhook.lane.pending
--- lanes:    [{…}, …]                                    the newest state of each lane it names
+-- counts:   [[event_key, messages, calls, errors], ...]   to add to webhook.counter
+-- backlog:  [[url_key, pending delta], ...]               to add to webhook.lane.pending
+-- lanes:    [{...}, ...]                                    the newest state of each lane it names
 -- tail_*:   where the tail reader stands: everything between tail_from and tail_to with an id
 --           up to tail_id, and everything before tail_from, has been counted and routed.
 create table webhook.ledger (

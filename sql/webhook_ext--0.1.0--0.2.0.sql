@@ -85,3 +85,13 @@ comment on function webhook.cancel_pending(text) is
 comment on column webhook.queue.state is
     'active; throttled: held by call_throttling; paused: by webhook.pause_webhook(); backing_off: it '
     'fails, the next call is a probe (with delivery_order fifo: the retry that holds the others); blocked: a message cannot be routed, last_error says why; disabled: switched off, webhook.resume_webhook() opens it again.';
+
+-- Comments without characters that a database's encoding may not have.
+comment on function webhook.rest(text, text, jsonb) is
+    'The REST API for webhooks and events: status and body of the answer to a request, for a gateway that '
+    'calls it. /v3/outgoingWebhooks, .../{webhookId}, .../{webhookId}/events and .../events/{eventId}; /v2 is an '
+    'alias. GET, POST on lists; GET, PUT (what is left out stays), DELETE on one. Answers 200, 201, 204; 400 '
+    'with {"Message": ...} on bad input or an unknown property, and nothing has changed; 404; 405. ObjectName '
+    'is spelled as in payloads. Runs with the rights of the caller. Errors: 55P03 the table is in use.';
+comment on column webhook.calls.attempt is
+    '1 for the first call of the message to this URL, then 2, 3, ...';
