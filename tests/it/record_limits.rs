@@ -120,7 +120,7 @@ const LARGE: &[(&str, &str, &str)] = &[
     ("t_pairs", "pair[]", "(select array_agg(row(n, repeat('y', 90))::pair) from generate_series(1, 60000) n)"),
     ("t_varbit", "varbit", "repeat('10', 2000000)::varbit"),
     ("t_path", "path", "(select ('[' || string_agg('(' || n || '.125,-' || n || ')', ',') || ']')::path from generate_series(1, 300000) n)"),
-    ("t_tsvector", "tsvector[]", "(select array_agg(to_tsvector('simple', 'aaaa' || n)) from generate_series(1, 200000) n)"),
+    ("t_tsvector", "tsvector[]", "(select array_agg(to_tsvector('simple', 'aaaa' || n)) from generate_series(1, 400000) n)"),
 ];
 
 #[test]

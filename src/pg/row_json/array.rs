@@ -31,8 +31,8 @@ const KEY_LEN: usize = 24;
 /// Least JSON of an element: one character and a comma.
 const LEAST_ELEMENT_LEN: usize = 2;
 /// A stored array of elements of variable length has at most so many bytes for one of its JSON:
-/// 32 for a composite `{},`.
-const BYTES_PER_BYTE: usize = 16;
+/// 36 for a composite `{"n":0},` of a bigint. Only composites without columns have more.
+const BYTES_PER_BYTE: usize = 5;
 
 pub(super) struct Array {
     element_id: pg_sys::Oid,

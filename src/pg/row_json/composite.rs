@@ -14,9 +14,9 @@ use super::Surroundings;
 /// Composite types that a column can have carry no type modifier.
 const NO_TYPMOD: i32 = -1;
 
-/// A stored composite has at most so many bytes for one of its JSON: 24 of header for `{}`, and
-/// a number of 8 bytes for `0,`.
-const BYTES_PER_BYTE: usize = 16;
+/// A stored composite has at most so many bytes for one of its JSON: beside a header, 8 for a
+/// bigint `"n":0,`.
+const BYTES_PER_BYTE: usize = 5;
 
 pub(super) struct Composite {
     type_id: pg_sys::Oid,
