@@ -45,9 +45,14 @@ fn assert_bounded(cluster: &Cluster, table: &str, values: &str, limit_kb: u64) {
     let into = |target: &str| {
         let mut session = cluster.connect("postgres");
         session
-            .batch_execute(&format!("begin; insert into {table} values (0, null); rollback"))
+            .batch_execute(&format!(
+                "begin; insert into {table} values (0, null); rollback"
+            ))
             .unwrap();
-        measured(&mut session, &format!("insert into {target} select {values}"))
+        measured(
+            &mut session,
+            &format!("insert into {target} select {values}"),
+        )
     };
     let (plain_time, plain_kb) = into(&format!("plain_{table}"));
     let (time, kb) = into(table);
