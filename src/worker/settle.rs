@@ -4,7 +4,6 @@
 //! of another session is in the way, the URLs that need it are held (`held`) and all others are
 //! written without them; the tail's position and what it has counted only add rows.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::engine::Engine;
