@@ -145,6 +145,7 @@ cross join (values (0), (1), (2), (3)) as n (number);
 -- changed, else an array, {"at_least_bytes": ..., "limit_bytes": ...}: it fails at once.
 create sequence webhook.outbox_flush_seq;
 
+-- Capture writes them as heap tables, whatever default_table_access_method says.
 create table webhook.outbox_0 (
     xid         xid8 not null,
     id          bigint not null,
@@ -157,10 +158,10 @@ create table webhook.outbox_0 (
     changed     text,
     record      text,
     old_record  text
-);
-create table webhook.outbox_1 (like webhook.outbox_0 including all);
-create table webhook.outbox_2 (like webhook.outbox_0 including all);
-create table webhook.outbox_3 (like webhook.outbox_0 including all);
+) using heap;
+create table webhook.outbox_1 (like webhook.outbox_0 including all) using heap;
+create table webhook.outbox_2 (like webhook.outbox_0 including all) using heap;
+create table webhook.outbox_3 (like webhook.outbox_0 including all) using heap;
 create index outbox_0_position on webhook.outbox_0 (xid, id);
 create index outbox_1_position on webhook.outbox_1 (xid, id);
 create index outbox_2_position on webhook.outbox_2 (xid, id);

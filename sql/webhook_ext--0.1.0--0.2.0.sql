@@ -95,3 +95,22 @@ comment on function webhook.rest(text, text, jsonb) is
     'is spelled as in payloads. Runs with the rights of the caller. Errors: 55P03 the table is in use.';
 comment on column webhook.calls.attempt is
     '1 for the first call of the message to this URL, then 2, 3, ...';
+
+-- Capture writes the outbox as heap tables. 0.1.0 took default_table_access_method.
+do $$
+declare
+    outbox pg_catalog.regclass;
+begin
+    for outbox in
+        select c.oid
+        from pg_catalog.pg_class c
+        join pg_catalog.pg_am a on a.oid operator(pg_catalog.=) c.relam
+        where c.relnamespace operator(pg_catalog.=) 'webhook'::pg_catalog.regnamespace
+          and c.relname operator(pg_catalog.~) '^outbox_[0-3]$'
+          and c.relkind operator(pg_catalog.=) 'r'
+          and a.amname operator(pg_catalog.<>) 'heap'
+    loop
+        execute pg_catalog.format('alter table %s set access method heap', outbox);
+    end loop;
+end
+$$;

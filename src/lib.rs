@@ -21,8 +21,12 @@ pgrx::pg_module_magic!();
 pub extern "C-unwind" fn _PG_init() {
     pg::backtraces::switch_off();
     #[cfg(feature = "fault_injection")]
-    pg::fault::define();
+    {
+        pg::fault::define();
+        pg::fault::write_at_commit();
+    }
     pg::settings::define();
+    capture::register();
     worker::launcher::register_at_start();
 }
 

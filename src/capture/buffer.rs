@@ -6,14 +6,21 @@
 //! written early; rows of outer ones stay, because a write inside the inner one
 //! would be undone with it.
 
+use std::mem;
 use std::ops::Range;
 use std::rc::Rc;
+
+use pgrx::pg_sys;
 
 use crate::pg::growth;
 
 /// Written early from here on. Large enough that a bulk statement pays for few
 /// flushes, small enough to be nothing beside work_mem.
 pub const FLUSH_AT_BYTES: usize = 4 << 20;
+/// So much memory is kept from one flush to the next of a transaction, and from one
+/// transaction to the next.
+const KEPT_WITHIN_BYTES: usize = 2 * FLUSH_AT_BYTES;
+const KEPT_BETWEEN_BYTES: usize = FLUSH_AT_BYTES / 4;
 /// What a row costs beside its text.
 const ROW_BYTES: usize = std::mem::size_of::<Captured>();
 /// Places within one flush number; a flush of 4 MB holds far fewer rows.
@@ -23,6 +30,8 @@ const PLACE_BITS: u32 = 20;
 pub struct Captured {
     /// 0 until an order is assigned.
     pub id: i64,
+    /// The extension whose event this is: once it is dropped, the message is of no use.
+    pub extension: pg_sys::Oid,
     pub message_id: [u8; 16],
     pub event_key: i32,
     pub webhook_key: i32,
@@ -51,6 +60,26 @@ pub struct Buffer {
     marks: Vec<Mark>,
 }
 
+/// The rows of one flush, out of the buffer: while PostgreSQL runs, nothing is borrowed that
+/// a callback may need.
+#[derive(Default)]
+pub struct Batch {
+    rows: Vec<Captured>,
+    text: Vec<u8>,
+    /// Where `text` began in the buffer's.
+    text_from: usize,
+}
+
+impl Batch {
+    pub fn rows(&self) -> &[Captured] {
+        &self.rows
+    }
+
+    pub fn slice(&self, range: &Range<usize>) -> &[u8] {
+        &self.text[range.start - self.text_from..range.end - self.text_from]
+    }
+}
+
 impl Buffer {
     /// Keeps a text of the row that is pushed next.
     pub fn add_text(&mut self, text: &[u8]) -> Range<usize> {
@@ -62,10 +91,6 @@ impl Buffer {
     pub fn push(&mut self, row: Captured) {
         growth::reserve(&mut self.rows, 1);
         self.rows.push(row);
-    }
-
-    pub fn slice(&self, range: &Range<usize>) -> &[u8] {
-        &self.text[range.clone()]
     }
 
     pub fn is_full(&self) -> bool {
@@ -120,24 +145,53 @@ impl Buffer {
         }
     }
 
-    /// The rows that may be written now, oldest first.
-    pub fn writable(&self) -> &[Captured] {
-        &self.rows[self.writable_from().rows..]
+    /// Takes out the rows that may be written now, oldest first. If writing them fails, they go
+    /// with the subtransaction whose rows they are: nothing has to be put back.
+    pub fn take_writable(&mut self) -> Batch {
+        let from = self.writable_from();
+        if from.rows == 0 {
+            return Batch {
+                rows: mem::take(&mut self.rows),
+                text: mem::take(&mut self.text),
+                text_from: 0,
+            };
+        }
+        let mut batch = Batch {
+            text_from: from.text,
+            ..Batch::default()
+        };
+        growth::reserve_exact(&mut batch.rows, self.rows.len() - from.rows);
+        growth::reserve_exact(&mut batch.text, self.text.len() - from.text);
+        batch.rows.extend(self.rows.drain(from.rows..));
+        batch.text.extend_from_slice(&self.text[from.text..]);
+        self.text.truncate(from.text);
+        batch
     }
 
-    /// Forgets what [`Buffer::writable`] gave. A transaction that was once large
-    /// gives its memory back.
-    pub fn written(&mut self) {
-        self.cut(self.writable_from());
-        if self.rows.is_empty() && self.text.capacity() > FLUSH_AT_BYTES / 4 {
-            self.rows = Vec::new();
-            self.text = Vec::new();
+    /// Keeps the memory of a written batch for the rows that follow, unless it is much.
+    pub fn reuse(&mut self, batch: Batch) {
+        let Batch {
+            mut rows, mut text, ..
+        } = batch;
+        if self.rows.is_empty() && memory_of(&rows, &text) <= KEPT_WITHIN_BYTES {
+            rows.clear();
+            text.clear();
+            self.rows = rows;
+            self.text = text;
         }
     }
 
     /// The transaction is over.
     pub fn clear(&mut self) {
         self.marks.clear();
-        self.written();
+        self.cut(Mark::default());
+        if memory_of(&self.rows, &self.text) > KEPT_BETWEEN_BYTES {
+            self.rows = Vec::new();
+            self.text = Vec::new();
+        }
     }
+}
+
+fn memory_of(rows: &Vec<Captured>, text: &Vec<u8>) -> usize {
+    rows.capacity() * ROW_BYTES + text.capacity()
 }

@@ -1,52 +1,77 @@
 //! From the buffer to the outbox table.
+//!
+//! A session may be ended in any call of PostgreSQL, and then nothing unwinds: the callbacks of
+//! the abort run on top of it. So the rows are taken out of the buffer before the first call
+//! that can fail, and no callback finds anything borrowed.
 
 use std::cell::Cell;
 
-use super::buffer::{Buffer, Captured};
-use super::BUFFER;
+use super::buffer::{Batch, Buffer, Captured};
+use super::with_buffer;
 use crate::pg::append::{self, OutboxRow};
-use crate::pg::wake;
-use crate::store::outbox_tables;
+use crate::pg::{commit_start, wake};
+use crate::store::outbox_tables::{self, OutboxTables};
 
 thread_local! {
     /// Whether this transaction has written messages that the worker must hear of.
     static WRITTEN: Cell<bool> = const { Cell::new(false) };
+    /// Whether no flush follows in this transaction. Callbacks of other extensions may run after
+    /// this one's, and what they change is written at once.
+    static LAST_FLUSH_IS_OVER: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the transaction wrote messages; asked once, at its end.
-pub fn take_written() -> bool {
+/// The transaction is over; whether it wrote messages.
+pub fn transaction_ended() -> bool {
+    LAST_FLUSH_IS_OVER.set(false);
     WRITTEN.replace(false)
 }
 
 /// PRE_COMMIT and PRE_PREPARE. May fail, and then the user's transaction does.
 pub fn at_commit() {
-    if !BUFFER.with_borrow(Buffer::is_empty) {
+    LAST_FLUSH_IS_OVER.set(true);
+    if !with_buffer(|buffer| buffer.is_empty()) {
         write(true);
     }
 }
 
-/// The buffer is full in mid-transaction.
-pub fn early() {
+/// From now on nothing may wait in the buffer.
+pub fn expect_no_other() {
+    LAST_FLUSH_IS_OVER.set(true);
+}
+
+pub fn no_other_follows() -> bool {
+    LAST_FLUSH_IS_OVER.get()
+}
+
+/// The buffer is full in mid-transaction, or no flush follows.
+pub fn now() {
     write(false);
 }
 
 fn write(at_commit: bool) {
-    ensure_worker();
-    let number = append::next_value(outbox_tables::current().flush_sequence);
-    BUFFER.with_borrow_mut(|buffer| buffer.assign_ids(number));
-    BUFFER.with_borrow(|buffer| {
-        let rows = buffer.writable();
-        append::append(
-            || outbox_tables::current().outbox,
-            rows.iter().map(|row| outbox_row(buffer, row)),
-            at_commit,
-        );
-    });
-    BUFFER.with_borrow_mut(Buffer::written);
+    let Some(tables) = outbox_tables::current() else {
+        // The extension was dropped in this transaction: nobody waits for its messages.
+        drop(with_buffer(Buffer::take_writable));
+        return;
+    };
+    // So that a COMMIT PREPARED of these messages wakes the worker.
+    commit_start::register_once();
+    ensure_worker(&tables);
+    let number = append::next_value(tables.flush_sequence);
+    with_buffer(|buffer| buffer.assign_ids(number));
+    let batch = with_buffer(Buffer::take_writable);
+    let rows = batch.rows().iter();
+    let of_this_extension = rows.filter(|row| row.extension == tables.extension);
+    append::append(
+        outbox_tables::current_outbox,
+        of_this_extension.map(|row| outbox_row(&batch, row)),
+        at_commit,
+    );
+    with_buffer(|buffer| buffer.reuse(batch));
     WRITTEN.set(true);
 }
 
-fn outbox_row<'a>(buffer: &'a Buffer, row: &'a Captured) -> OutboxRow<'a> {
+fn outbox_row<'a>(batch: &'a Batch, row: &'a Captured) -> OutboxRow<'a> {
     OutboxRow {
         id: row.id,
         message_id: &row.message_id,
@@ -55,16 +80,16 @@ fn outbox_row<'a>(buffer: &'a Buffer, row: &'a Captured) -> OutboxRow<'a> {
         captured_at: row.captured_at,
         source: row.source.as_deref().map(str::as_bytes),
         actor: row.actor.as_deref().map(str::as_bytes),
-        changed: row.changed.as_ref().map(|range| buffer.slice(range)),
-        record: row.record.as_ref().map(|range| buffer.slice(range)),
-        old_record: row.old_record.as_ref().map(|range| buffer.slice(range)),
+        changed: row.changed.as_ref().map(|range| batch.slice(range)),
+        record: row.record.as_ref().map(|range| batch.slice(range)),
+        old_record: row.old_record.as_ref().map(|range| batch.slice(range)),
     }
 }
 
 /// A message is worth nothing without a worker: the first transaction that finds
 /// none starts one. That no slot is free is not the user's fault; the message waits.
-fn ensure_worker() {
-    if wake::running_worker().is_none() && !outbox_tables::current().worker_stopped {
+fn ensure_worker(tables: &OutboxTables) {
+    if wake::running_worker().is_none() && !tables.worker_stopped {
         let _ = wake::start_worker_now_and_then();
     }
 }

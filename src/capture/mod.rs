@@ -17,13 +17,15 @@ use crate::core::oversize::Oversize;
 use crate::core::template::render::push_name_list;
 use crate::pg::row_json::{LimitedText, TooLarge};
 use crate::pg::trigger::{Firing, Operation};
-use crate::pg::{append, clock, commit_start, invalidation, session, settings, wake, xact};
+use crate::pg::{append, clock, invalidation, session, settings, wake, xact};
 use buffer::{Buffer, Captured};
 use rules::Rule;
 
 crate::trigger_function!(webhook_capture, pg_finfo_webhook_capture, on_call);
 
 thread_local! {
+    /// Never borrowed while PostgreSQL runs: a session that is ended there is not unwound, and
+    /// the callbacks of its abort need the buffer.
     static BUFFER: RefCell<Buffer> = RefCell::default();
     /// Scratch space for the row at hand.
     static SCRATCH: RefCell<Scratch> = RefCell::default();
@@ -52,7 +54,6 @@ fn on_call(firing: Option<Firing<'_>>) {
     if !settings::capture() || session::in_binary_upgrade() {
         return;
     }
-    listen();
     #[cfg(feature = "fault_injection")]
     crate::pg::fault::panic_if("trigger");
     invalidation::accept_once_a_statement();
@@ -61,63 +62,74 @@ fn on_call(firing: Option<Firing<'_>>) {
     }
 }
 
-/// Registers the callbacks of this backend, once.
-fn listen() {
-    thread_local! {
-        static LISTENING: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-    }
-    if LISTENING.replace(true) {
-        return;
-    }
-    invalidation::listen_once(rules::concerns);
-    commit_start::register_once();
+/// Called once, when a process loads the library. Where it is preloaded, other extensions'
+/// callbacks were registered later, and so run before this one's.
+pub fn register() {
     xact::register_once(xact::Hooks {
         pre_commit: flush::at_commit,
         committed: wake_if_written,
         ended: forget,
-        subxact_started: || BUFFER.with_borrow_mut(Buffer::subtransaction_started),
-        subxact_committed: || BUFFER.with_borrow_mut(Buffer::subtransaction_committed),
-        subxact_aborted: || BUFFER.with_borrow_mut(Buffer::subtransaction_aborted),
+        subxact_started: || in_callback(Buffer::subtransaction_started),
+        subxact_committed: || in_callback(Buffer::subtransaction_committed),
+        subxact_aborted: || in_callback(Buffer::subtransaction_aborted),
     });
-    BUFFER.with_borrow_mut(|buffer| buffer.assume_depth(xact::open_subtransactions()));
+    with_buffer(|buffer| buffer.assume_depth(xact::open_subtransactions()));
+    if xact::may_be_committing() {
+        flush::expect_no_other();
+    }
+}
+
+fn with_buffer<T>(f: impl FnOnce(&mut Buffer) -> T) -> T {
+    BUFFER.with_borrow_mut(f)
+}
+
+/// For callbacks, which may not panic: a buffer that is not there is an empty one.
+fn in_callback(f: impl FnOnce(&mut Buffer)) {
+    let _ = BUFFER.try_with(|buffer| {
+        if let Ok(mut buffer) = buffer.try_borrow_mut() {
+            f(&mut buffer);
+        }
+    });
 }
 
 /// After COMMIT: nothing here may fail.
 fn wake_if_written() {
-    if flush::take_written() {
+    if flush::transaction_ended() {
         wake::wake_worker();
     }
-    forget();
+    in_callback(Buffer::clear);
 }
 
 fn forget() {
-    flush::take_written();
-    BUFFER.with_borrow_mut(Buffer::clear);
+    flush::transaction_ended();
+    in_callback(Buffer::clear);
 }
 
 fn capture(firing: &Firing<'_>, rule: &Rule) {
     if !source_matches(rule) || !changed(firing, rule) {
         return;
     }
-    let source = session::source();
+    let (source, actor) = (session::source(), session::actor());
     let captured_at = clock::now();
+    let message_id = message_id::next(captured_at);
     // Written aside first: the buffer must not be borrowed while an output
     // function of PostgreSQL runs.
     let mut scratch = SCRATCH.take();
     scratch.fill(firing, rule);
-    let full = BUFFER.with_borrow_mut(|buffer| {
+    let full = with_buffer(|buffer| {
         let mut optional = |text: &[u8]| (!text.is_empty()).then(|| buffer.add_text(text));
         let record = optional(scratch.record.as_bytes());
         let changed = optional(&scratch.changed);
         let old_record = optional(scratch.old_record.as_bytes());
         buffer.push(Captured {
             id: 0,
-            message_id: message_id::next(captured_at),
+            extension: rule.extension,
+            message_id,
             event_key: rule.event_key,
             webhook_key: rule.webhook_key,
             captured_at,
             source: (!source.is_empty()).then_some(source),
-            actor: session::actor(),
+            actor,
             changed,
             record,
             old_record,
@@ -126,8 +138,8 @@ fn capture(firing: &Firing<'_>, rule: &Rule) {
     });
     scratch.give_back();
     SCRATCH.set(scratch);
-    if full {
-        flush::early();
+    if full || flush::no_other_follows() {
+        flush::now();
     }
 }
 

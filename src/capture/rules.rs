@@ -6,20 +6,22 @@
 //! created it.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use pgrx::pg_sys;
 
-use crate::pg::invalidation;
 use crate::pg::row_json::changed::FieldWatch;
 use crate::pg::row_json::{Field, RowWriter};
 use crate::pg::trigger::{Firing, Operation};
+use crate::pg::{invalidation, owner};
 use crate::store::capture_definitions::{self, CaptureDefinition};
 use crate::store::row_parts::RowParts;
 
 /// How one trigger captures.
 pub struct Rule {
+    /// The extension that the definition belongs to.
+    pub extension: pg_sys::Oid,
     pub event_key: i32,
     pub webhook_key: i32,
     /// Lower case; `None` accepts every source.
@@ -42,24 +44,6 @@ struct Cache {
 
 thread_local! {
     static CACHE: RefCell<Cache> = RefCell::default();
-    /// Relations whose invalidation makes the cache stale.
-    static RELATIONS: RefCell<HashSet<pg_sys::Oid>> = RefCell::default();
-}
-
-/// Called by the relcache callback, at almost any time: looks, and nothing else.
-pub fn concerns(relation: pg_sys::Oid) -> bool {
-    RELATIONS
-        .try_with(|relations| {
-            relations
-                .try_borrow()
-                .map_or(true, |relations| relations.contains(&relation))
-        })
-        .unwrap_or(true)
-}
-
-/// From now on a change of `relation` makes the cached rules stale.
-pub fn watch(relation: pg_sys::Oid) {
-    RELATIONS.with_borrow_mut(|relations| relations.insert(relation));
 }
 
 /// The rule of the trigger that fires, `None` if it captures nothing.
@@ -84,7 +68,7 @@ pub fn rule_of(firing: &Firing<'_>) -> Option<Rc<Rule>> {
 
 fn load(firing: &Firing<'_>) -> Option<Rc<Rule>> {
     // Before the look-up, so that a change during it is not missed.
-    watch(firing.relation_oid());
+    invalidation::watch(firing.relation_oid());
     let before = invalidation::generation();
     let rule = compile(firing).map(Rc::new);
     CACHE.with_borrow_mut(|cache| {
@@ -99,14 +83,17 @@ fn compile(firing: &Firing<'_>) -> Option<Rule> {
     let event_id = firing.argument()?.to_str().ok()?;
     let definition = capture_definitions::load(event_id, firing.relation_oid())?;
     for relation in &definition.depends_on {
-        watch(*relation);
+        invalidation::watch(*relation);
     }
     let named = firing.trigger_name().to_str() == Ok(&format!("webhook_{event_id}"));
     let applies = definition.active
         && named
         && definition.covers_relation
         && matches_operation(&definition, firing.operation());
-    applies.then(|| rule_from(definition, firing))
+    if !applies {
+        return None;
+    }
+    Some(rule_from(owner::extension()?, definition, firing))
 }
 
 fn matches_operation(definition: &CaptureDefinition, operation: Operation) -> bool {
@@ -119,7 +106,7 @@ fn matches_operation(definition: &CaptureDefinition, operation: Operation) -> bo
     )
 }
 
-fn rule_from(definition: CaptureDefinition, firing: &Firing<'_>) -> Rule {
+fn rule_from(extension: pg_sys::Oid, definition: CaptureDefinition, firing: &Firing<'_>) -> Rule {
     let watched: Option<Vec<i16>> = definition
         .watched_fields
         .as_ref()
@@ -131,6 +118,7 @@ fn rule_from(definition: CaptureDefinition, firing: &Firing<'_>) -> Rule {
     let needs_old = !parts.old.is_empty() && firing.operation() != Operation::Insert;
     let lists_changes = parts.lists_changes && firing.operation() == Operation::Update;
     Rule {
+        extension,
         event_key: definition.event_key,
         webhook_key: definition.webhook_key,
         watch: RefCell::new(firing.field_watch(watched.as_deref())),

@@ -6,7 +6,8 @@
 
 use pgrx::{pg_sys, PgMemoryContexts};
 
-use super::{encoding, growth};
+use super::outbox_layout::{check_indexes, check_table};
+use super::{encoding, growth, snapshot};
 
 /// So many tuples are handed to the heap at once: enough to fill several pages with
 /// one WAL record each, few enough to keep the memory of a flush small.
@@ -18,9 +19,6 @@ const TOASTED_FROM_BYTES: u32 = pg_sys::BLCKSZ / 4 - 16;
 const KEPT_WORDS: usize = 32 * 1024;
 /// The largest value and the largest tuple that PostgreSQL allocates (memutils.h).
 const MAX_ALLOC_SIZE: usize = 0x3fff_ffff;
-/// outbox_N: xid, id, message_id, event_key, webhook_key, captured_at, source, actor,
-/// changed, record, old_record.
-const COLUMNS: usize = 11;
 
 /// One row of the outbox.
 pub struct OutboxRow<'a> {
@@ -97,8 +95,9 @@ impl Drop for TopOwner {
     }
 }
 
-/// Appends the rows to `table`. `current_table` is asked again once the table is
-/// locked: a rotation may have come between.
+/// Appends the rows to the table that `current_table` names. It is asked again once the table
+/// is locked: a rotation may have come between. `InvalidOid`: the extension is gone, and nobody
+/// waits for its messages.
 pub fn append<'a>(
     current_table: impl Fn() -> pg_sys::Oid,
     rows: impl Iterator<Item = OutboxRow<'a>>,
@@ -110,25 +109,36 @@ pub fn append<'a>(
     // the table is closed.
     unsafe {
         context.switch_to(|_| {
-            let table = open_current(current_table);
-            let mut batch = Batch::open(table);
-            for row in rows {
-                batch.push(&row);
-            }
-            batch.close();
-            pg_sys::table_close(table, pg_sys::NoLock as i32);
+            // Tables with long values may only be accessed under one.
+            snapshot::with_any(|| {
+                let Some(table) = open_current(current_table) else {
+                    return;
+                };
+                let mut batch = Batch::open(table);
+                for row in rows {
+                    batch.push(&row);
+                }
+                batch.close();
+                pg_sys::table_close(table, pg_sys::NoLock as i32);
+            });
         });
     }
 }
 
 /// Opens the current outbox table; the lock on it keeps a rotation from emptying it.
-unsafe fn open_current(current_table: impl Fn() -> pg_sys::Oid) -> pg_sys::Relation {
+unsafe fn open_current(current_table: impl Fn() -> pg_sys::Oid) -> Option<pg_sys::Relation> {
     loop {
         let wanted = current_table();
-        // SAFETY: an error is raised if the table is gone.
-        let table = unsafe { pg_sys::table_open(wanted, pg_sys::RowExclusiveLock as i32) };
+        if wanted == pg_sys::InvalidOid {
+            return None;
+        }
+        // SAFETY: null if the table is gone; what is current is then asked again.
+        let table = unsafe { pg_sys::try_table_open(wanted, pg_sys::RowExclusiveLock as i32) };
+        if table.is_null() {
+            continue;
+        }
         if current_table() == wanted {
-            return table;
+            return Some(table);
         }
         // SAFETY: closes what was opened; the lock stays until the transaction ends.
         unsafe { pg_sys::table_close(table, pg_sys::NoLock as i32) };
@@ -148,9 +158,12 @@ impl Batch {
     unsafe fn open(table: pg_sys::Relation) -> Self {
         // SAFETY: the table is open and locked.
         unsafe {
+            check_table(table);
+            let indexes = pg_sys::CatalogOpenIndexes(table);
+            check_indexes(table, indexes);
             Self {
                 table,
-                indexes: pg_sys::CatalogOpenIndexes(table),
+                indexes,
                 slots: Vec::new(),
                 filled: 0,
                 xid: pg_sys::GetTopFullTransactionId().value,
@@ -160,6 +173,8 @@ impl Batch {
     }
 
     unsafe fn push(&mut self, row: &OutboxRow<'_>) {
+        #[cfg(feature = "fault_injection")]
+        super::fault::wait_if("wait append");
         // SAFETY: the tuple is formed by the table's own descriptor from as many
         // values as it has columns, and the slot takes it over.
         unsafe {
@@ -223,9 +238,14 @@ impl Batch {
     }
 }
 
-/// Text values in PostgreSQL's in-memory form, one buffer a column, reused.
+/// The values of a tuple, and its texts in PostgreSQL's in-memory form, one buffer a column;
+/// reused.
 #[derive(Default)]
-struct Scratch([Vec<u64>; 5]);
+struct Scratch {
+    values: Vec<pg_sys::Datum>,
+    nulls: Vec<bool>,
+    texts: [Vec<u64>; 5],
+}
 
 impl Scratch {
     unsafe fn form(
@@ -241,26 +261,39 @@ impl Scratch {
             row.record,
             row.old_record,
         ];
-        let mut values = [pg_sys::Datum::from(0usize); COLUMNS];
-        let mut nulls = [false; COLUMNS];
-        values[0] = xid.into();
-        values[1] = row.id.into();
-        values[2] = pg_sys::Datum::from(row.message_id.as_ptr());
-        values[3] = row.event_key.into();
-        values[4] = row.webhook_key.into();
-        values[5] = row.captured_at.into();
-        for (i, (text, buffer)) in texts.iter().zip(&mut self.0).enumerate() {
-            match text {
-                Some(text) => values[6 + i] = varlena(buffer, text),
-                None => nulls[6 + i] = true,
+        // SAFETY: the descriptor is that of an open table.
+        let columns = unsafe { (*descriptor).natts } as usize;
+        // Columns that follow ours were dropped, and stay null.
+        self.values.resize(columns, pg_sys::Datum::from(0usize));
+        self.nulls.clear();
+        self.nulls.resize(columns, true);
+        let fixed = [
+            xid.into(),
+            row.id.into(),
+            pg_sys::Datum::from(row.message_id.as_ptr()),
+            row.event_key.into(),
+            row.webhook_key.into(),
+            row.captured_at.into(),
+        ];
+        self.values[..fixed.len()].copy_from_slice(&fixed);
+        self.nulls[..fixed.len()].fill(false);
+        for (i, (text, buffer)) in texts.iter().zip(&mut self.texts).enumerate() {
+            if let Some(text) = text {
+                self.values[fixed.len() + i] = varlena(buffer, text);
+                self.nulls[fixed.len() + i] = false;
             }
         }
-        // SAFETY: the descriptor has COLUMNS columns of these types (checked by the
-        // caller's choice of table); everything is copied into the tuple.
-        let tuple =
-            unsafe { pg_sys::heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr()) };
+        // SAFETY: the table was checked to have these columns, and there is a value for each
+        // column of the descriptor; everything is copied into the tuple.
+        let tuple = unsafe {
+            pg_sys::heap_form_tuple(
+                descriptor,
+                self.values.as_mut_ptr(),
+                self.nulls.as_mut_ptr(),
+            )
+        };
         // Compressing the tuple takes as much memory again.
-        for buffer in &mut self.0 {
+        for buffer in &mut self.texts {
             if buffer.capacity() > KEPT_WORDS {
                 *buffer = Vec::new();
             }

@@ -5,7 +5,8 @@
 //! a transaction: it asks by itself, once a statement. The callback may run at
 //! almost any point, so it only sets flags.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -17,6 +18,8 @@ thread_local! {
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
     static GENERATION: Cell<u64> = const { Cell::new(1) };
     static CONCERNS: Cell<Option<Concerns>> = const { Cell::new(None) };
+    /// Relations whose invalidation counts, beside those that `CONCERNS` names.
+    static WATCHED: RefCell<HashSet<pg_sys::Oid>> = RefCell::default();
     /// When the statement began in which we last asked.
     static ASKED_IN: Cell<i64> = const { Cell::new(i64::MIN) };
 }
@@ -37,6 +40,26 @@ pub fn generation() -> u64 {
 /// `InvalidOid` (everything is stale) always counts.
 pub fn listen_once(concerns: Concerns) {
     CONCERNS.set(Some(concerns));
+    register_once();
+}
+
+/// From now on an invalidation of `relation` counts.
+pub fn watch(relation: pg_sys::Oid) {
+    register_once();
+    WATCHED.with_borrow_mut(|watched| watched.insert(relation));
+}
+
+/// Called by the relcache callback, at almost any time: looks, and nothing else.
+fn is_watched(relation: pg_sys::Oid) -> bool {
+    let is_in = |watched: &RefCell<HashSet<pg_sys::Oid>>| {
+        watched
+            .try_borrow()
+            .map_or(true, |watched| watched.contains(&relation))
+    };
+    WATCHED.try_with(is_in).unwrap_or(true)
+}
+
+fn register_once() {
     if REGISTERED.replace(true) {
         return;
     }
@@ -59,8 +82,9 @@ unsafe extern "C-unwind" fn on_schema_change(_arg: pg_sys::Datum, _cache: i32, _
 
 #[pg_guard]
 unsafe extern "C-unwind" fn on_invalidation(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
-    let concerned =
-        relation == pg_sys::InvalidOid || CONCERNS.get().is_some_and(|concerns| concerns(relation));
+    let concerned = relation == pg_sys::InvalidOid
+        || is_watched(relation)
+        || CONCERNS.get().is_some_and(|concerns| concerns(relation));
     if concerned {
         GENERATION.set(GENERATION.get() + 1);
     }

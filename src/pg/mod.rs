@@ -18,6 +18,7 @@ pub mod invalidation;
 pub mod liveness;
 pub mod local_settings;
 pub mod memory;
+mod outbox_layout;
 pub mod owner;
 pub mod poll;
 pub mod prepared;

@@ -43,6 +43,13 @@ pub fn as_owner<T>(f: impl FnOnce() -> T) -> T {
     with_settings(&[(c"search_path", "pg_catalog, pg_temp")], f)
 }
 
+/// The extension in this database, `None` if there is none.
+pub fn extension() -> Option<pg_sys::Oid> {
+    // SAFETY: a catalog look-up in a transaction; the name is NUL-terminated.
+    let oid = unsafe { pg_sys::get_extension_oid(c"webhook_ext".as_ptr(), true) };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
 /// The owner of `webhook.webhook_def`.
 fn owner() -> pg_sys::Oid {
     // SAFETY: catalog look-ups in a transaction; the tuple is released before its

@@ -1,16 +1,28 @@
 //! Who makes the change, and from where.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
 use std::rc::Rc;
 
 use pgrx::pg_sys;
+use pgrx::prelude::*;
 
 use super::settings;
 
 thread_local! {
     static SOURCE: RefCell<Rc<str>> = RefCell::new(Rc::from(""));
-    static ACTOR: RefCell<(u32, Option<Rc<str>>)> = const { RefCell::new((0, None)) };
+    static ACTOR: RefCell<Actor> = RefCell::default();
+    /// Counts up whenever a role may have changed.
+    static ROLES: Cell<u64> = const { Cell::new(1) };
+    static LISTENING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The name of a role as it was in a generation of [`ROLES`].
+#[derive(Default)]
+struct Actor {
+    role: pg_sys::Oid,
+    generation: u64,
+    name: Option<Rc<str>>,
 }
 
 /// Whether this process applies what a subscription receives.
@@ -55,22 +67,52 @@ fn application_name() -> std::borrow::Cow<'static, str> {
 /// The role that acts: the session's role with SET ROLE, not the owner of whatever
 /// function or referential action happens to run.
 pub fn actor() -> Option<Rc<str>> {
-    // SAFETY: looks a role up; a role that is gone gives NULL.
-    unsafe {
-        let role = pg_sys::GetOuterUserId();
-        ACTOR.with_borrow_mut(|(oid, name)| {
-            if *oid != role.to_u32() {
-                *oid = role.to_u32();
-                let text = pg_sys::GetUserNameFromId(role, true);
-                *name = (!text.is_null()).then(|| {
-                    Rc::from(super::encoding::from_server(
-                        CStr::from_ptr(text).to_bytes(),
-                    ))
-                });
-            }
-            name.clone()
-        })
+    // SAFETY: reads a variable of this backend.
+    let role = unsafe { pg_sys::GetOuterUserId() };
+    let known = ACTOR.with_borrow(|actor| {
+        let same = actor.role == role && actor.generation == ROLES.get();
+        same.then(|| actor.name.clone())
+    });
+    known.unwrap_or_else(|| look_up_actor(role))
+}
+
+fn look_up_actor(role: pg_sys::Oid) -> Option<Rc<str>> {
+    listen_to_roles();
+    // Before the look-up, so that a change during it is not missed.
+    let generation = ROLES.get();
+    // SAFETY: looks a role up; a role that is gone gives NULL. The name is copied.
+    let name = unsafe {
+        let text = pg_sys::GetUserNameFromId(role, true);
+        (!text.is_null()).then(|| CStr::from_ptr(text).to_bytes())
+    };
+    let name: Option<Rc<str>> = name.map(|name| Rc::from(super::encoding::from_server(name)));
+    ACTOR.set(Actor {
+        role,
+        generation,
+        name: name.clone(),
+    });
+    name
+}
+
+/// A role may be renamed while its sessions go on.
+fn listen_to_roles() {
+    if LISTENING.replace(true) {
+        return;
     }
+    // SAFETY: a static callback without an argument.
+    unsafe {
+        pg_sys::CacheRegisterSyscacheCallback(
+            pg_sys::SysCacheIdentifier::AUTHOID as i32,
+            Some(on_role_change),
+            pg_sys::Datum::from(0usize),
+        );
+    }
+}
+
+/// May run at almost any point: counts, and nothing else.
+#[pg_guard]
+unsafe extern "C-unwind" fn on_role_change(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
+    ROLES.set(ROLES.get() + 1);
 }
 
 /// pg_upgrade replays the schema: nothing that happens then is a user's change.

@@ -3,7 +3,8 @@
 //! One raw callback per backend, registered once: pgrx's own registration
 //! allocates per call and survives PREPARE. `pre_commit` may raise an error (the
 //! transaction then fails); every other hook must neither fail nor allocate
-//! through PostgreSQL: an error in a COMMIT callback takes the cluster down.
+//! through PostgreSQL: an error in a COMMIT callback takes the cluster down, and one at the
+//! abort of a session that is ended leaves its locks behind.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -47,6 +48,14 @@ pub fn open_subtransactions() -> usize {
     // SAFETY: reads the state of the running transaction.
     let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
     (level.max(1) - 1) as usize
+}
+
+/// Whether callbacks that were registered now could come too late for this transaction's
+/// PRE_COMMIT. `true` is certain of nothing: PostgreSQL does not tell. While a client's statement
+/// runs there is a portal; when its transaction commits there is none.
+pub fn may_be_committing() -> bool {
+    // SAFETY: reads variables of this process.
+    unsafe { pg_sys::IsTransactionState() && pg_sys::ActivePortal.is_null() }
 }
 
 #[pg_guard]

@@ -4,9 +4,11 @@ use uuid::Uuid;
 
 use super::outbox_tables;
 use super::rows::query;
+use crate::core::error::{Error, Kind};
 use crate::core::event::test_event_key;
 use crate::pg::append::{self, OutboxRow};
 use crate::pg::owner::as_owner;
+use crate::pg::report::raise;
 use crate::pg::{clock, session};
 
 /// Places within a flush; see `capture::buffer`.
@@ -22,7 +24,9 @@ order by u.position";
 /// Puts a test message of this webhook into the outbox; returns the URLs it goes to. The
 /// worker makes the body, so that the outbox never holds the token.
 pub fn put(webhook_key: i32, message_id: Uuid) -> Vec<String> {
-    let tables = outbox_tables::current();
+    let Some(tables) = outbox_tables::current() else {
+        raise(no_extension());
+    };
     let (source, actor) = (session::source(), session::actor());
     let row = OutboxRow {
         id: append::next_value(tables.flush_sequence) << PLACE_BITS,
@@ -36,10 +40,14 @@ pub fn put(webhook_key: i32, message_id: Uuid) -> Vec<String> {
         record: Some(b""),
         old_record: None,
     };
-    append::append(
-        || outbox_tables::current().outbox,
-        std::iter::once(row),
-        false,
-    );
+    append::append(outbox_tables::current_outbox, std::iter::once(row), false);
     as_owner(|| query(URLS, &[webhook_key.into()], |row| row.value(1)))
+}
+
+fn no_extension() -> Error {
+    Error::new(
+        Kind::NotInPrerequisiteState,
+        "the extension webhook_ext is not installed in this database",
+    )
+    .with_hint("CREATE EXTENSION webhook_ext")
 }

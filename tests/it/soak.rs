@@ -7,7 +7,7 @@
 //! tier: it runs for SOAK_MINUTES.
 
 mod arrivals;
-mod chance;
+pub(crate) mod chance;
 mod chaos;
 mod definition_faults;
 mod hooks;

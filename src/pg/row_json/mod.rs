@@ -40,7 +40,7 @@ mod tuple;
 mod varlena;
 
 pub use limited::{LimitedText, TooLarge};
-pub(super) use tuple::{column_name, column_number};
+pub(super) use tuple::{attribute, column_name, column_number};
 
 use pgrx::pg_sys;
 

@@ -25,7 +25,7 @@ const LEN_CSTRING: i16 = -2;
 ///
 /// # Safety
 /// `descriptor` is valid while the result is used, and `place` below its natts.
-pub(super) unsafe fn attribute<'a>(
+pub(in crate::pg) unsafe fn attribute<'a>(
     descriptor: pg_sys::TupleDesc,
     place: usize,
 ) -> &'a pg_sys::FormData_pg_attribute {
