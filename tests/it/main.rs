@@ -25,6 +25,7 @@ mod faults_changes;
 mod faults_clock;
 mod faults_database;
 mod faults_definitions;
+mod faults_disk;
 mod faults_flush;
 mod faults_names;
 mod faults_outage;

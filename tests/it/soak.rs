@@ -6,6 +6,7 @@
 //! received is held against what a plain trigger saw being committed. No part of the cluster
 //! tier: it runs for SOAK_MINUTES.
 
+mod admin_faults;
 mod arrivals;
 pub(crate) mod chance;
 mod chaos;
@@ -14,6 +15,7 @@ mod hooks;
 mod scene;
 mod server_faults;
 mod server_log;
+mod standby;
 mod table_faults;
 mod truth;
 mod verdict;

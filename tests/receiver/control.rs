@@ -3,6 +3,8 @@
 //! ```text
 //! GET  /_control/count?path=/ok      {"count": n, "in_flight": n, "most_in_flight": n}; with the paths below it
 //! GET  /_control/tally?path=/tally   which rows came to a path, and as how many messages (see `tally`)
+//! GET  /_control/calls           `<call id> <message id>` a line of all requests that have them; before
+//!                                them how many requests are kept, and how many came
 //! GET  /_control/log?since=n         requests after number n, one JSON object a line
 //! POST /_control/behaviour           {"path": "/ok", "as": "/status/503?retry-after=7", "times": 2}
 //!                                    or {"path": "/ok", "status": 503}; with "path" alone: as written again
@@ -43,6 +45,7 @@ pub fn answer(receiver: &Receiver, mut wire: Wire, head: &Head) -> io::Result<()
                 .report(&parameter("path").unwrap_or_default());
             reply(&mut stream, 200, &format!("{tally}\n"))
         }
+        ("GET", "/_control/calls") => send_calls(receiver, stream),
         ("GET", "/_control/log") => {
             let since = parameter("since").and_then(|number| number.parse().ok());
             send_log(receiver, since.unwrap_or(0), stream)
@@ -75,6 +78,24 @@ fn set_behaviour(receiver: &Receiver, body: &[u8]) -> Result<(), String> {
         .script
         .set(path, target.map(|target| Override { target, times }));
     Ok(())
+}
+
+fn send_calls(receiver: &Receiver, stream: TcpStream) -> io::Result<()> {
+    let mut out = BufWriter::new(stream);
+    out.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")?;
+    let kept = receiver.journal.since(0);
+    let came = kept.last().map_or(0, |received| received.seq);
+    writeln!(out, "{} {came}", kept.len())?;
+    for received in kept {
+        let ids = (
+            received.header("webhook-call-id"),
+            received.header("webhook-id"),
+        );
+        if let (Some(call), Some(message)) = ids {
+            writeln!(out, "{call} {message}")?;
+        }
+    }
+    out.flush()
 }
 
 fn send_log(receiver: &Receiver, since: u64, stream: TcpStream) -> io::Result<()> {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use postgres::Client;
 
 use super::super::support::worker::wait_until_up;
+use super::admin_faults::Forgotten;
 use super::chance::Chance;
 use super::hooks::PLANS;
 use super::scene::Scene;
@@ -46,6 +47,13 @@ enum Fault {
     AlterTable,
     Rebuild,
     OldSnapshot,
+    ForgetCancellation,
+    ForgetRedelivery,
+    LockTable,
+    RebuildOurs,
+    CancelWriters,
+    TerminateWriters,
+    FreezeStandby,
 }
 
 const FAULTS: &[(u64, Fault)] = &[
@@ -68,6 +76,13 @@ const FAULTS: &[(u64, Fault)] = &[
     (6, Fault::AlterTable),
     (6, Fault::Rebuild),
     (4, Fault::OldSnapshot),
+    (5, Fault::ForgetCancellation),
+    (5, Fault::ForgetRedelivery),
+    (6, Fault::LockTable),
+    (5, Fault::RebuildOurs),
+    (4, Fault::CancelWriters),
+    (4, Fault::TerminateWriters),
+    (5, Fault::FreezeStandby),
 ];
 
 pub struct Chaos<'a> {
@@ -77,6 +92,7 @@ pub struct Chaos<'a> {
     pub paused: Vec<(&'static str, Instant)>,
     pub misbehaving: Vec<(&'static str, Instant)>,
     pub snapshots: Vec<(Client, Instant)>,
+    pub forgotten: Vec<Forgotten>,
     /// How many webhooks have come and gone.
     pub passing: usize,
     pub added_columns: Vec<(&'static str, String)>,
@@ -90,6 +106,7 @@ impl<'a> Chaos<'a> {
             paused: Vec::new(),
             misbehaving: Vec::new(),
             snapshots: Vec::new(),
+            forgotten: Vec::new(),
             passing: 0,
             added_columns: Vec::new(),
         }
@@ -132,6 +149,13 @@ impl<'a> Chaos<'a> {
             Fault::AlterTable => ("table altered", self.alter_table()),
             Fault::Rebuild => ("table rebuilt", self.rebuild()),
             Fault::OldSnapshot => ("old snapshot", self.hold_snapshot()),
+            Fault::ForgetCancellation => ("cancellation left open", self.forget_cancellation()),
+            Fault::ForgetRedelivery => ("redelivery left open", self.forget_redelivery()),
+            Fault::LockTable => ("table of ours locked", self.lock_table()),
+            Fault::RebuildOurs => ("table of ours rebuilt", self.rebuild_ours()),
+            Fault::CancelWriters => ("writers canceled", self.cancel_writers()),
+            Fault::TerminateWriters => ("writers terminated", self.terminate_writers()),
+            Fault::FreezeStandby => ("standby frozen", self.freeze_standby()),
         }
     }
 
@@ -153,6 +177,7 @@ impl<'a> Chaos<'a> {
     }
 
     fn end_what_lasted(&mut self, now: Instant) {
+        self.end_forgotten(now);
         let receiver = &self.scene.receiver;
         self.misbehaving.retain(|(path, until)| {
             if *until <= now {

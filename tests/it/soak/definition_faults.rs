@@ -12,7 +12,7 @@ type Done = Result<(), postgres::Error>;
 const OVERLAP_S: u64 = 5;
 
 /// There may be none: messages are forgotten soon.
-const ANY_DELIVERED: &str = "
+pub const ANY_DELIVERED: &str = "
     select m.message_id
     from webhook.messages m
     join webhook.webhooks w on w.id = m.webhook_id

@@ -11,6 +11,7 @@ use super::super::support::definitions::{create_event, create_webhook};
 use super::super::support::{Cluster, Receiver};
 use super::arrivals::Arrivals;
 use super::hooks::{Hook, Issued, Plan, Shape, PLANS, TEMPLATE};
+use super::standby;
 use super::truth;
 
 pub const TABLES: &[&str] = &["accounts", "orders", "readings"];
@@ -38,9 +39,12 @@ const MOST_FINDINGS: usize = 20;
 pub struct Scene {
     pub seed: u64,
     pub cluster: Cluster,
+    pub standby: Cluster,
     pub receiver: Receiver,
     pub falling: Mutex<Falling>,
     pub hooks: Mutex<Vec<Hook>>,
+    /// The server processes of the writers, by their numbers.
+    pub writer_pids: Mutex<BTreeMap<u64, i32>>,
     /// `accountId` of every payload.
     pub account: String,
     pub arrivals: Mutex<Arrivals>,
@@ -89,12 +93,15 @@ impl Scene {
         falling.rise(&cluster, &arrivals);
         let account =
             cluster.value("select current_setting('webhook.account_id') from webhook.worker");
+        let standby = standby::follow(&cluster);
         let scene = Self {
             seed,
             cluster,
+            standby,
             receiver,
             falling: Mutex::new(falling),
             hooks: Mutex::default(),
+            writer_pids: Mutex::default(),
             account,
             arrivals,
             is_preloaded,

@@ -5,12 +5,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::super::support::compare::difference_of_calls;
+use super::super::support::locks::locks_of_the_dead;
 use super::super::support::worker::{threads, worker_of};
 use super::super::support::Cluster;
 use super::arrivals::{brief, Arrival, Arrivals};
 use super::hooks::{Hook, IN_ORDER, THROTTLED};
 use super::scene::{lock, Scene};
 use super::server_log;
+use super::standby;
 use super::truth::{self, Change};
 use super::watcher::open_files;
 
@@ -61,6 +63,10 @@ pub fn judge(scene: &Scene) {
     judge_order(scene, &changes, &hooks, &mut arrivals);
     judge_throttle(scene, &hooks, &mut arrivals);
     judge_worker(scene);
+    for lock in locks_of_the_dead(&mut scene.cluster.connect("postgres")) {
+        scene.findings.add(lock);
+    }
+    standby::wait_until_caught_up(&scene.cluster, &scene.standby);
     judge_rest(scene);
     server_log::judge(scene);
     println!(

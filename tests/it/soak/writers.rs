@@ -11,7 +11,7 @@ use std::time::Duration;
 use postgres::Client;
 
 use super::chance::Chance;
-use super::scene::Scene;
+use super::scene::{lock, Scene};
 
 /// What is above this is deleted, so that a look at the whole table stays quick.
 const ROWS_A_TABLE: u64 = 400;
@@ -100,6 +100,8 @@ impl Writer<'_> {
     ) -> Result<(), postgres::Error> {
         let durably = if self.chance.one_in(3) { "off" } else { "on" };
         session.batch_execute(&format!("set synchronous_commit = {durably}"))?;
+        let pid = session.query_one("select pg_backend_pid()", &[])?.get(0);
+        lock(&self.scene.writer_pids).insert(self.number, pid);
         while !done.load(Ordering::Relaxed) {
             thread::sleep(self.chance.millis(0..=60));
             if self.scene.brake.load(Ordering::Relaxed) {
@@ -196,7 +198,7 @@ impl Writer<'_> {
         session.batch_execute(&format!("rollback to d; {}; commit", self.change()))
     }
 
-    /// Ended by this session after a while; if that cannot, by the chaos.
+    /// Ended after a while by this session or by another one; left alone, by the chaos.
     fn prepare(&mut self, session: &mut Client) -> Result<(), postgres::Error> {
         self.prepared += 1;
         let name = format!("soak-{}-{}", self.number, self.prepared);
@@ -208,7 +210,16 @@ impl Writer<'_> {
         } else {
             "commit"
         };
-        match session.batch_execute(&format!("{end} prepared '{name}'")) {
+        let end = format!("{end} prepared '{name}'");
+        let ended = match self.chance.within(1..=6) {
+            1 => return Ok(()),
+            2 | 3 => {
+                let mut another = self.scene.cluster.try_connect_as("postgres", "postgres")?;
+                another.batch_execute(&end)
+            }
+            _ => session.batch_execute(&end),
+        };
+        match ended {
             Err(error)
                 if error
                     .code()

@@ -7,9 +7,11 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 use std::{env, fs, thread};
 
+use super::bookkeeping;
 use super::crashes::crashes_in;
 use super::wait::{failure, try_until};
 use host::{is_root, run, text};
@@ -54,6 +56,8 @@ pub struct Cluster {
     bindir: PathBuf,
     /// What the server sees of its environment beside our own.
     environment: Vec<(String, String)>,
+    /// Why what the extension counts is not held against what happened.
+    exemption: OnceLock<&'static str>,
 }
 
 impl Cluster {
@@ -64,6 +68,12 @@ impl Cluster {
 
     pub fn builder(name: &str) -> Builder {
         Builder::named(name)
+    }
+
+    /// Spares the cluster of a test that changes what the extension has written the
+    /// comparison at its end (`bookkeeping`).
+    pub fn exempt_from_bookkeeping(&self, why: &'static str) {
+        let _ = self.exemption.set(why);
     }
 
     /// Adds a line to postgresql.conf; takes effect with [`Self::reload`] or a restart.
@@ -226,27 +236,30 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         // Best effort until all is cleared away: a panic here would hide the test's own.
-        if self.postmaster_pid().is_some() {
+        let is_running = self.postmaster_pid().is_some();
+        let mut findings = Vec::new();
+        if is_running && !thread::panicking() && self.exemption.get().is_none() {
+            findings = bookkeeping::findings(self);
+        }
+        if is_running {
             let _ = self.pg_ctl("stop").args(["--mode", "immediate"]).output();
         }
-        let crash = (!thread::panicking())
-            .then(|| crash_in(&self.log()))
-            .flatten();
-        if (thread::panicking() || crash.is_some()) && is_kept_on_failure() {
+        if !thread::panicking() {
+            findings.extend(crashes_in(&self.log()).into_iter().map(str::to_owned));
+        }
+        let has_failed = thread::panicking() || !findings.is_empty();
+        if has_failed && is_kept_on_failure() {
             eprintln!("kept for inspection: {}", self.directory.display());
         } else {
             let _ = fs::remove_dir_all(&self.directory);
         }
-        if let Some(crash) = crash {
-            panic!("{crash}");
+        if !findings.is_empty() {
+            panic!(
+                "the test went well, but not the server:\n{}",
+                findings.join("\n")
+            );
         }
     }
-}
-
-/// A server that crashed and came back may look as if nothing had been.
-fn crash_in(log: &str) -> Option<String> {
-    let crashes = crashes_in(log);
-    (!crashes.is_empty()).then(|| format!("the server crashed\n{}", crashes.join("\n")))
 }
 
 /// Whether the cluster of a failed test stays for inspection.

@@ -6,6 +6,7 @@
 // A test file uses what it needs; not every part has a caller in every build.
 #![allow(dead_code, unused_imports)]
 
+pub mod bookkeeping;
 pub mod calls;
 pub mod cluster;
 pub mod compare;
@@ -17,10 +18,12 @@ pub mod distortion;
 pub mod ending;
 pub mod items;
 pub mod listener;
+pub mod locks;
 pub mod receiver;
 pub mod rings;
 pub mod secure;
 pub mod signature;
+pub mod small_disk;
 pub mod stalls;
 mod sweeper;
 pub mod wait;

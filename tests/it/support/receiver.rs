@@ -1,7 +1,7 @@
 //! The scripted receiver as a child process, and its control API in types.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{json, Value};
+use uuid::Uuid;
 
+use super::bookkeeping;
 use super::wait::wait_until;
 
 /// One request as the receiver got it.
@@ -107,13 +109,10 @@ impl Receiver {
         let mut port = String::new();
         let stdout = process.stdout.take().expect("stdout is piped");
         BufReader::new(stdout).read_line(&mut port).unwrap();
-        Self {
-            process,
-            port: port
-                .trim()
-                .parse()
-                .expect("the receiver announces its port"),
-        }
+        let port = port.trim().parse();
+        let port = port.expect("the receiver announces its port");
+        bookkeeping::receiver_starts(port);
+        Self { process, port }
     }
 
     pub fn port(&self) -> u16 {
@@ -200,22 +199,79 @@ impl Receiver {
 
     /// One exchange with the control API; returns the answer's body.
     fn control(&self, method: &str, target: &str, body: &str) -> String {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
-        let request = format!(
-            "{method} {target} HTTP/1.1\r\nhost: receiver\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        let answer = ask(self.port, method, target, body).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
         assert!(head.starts_with("HTTP/1.1 200 "), "{target}: {answer}");
         body.to_owned()
     }
 }
 
+fn ask(port: u16, method: &str, target: &str, body: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    let request = format!(
+        "{method} {target} HTTP/1.1\r\nhost: receiver\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Which calls came to a receiver, with the message of each.
+#[derive(Clone, Default)]
+pub struct Calls {
+    pub messages: HashMap<Uuid, Uuid>,
+    /// Whether it still knows each request that came.
+    are_complete: bool,
+}
+
+/// Paths whose requests are only counted (tests/receiver/behaviour.rs).
+const COUNTED: &[&str] = &["/count", "/tally"];
+
+impl Calls {
+    pub fn none() -> Self {
+        Self {
+            messages: HashMap::new(),
+            are_complete: true,
+        }
+    }
+
+    pub fn add(&mut self, others: Self) {
+        self.messages.extend(others.messages);
+        self.are_complete &= others.are_complete;
+    }
+
+    /// Whether a call to `url` should be here and is not.
+    pub fn lack(&self, call: Uuid, url: &str) -> bool {
+        let path = url.splitn(4, '/').nth(3).unwrap_or_default();
+        let is_counted = COUNTED
+            .iter()
+            .any(|counted| path.starts_with(&counted[1..]));
+        self.are_complete && !is_counted && !self.messages.contains_key(&call)
+    }
+}
+
+/// Of a receiver that cannot be asked any more, nothing is known.
+pub fn calls_at(port: u16) -> Calls {
+    let answer = ask(port, "GET", "/_control/calls", "");
+    answer.map_or_else(|_| Calls::default(), |answer| calls_in(&answer))
+}
+
+fn calls_in(answer: &str) -> Calls {
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    let mut lines = body.lines().filter_map(|line| line.split_once(' '));
+    let are_complete = lines.next().is_some_and(|(kept, came)| kept == came);
+    let ids = lines.filter_map(|(call, message)| Some((call.parse().ok()?, message.parse().ok()?)));
+    Calls {
+        messages: ids.collect(),
+        are_complete,
+    }
+}
+
 impl Drop for Receiver {
     fn drop(&mut self) {
+        bookkeeping::receiver_ends(self.port);
         // Best effort: it would end with this process anyway.
         let _ = self.process.kill();
         let _ = self.process.wait();

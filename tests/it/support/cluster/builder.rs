@@ -5,6 +5,7 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::OnceLock;
 use std::{env, fs, process};
 
 use super::super::sweeper;
@@ -54,6 +55,7 @@ impl Builder {
             port: free_port(),
             bindir: server_bindir(),
             environment: environment.unwrap_or_default(),
+            exemption: OnceLock::new(),
         };
         cluster.init(&self.settings);
         cluster.start_again();
@@ -69,6 +71,7 @@ impl Cluster {
             port: free_port(),
             bindir: self.bindir.clone(),
             environment: self.environment.clone(),
+            exemption: OnceLock::new(),
         };
         run(self
             .server_program("pg_basebackup")
