@@ -1,12 +1,12 @@
-//! A disk that is full (fault 17).
+//! A disk that is full (fault 17), for sessions and for the worker.
 //!
-//! The disk of the WAL is another matter: without it PostgreSQL itself stops.
+//! The disk of the WAL is none of these: without it PostgreSQL itself stops.
 
 use std::time::Duration;
 
 use super::support::small_disk::SmallDisk;
-use super::support::watched::{assert_items_delivered, watch_items};
-use super::support::{ready_cluster_with, Cluster, Receiver};
+use super::support::watched::{assert_items_delivered, insert_items, watch_items};
+use super::support::{ready_cluster_with, Cluster, Receiver, PATIENCE};
 
 const SMALL: &str = "4m";
 const LARGE: &str = "256m";
@@ -18,6 +18,19 @@ const RECOVERY: Duration = Duration::from_secs(180);
 const TOO_MANY: i64 = 1000;
 
 const OUTBOX: &[&str] = &["outbox_0", "outbox_1", "outbox_2", "outbox_3"];
+
+/// For a part of what the worker writes of so many calls.
+const ROOM_KB: u64 = 64;
+
+/// What the worker writes of calls.
+const OF_WORKER: &[&str] = &[
+    "call_log_0",
+    "call_log_1",
+    "call_log_2",
+    "call_log_3",
+    "ledger",
+    "retry",
+];
 
 fn insert(id: i64) -> String {
     format!(
@@ -74,4 +87,24 @@ fn a_commit_that_finds_no_room_in_the_outbox_fails_alone_and_nothing_is_lost() {
     }
     let received = assert_items_delivered(&cluster, &receiver, "/ok/a", RECOVERY);
     assert_eq!(received.len() as i64, TOO_MANY);
+}
+
+#[test]
+fn a_worker_that_finds_no_room_keeps_trying_and_sessions_go_on() {
+    let Some((disk, cluster, receiver)) = cluster_with_small_disk("log-full", OF_WORKER) else {
+        return;
+    };
+    disk.leave(ROOM_KB);
+    let calls = "select count(*)::text from webhook.calls";
+    insert_items(&cluster, 1..=TOO_MANY);
+    cluster.wait_until(PATIENCE, "the worker to find no room", || {
+        if cluster.log().contains("No space left on device") {
+            Ok(())
+        } else {
+            Err(cluster.value(calls))
+        }
+    });
+    insert_items(&cluster, TOO_MANY + 1..=2 * TOO_MANY);
+    disk.resize(LARGE);
+    assert_items_delivered(&cluster, &receiver, "/ok/a", RECOVERY);
 }

@@ -31,7 +31,9 @@ impl SmallDisk {
     /// Moves these tables of the extension there.
     pub fn take(&self, cluster: &Cluster, tables: &[&str]) {
         let location = self.place.join("tables");
-        let made = cluster.system_program("mkdir").arg(&location).status();
+        let made = cluster
+            .shell_as_server(&format!("mkdir '{}'", location.display()))
+            .status();
         assert!(made.is_ok_and(|status| status.success()), "{location:?}");
         cluster.sql(&format!(
             "create tablespace {TABLESPACE} location '{}'",
@@ -42,6 +44,22 @@ impl SmallDisk {
                 "alter table webhook.{table} set tablespace {TABLESPACE}"
             ));
         }
+    }
+
+    /// Leaves no more room than this beside what is there.
+    pub fn leave(&self, room_kb: u64) {
+        let used = Command::new("df")
+            .args(["--block-size=1K", "--output=used"])
+            .arg(&self.place)
+            .output()
+            .expect("df is a part of every system");
+        let used = String::from_utf8_lossy(&used.stdout);
+        let used_kb: u64 = used
+            .split_whitespace()
+            .last()
+            .and_then(|number| number.parse().ok())
+            .expect("df says how much is used");
+        self.resize(&format!("{}k", used_kb + room_kb));
     }
 
     pub fn resize(&self, size: &str) {
