@@ -102,8 +102,8 @@ fn cancel_pending_leaves_both_under_repeatable_read_and_in_subtransactions() {
     assert_own_changes_are_sent(
         "own_subxacts",
         "repeatable read",
-        "savepoint a; insert into items values (3); release a; savepoint b; insert into items values (9)",
-        "rollback to b; savepoint c; insert into items values (4); release c",
+        "savepoint a; insert into items values (3); release a; savepoint b; insert into items values (9); rollback to b",
+        "savepoint c; insert into items values (4); release c",
     );
 }
 
