@@ -191,8 +191,9 @@ fn an_own_message_that_was_flushed_can_be_canceled_by_its_id() {
     run(
         &mut session,
         "create temporary table own on commit drop as
-             select message_id from webhook.outbox where xid = pg_current_xact_id() order by id limit 2;
-         select webhook.cancel(min(message_id::text)::uuid), webhook.redeliver(max(message_id::text)::uuid) from own;
+             select id, message_id from webhook.outbox where xid = pg_current_xact_id() order by id limit 2;
+         select webhook.cancel(message_id) from own where id = (select min(id) from own);
+         select webhook.redeliver(message_id) from own where id = (select max(id) from own);
          commit",
     );
     let sent = [1].into_iter().chain(100_002..=160_000);
