@@ -33,6 +33,7 @@ pub mod rotation;
 pub mod secret;
 pub mod signing;
 pub mod snapshot;
+pub mod standby;
 pub mod template;
 pub mod throttle;
 pub mod time_text;

@@ -33,6 +33,7 @@ pub mod settings;
 pub mod signals;
 pub mod snapshot;
 pub mod spi;
+pub mod standby_slots;
 pub mod text;
 pub mod trigger;
 pub mod tx;

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::core::address::AddressPolicy;
 use crate::core::error::Result;
 use crate::core::retry::Schedule;
+use crate::core::standby::parse_slot_names;
 
 /// Calls in flight per database: a thread each, with a small stack.
 const DEFAULT_CONNECTIONS: i32 = 64;
@@ -48,6 +49,7 @@ static ALLOWED_NETWORKS: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c""));
 static REQUIRE_HTTPS: GucSetting<bool> = GucSetting::<bool>::new(true);
 static CA_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static STANDBY_SLOTS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static DATABASE_WORKERS: GucSetting<bool> = GucSetting::<bool>::new(true);
 
 /// What the worker and its threads go by until the next reload.
@@ -70,6 +72,8 @@ pub struct Delivery {
     pub log_max_bytes: Option<i64>,
     /// `None`: only the roots that we bring along.
     pub ca_file: Option<PathBuf>,
+    /// Slots of the standbys that must have a commit before it is sent.
+    pub standby_slots: Vec<String>,
 }
 
 /// The settings of delivery as they are now.
@@ -91,6 +95,8 @@ pub fn delivery() -> Delivery {
         ca_file: Some(text(&CA_FILE))
             .filter(|path| !path.is_empty())
             .map(PathBuf::from),
+        standby_slots: parse_slot_names(&text(&STANDBY_SLOTS))
+            .expect("checked when the setting was set"),
     }
 }
 
@@ -172,6 +178,7 @@ pub fn define() {
     define_limits();
     define_log();
     define_addresses();
+    define_standbys();
     define_workers();
     // SAFETY: a static string; from now on a mistyped webhook.* is an error.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"webhook".as_ptr()) }
@@ -333,6 +340,23 @@ fn define_addresses() {
     );
 }
 
+fn define_standbys() {
+    // SAFETY: the hook is guarded.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"webhook.synchronized_standby_slots",
+            c"Physical replication slots of the standbys that must have a commit before its messages are sent.",
+            c"Names separated by commas. A message is sent once all of these standbys have flushed its commit, so that none was sent that a promotion of one of them undoes; a slot that lags, is missing or has been invalidated holds new messages. Empty: a message is sent once its commit is on the disk of this server.",
+            &STANDBY_SLOTS,
+            GucContext::Sighup,
+            GucFlags::from_bits_retain(pg_sys::GUC_LIST_INPUT as i32),
+            Some(check_standby_slots),
+            None,
+            None,
+        );
+    }
+}
+
 /// Whether the launcher shall run.
 pub fn database_workers() -> bool {
     DATABASE_WORKERS.get()
@@ -374,6 +398,16 @@ unsafe extern "C-unwind" fn check_allowed_networks(
 ) -> bool {
     // SAFETY: as above.
     unsafe { check(*value, |text| AddressPolicy::parse(text).map(drop)) }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn check_standby_slots(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: as above.
+    unsafe { check(*value, |text| parse_slot_names(text).map(drop)) }
 }
 
 /// Says through PostgreSQL's own variables why a value is refused.

@@ -18,9 +18,11 @@ pub fn make_durable(xids: impl Iterator<Item = u64>) {
     flush_to(latest);
 }
 
-/// Makes everything written so far durable.
-pub fn make_everything_durable() {
-    flush_to(end_of_log());
+/// Makes everything written so far durable; returns where it ends.
+pub fn make_everything_durable() -> pg_sys::XLogRecPtr {
+    let end = end_of_log();
+    flush_to(end);
+    end
 }
 
 /// Where the last record ends. PostgreSQL says where the next one will begin: at the

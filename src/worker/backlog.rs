@@ -26,20 +26,21 @@ const RETRIES_A_LOOK: usize = 500;
 /// A lane does not load more due retries than this ahead.
 const RETRIES_PER_LANE: usize = 64;
 /// Due retries that found no room are looked at again after this.
-const RETRY_LOOK_MICROS: i64 = 100_000;
+pub(super) const RETRY_LOOK_MICROS: i64 = 100_000;
 
 impl Engine {
     /// In a transaction, each part for itself: what is locked stops nothing that is not. `true`
     /// if there may be more for the tail.
     pub fn read_what_is_due(&mut self, tail_is_due: bool) -> bool {
-        let wants_outbox = tail_is_due || !self.bodiless.is_empty() || !self.interrupted.is_empty();
-        let mut more = tail_is_due;
-        if wants_outbox {
+        let wants_tail = tail_is_due || self.standbys.wants_tail(self.ticker.now());
+        // Also what standbys have confirmed is not known any more if this fails.
+        let mut more = wants_tail;
+        if tail_is_due || self.wants_outbox() {
             let read = self.try_part(Work::Outbox, |engine| {
                 // Before anything that comes after them.
                 engine.requeue_interrupted();
                 engine.read_bodies();
-                tail_is_due && engine.read_tail()
+                wants_tail && engine.read_tail(tail_is_due)
             });
             let Some(tail_has_more) = read else {
                 return more;
@@ -64,6 +65,13 @@ impl Engine {
         more
     }
 
+    /// Whether something of the outbox is to be read, but for what may have been committed.
+    pub fn wants_outbox(&self) -> bool {
+        !self.bodiless.is_empty()
+            || self.wants_interrupted()
+            || self.standbys.wants_tail(self.ticker.now())
+    }
+
     pub fn may_read_retries(&self) -> bool {
         let wanted = self.wants_retries(clock::now()) || self.may_read_waiting();
         wanted && self.may_try(Work::Retries)
@@ -75,7 +83,7 @@ impl Engine {
 
     /// Whether a lane wants to read for itself.
     pub fn wants_backlog(&self) -> bool {
-        !self.queued.is_exhausted() && self.any_wants_page()
+        !self.queued.is_exhausted() && self.standbys.has_passed_barrier() && self.any_wants_page()
     }
 
     /// Lanes that stand still must not keep those from reading that could go on.
@@ -256,6 +264,9 @@ impl Engine {
 
     /// Messages that were busy when the last worker ended go first. In a transaction.
     pub fn requeue_interrupted(&mut self) {
+        if !self.standbys.has_passed_barrier() {
+            return;
+        }
         let with_some = self.interrupted.keys().copied();
         let url_keys: Vec<i32> = with_some
             .filter(|url_key| !self.unroutable.blocks(*url_key))
@@ -300,7 +311,8 @@ impl Engine {
             .filter(|lane| lane.retries_loaded() < RETRIES_PER_LANE)
             .map(|lane| lane.url_key)
             .collect();
-        let due = self.stores.settlement.due(now, &url_keys, RETRIES_A_LOOK);
+        let mut due = self.stores.settlement.due(now, &url_keys, RETRIES_A_LOOK);
+        due.retain(|retry| self.may_repeat(retry));
         self.load_retries(due);
         let next = self.stores.settlement.next_due(&url_keys).map(|at| {
             // What is due but already loaded is no reason to spin.

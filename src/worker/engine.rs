@@ -16,6 +16,7 @@ use super::notices::Notices;
 use super::recount::Recount;
 use super::routes::{Routes, WebhookRoute};
 use super::shortage::Shortage;
+use super::standbys::Standbys;
 use super::tail::Tail;
 use super::throttling::LetGo;
 use super::time::Ticker;
@@ -86,6 +87,7 @@ pub struct Engine {
     /// Calls of throttled webhooks, by token, until it is known when they arrived.
     pub let_go: HashMap<u64, LetGo>,
     pub tail: Tail,
+    pub standbys: Standbys,
     pub pool: Pool,
     pub settlement: Settlement,
     pub withdrawals: Withdrawals,
@@ -167,6 +169,7 @@ impl Engine {
             throttles: HashMap::new(),
             let_go: HashMap::new(),
             tail: Tail::restored(&restored.tail),
+            standbys: Standbys::new(&settings.standby_slots),
             pool,
             settlement: Settlement::new(restored.tail.seq),
             withdrawals: Withdrawals::default(),
@@ -358,6 +361,7 @@ impl Engine {
     /// SIGHUP: new settings for the loop and the threads.
     pub fn reload(&mut self, settings: Delivery) {
         self.pool.reconfigure(Self::client_config(&settings));
+        self.wait_for_standbys(&settings.standby_slots);
         self.settings = settings;
         self.fit_connections();
     }
@@ -397,7 +401,8 @@ impl Engine {
         let next_try = self.locks.next_try(now);
         let locked = next_try.map(|at| Duration::from_nanos(at.saturating_sub(now)));
         let rested = self.shortage.due_in(now).map(Duration::from_nanos);
-        [retry, throttled, silent, settle, locked, rested]
+        let standbys = self.standbys.due_in(now);
+        [retry, throttled, silent, settle, locked, rested, standbys]
             .into_iter()
             .flatten()
             .fold(longest, Duration::min)

@@ -5,6 +5,7 @@
 //! settlement in which a retry of the lane ended, and whenever the definitions are read.
 //! If that fails the lane stands until it succeeds.
 
+use super::backlog::RETRY_LOOK_MICROS;
 use super::engine::{Engine, MessageLane};
 use crate::pg::clock;
 use crate::store::settlement::{DueRetry, WaitingRetry};
@@ -42,7 +43,12 @@ impl Engine {
         if url_keys.is_empty() {
             return;
         }
-        let waiting = self.stores.settlement.waiting(&url_keys);
+        let mut waiting = self.stores.settlement.waiting(&url_keys);
+        for row in &mut waiting {
+            if !self.may_repeat(&row.retry) {
+                row.next_at = row.next_at.max(now + RETRY_LOOK_MICROS);
+            }
+        }
         for url_key in &url_keys {
             let first = waiting.iter().find(|row| row.retry.url_key == *url_key);
             self.tell_what_waits(*url_key, first, now);

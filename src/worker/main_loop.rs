@@ -109,6 +109,8 @@ impl Loop {
             }
             if process::reload_if_requested() {
                 self.engine.reload(settings::delivery());
+                // What waited for standbys need not wait any more.
+                self.tail_is_due = true;
                 invalidation::mark_stale();
             }
             if let Some(end) = self.look_around(lifecycle) {
@@ -117,6 +119,7 @@ impl Loop {
             self.engine.mind_the_wall_clock();
             self.catch_up();
             self.take_and_dispatch();
+            self.engine.look_at_standbys_if_due();
             self.read();
             self.take_and_dispatch();
             self.engine.settle_if_due();
@@ -261,6 +264,8 @@ impl Loop {
             Err(failure) => {
                 self.read_error.clone_from(&failure.message);
                 self.trouble = Some(failure.message);
+                // What standbys have confirmed is not known any more.
+                self.tail_is_due = true;
             }
         }
     }
@@ -283,7 +288,7 @@ impl Loop {
         }
         self.checked != generation
             || self.loaded != generation
-            || ((self.tail_is_due || !engine.bodiless.is_empty()) && engine.may_try(Work::Outbox))
+            || ((self.tail_is_due || engine.wants_outbox()) && engine.may_try(Work::Outbox))
             || (engine.wants_backlog() && engine.may_try(Work::Backlogs))
     }
 

@@ -22,6 +22,7 @@ mod routes;
 mod settle;
 mod settled_rows;
 mod shortage;
+mod standbys;
 mod tail;
 mod throttling;
 mod time;

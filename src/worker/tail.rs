@@ -73,15 +73,19 @@ impl Tail {
         self.seen_everything || self.seen.contains(&webhook_key)
     }
 
-    /// The next window, or what is left of the present one; `None` if nothing committed.
-    fn reader(&mut self) -> Option<WindowReader> {
+    /// The next window, up to `end`, or what is left of the present one; `None` if nothing
+    /// committed.
+    pub(super) fn reader(
+        &mut self,
+        end: impl FnOnce() -> Option<Arc<Snapshot>>,
+    ) -> Option<WindowReader> {
         if let Some(reader) = self.reader.take() {
             return Some(reader);
         }
         if !self.position.window_is_done() {
             return Some(WindowReader::new(&self.position, None));
         }
-        let now = Arc::new(snapshot::current());
+        let now = end()?;
         if now == self.position.window.to {
             return None;
         }
@@ -99,12 +103,13 @@ impl Tail {
 }
 
 impl Engine {
-    /// Reads the next page of new messages. In a transaction. `true` if there may be more.
-    pub fn read_tail(&mut self) -> bool {
+    /// Reads the next page of new messages. `is_due`: not only because standbys have caught
+    /// up. In a transaction. `true` if there may be more.
+    pub fn read_tail(&mut self, is_due: bool) -> bool {
         if self.queued.is_exhausted() && !self.make_room() {
             return true;
         }
-        let Some(mut reader) = self.tail.reader() else {
+        let Some(mut reader) = self.next_of_tail(is_due) else {
             return false;
         };
         let wanted = self

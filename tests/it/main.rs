@@ -26,6 +26,7 @@ mod faults_clock;
 mod faults_database;
 mod faults_definitions;
 mod faults_disk;
+mod faults_failover;
 mod faults_flush;
 mod faults_names;
 mod faults_outage;

@@ -66,6 +66,26 @@ impl Builder {
 impl Cluster {
     /// A running hot standby of this cluster, with its settings.
     pub fn follow(&self, name: &str) -> Self {
+        let standby = self.copy_for_standby(name, &[]);
+        standby.start_again();
+        standby
+    }
+
+    /// The same through a physical replication slot, which is made here; with these settings
+    /// of its own.
+    pub fn follow_through(&self, slot: &str, settings: &[(&str, &str)]) -> Self {
+        self.sql(&format!(
+            "select pg_create_physical_replication_slot('{slot}')"
+        ));
+        let standby = self.copy_for_standby(slot, &["--slot", slot]);
+        for (name, value) in settings {
+            standby.configure(name, value);
+        }
+        standby.start_again();
+        standby
+    }
+
+    fn copy_for_standby(&self, name: &str, options: &[&str]) -> Self {
         let standby = Self {
             directory: new_directory(name),
             port: free_port(),
@@ -78,10 +98,10 @@ impl Cluster {
             .args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf"])
             .arg(format!("--host={}", self.directory.display()))
             .args(["--port", &self.port.to_string(), "--username", SUPERUSER])
+            .args(options)
             .arg("--pgdata")
             .arg(standby.data_directory()));
         standby.listen_in_its_directory();
-        standby.start_again();
         standby
     }
 
