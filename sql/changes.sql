@@ -22,12 +22,16 @@ create trigger definitions_changed
 create trigger definitions_changed
     after insert or update or delete or truncate on webhook.control
     for each statement execute function webhook.definitions_changed();
+create trigger definitions_changed
+    after insert or update or delete or truncate on webhook.def_origin
+    for each statement execute function webhook.definitions_changed();
 
 alter table webhook.webhook_def enable always trigger definitions_changed;
 alter table webhook.secret_def enable always trigger definitions_changed;
 alter table webhook.url_def enable always trigger definitions_changed;
 alter table webhook.event_def enable always trigger definitions_changed;
 alter table webhook.control enable always trigger definitions_changed;
+alter table webhook.def_origin enable always trigger definitions_changed;
 
 -- Rows of another database are neither definitions nor messages of this one: a subscription that
 -- receives them ends with an error. A copy of a table fires triggers of statements, what follows
@@ -82,4 +86,10 @@ select pg_catalog.pg_extension_config_dump(
     'where dropped_at is null'
     ' and object_name::pg_catalog.oid in (select oid from pg_catalog.pg_class)'
     ' and webhook_key in (select webhook_key from webhook.webhook_def where dropped_at is null)'
+);
+-- pg_dump puts it first, because its name comes before those of the other tables: a restore knows
+-- where the definitions were made before it has them.
+select pg_catalog.pg_extension_config_dump(
+    'webhook.def_origin',
+    'where exists (select from webhook.webhook_def where dropped_at is null)'
 );

@@ -81,7 +81,7 @@ comment on function webhook.test_webhook(text) is
     'Sends a message of type webhook.test without data to each URL of a webhook, given by id or name, when '
     'the transaction commits; returns the URLs and the id of the message. It is signed, throttled, repeated, '
     'logged and counted for the webhook like any message, and waits while the webhook is paused. Errors: '
-    '42704 unknown webhook.';
+    '42704 unknown webhook, 55000 in a copy of another database.';
 comment on function webhook.redeliver(uuid) is
     'Sends a message again under its old id, whatever became of it, to each URL of its webhook; a retry '
     'that waits is due at once, and where the message still waits for its first call nothing changes. '
@@ -102,6 +102,11 @@ comment on function webhook.cancel_pending(text) is
     'A call that is on the wire ends, is logged, and is not repeated. Takes the '
     'same time for one message or ten million. Returns their number, a message counted once for each URL. '
     'Errors: 22023 null, 42704 unknown webhook.';
+comment on function webhook.adopt(text) is
+    'Makes a copy of a database (a restored dump, CREATE DATABASE ... TEMPLATE, a base backup with another '
+    'webhook.identity) the one that captures and sends. Until then a copy captures and sends nothing. '
+    'pending: keep = what is pending here is sent; forget = it is canceled. Where the database is no copy, '
+    'nothing happens. Errors: 42501 not a superuser, 22023 another value of pending, 55000 during recovery.';
 comment on function webhook.rest(text, text, jsonb) is
     'The REST API for webhooks and events: status and body of the answer to a request, for a gateway that '
     'calls it. /v3/outgoingWebhooks, .../{webhookId}, .../{webhookId}/events and .../events/{eventId}; /v2 is an '
@@ -341,8 +346,12 @@ comment on table webhook.url_def is
     'Internal: the outgoing URLs of webhooks.';
 comment on table webhook.event_def is
     'Internal: events. A dropped one keeps its row.';
+comment on table webhook.def_origin is
+    'Internal: system identifier, database and webhook.identity under which the definitions were made. '
+    'Where they differ from those of the database, it is a copy and sends nothing.';
 comment on table webhook.control is
-    'Internal: one row, whether the worker was stopped and which outbox table is written to.';
+    'Internal: one row, whether the worker was stopped, which outbox table is written to, and where outbox '
+    'and log were written.';
 comment on table webhook.segment is
     'Internal: the tables of outbox and call log, since when each is written and when it was closed.';
 comment on table webhook.cancellation is

@@ -236,6 +236,12 @@ language c
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'stop_worker_wrapper';
 
+create function webhook.adopt(pending text default 'keep')
+returns void
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'adopt_wrapper';
+
 create function webhook.rest(method text, path text, body jsonb default null)
 returns table (status integer, body jsonb)
 language c

@@ -8,4 +8,13 @@ as 'MODULE_PATHNAME', 'extension_installed_wrapper';
 revoke all on function webhook.extension_installed() from public;
 comment on function webhook.extension_installed() is 'Called once by CREATE EXTENSION: starts the worker of this database when the transaction commits.';
 
+update webhook.control
+set state_system = s.system_identifier,
+    state_database = d.oid,
+    state_identity = coalesce(pg_catalog.current_setting('webhook.identity', true), ''),
+    state_server = pg_catalog.current_setting('server_version_num')::integer operator(pg_catalog./) 10000
+from pg_catalog.pg_control_system() s
+cross join pg_catalog.pg_database d
+where d.datname operator(pg_catalog.=) pg_catalog.current_database();
+
 select webhook.extension_installed();

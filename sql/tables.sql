@@ -116,11 +116,28 @@ as $$
         or cardinality(webhook.present_columns(object, recorded_for, names, numbers)) = cardinality(names)
 $$;
 
+-- In which databases the definitions were made. Carried by pg_dump, so that a restored copy can
+-- tell that it is one; empty until the first webhook is created.
+create table webhook.def_origin (
+    -- as pg_control_system() shows it
+    system_identifier bigint not null,
+    database_oid      oid not null,
+    -- webhook.identity
+    identity          text not null,
+    primary key (system_identifier, database_oid, identity)
+);
+
 -- One row: whether the worker was stopped by hand, and into which outbox table writers append.
+-- state_*: where outbox, log and positions were written; no dump carries it. With it, a database
+-- that pg_upgrade has moved differs from one that a dump was restored into.
 create table webhook.control (
     only_row       boolean primary key default true check (only_row),
     worker_stopped boolean not null default false,
-    outbox_number  smallint not null default 0
+    outbox_number  smallint not null default 0,
+    state_system   bigint,
+    state_database oid,
+    state_identity text,
+    state_server   integer
 );
 insert into webhook.control default values;
 

@@ -1,5 +1,31 @@
 -- From the schema of 0.1.0 to that of 0.2.0. A fresh installation of 0.2.0 and an upgraded one have the
--- same catalog; a test compares them.
+-- same catalog; tests/it/upgrade.rs compares them and prints what differs:
+--   PG_CONFIG=$(scripts/private-server test) cargo test --features tools --test it -- upgrade::
+-- The tables webhook.outbox_N keep their columns: sessions with the library of 0.1.0 go on writing.
+
+-- Sessions that write take locks on these tables in any order: all at once, or none and again. Only
+-- the outbox is waited for, while nothing else is held: it is never free where many write.
+do $$
+begin
+    for attempt in 1 .. 3000 loop
+        begin
+            lock table webhook.outbox_0, webhook.outbox_1, webhook.outbox_2, webhook.outbox_3
+                in share row exclusive mode;
+            lock table webhook.webhook_def, webhook.secret_def, webhook.url_def, webhook.event_def,
+                       webhook.control, webhook.segment, webhook.retry, webhook.cancellation,
+                       webhook.ledger, webhook.fold, webhook.lane, webhook.counter, webhook.tick
+                in access exclusive mode nowait;
+            return;
+        exception when lock_not_available or deadlock_detected then
+            perform pg_catalog.pg_sleep(0.01);
+        end;
+    end loop;
+    raise exception using
+        errcode = 'lock_not_available',
+        message = 'the tables of webhook_ext are in use',
+        hint = 'end the transactions that read or change them, then run ALTER EXTENSION webhook_ext UPDATE again';
+end
+$$;
 
 -- What holds the worker up.
 create function webhook.worker_detail()
@@ -35,6 +61,68 @@ comment on function webhook.worker_detail() is
 comment on column webhook.worker.detail is
     'What holds the worker up, and how to end it: a lock and the process that holds it, a copy of another '
     'database, a standby that lags, too few file descriptors. NULL if nothing does.';
+
+-- Whether this database is a copy of another one.
+create table webhook.def_origin (
+    system_identifier bigint not null,
+    database_oid      oid not null,
+    identity          text not null,
+    primary key (system_identifier, database_oid, identity)
+);
+alter table webhook.control
+    add column state_system   bigint,
+    add column state_database oid,
+    add column state_identity text,
+    add column state_server   integer;
+
+insert into webhook.def_origin (system_identifier, database_oid, identity)
+select s.system_identifier, d.oid, coalesce(pg_catalog.current_setting('webhook.identity', true), '')
+from pg_catalog.pg_control_system() s
+cross join pg_catalog.pg_database d
+where d.datname operator(pg_catalog.=) pg_catalog.current_database()
+  and exists (select from webhook.webhook_def w where w.dropped_at is null);
+update webhook.control
+set state_system = s.system_identifier,
+    state_database = d.oid,
+    state_identity = coalesce(pg_catalog.current_setting('webhook.identity', true), ''),
+    state_server = pg_catalog.current_setting('server_version_num')::integer operator(pg_catalog./) 10000
+from pg_catalog.pg_control_system() s
+cross join pg_catalog.pg_database d
+where d.datname operator(pg_catalog.=) pg_catalog.current_database();
+
+create trigger definitions_changed
+    after insert or update or delete or truncate on webhook.def_origin
+    for each statement execute function webhook.definitions_changed();
+alter table webhook.def_origin enable always trigger definitions_changed;
+select pg_catalog.pg_extension_config_dump(
+    'webhook.def_origin',
+    'where exists (select from webhook.webhook_def where dropped_at is null)'
+);
+
+create function webhook.adopt(pending text default 'keep')
+returns void
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'adopt_wrapper';
+revoke all on table webhook.def_origin from public;
+revoke all on function webhook.adopt(text) from public;
+grant execute on function webhook.adopt(text) to webhook_admin;
+comment on function webhook.adopt(text) is
+    'Makes a copy of a database (a restored dump, CREATE DATABASE ... TEMPLATE, a base backup with another '
+    'webhook.identity) the one that captures and sends. Until then a copy captures and sends nothing. '
+    'pending: keep = what is pending here is sent; forget = it is canceled. Where the database is no copy, '
+    'nothing happens. Errors: 42501 not a superuser, 22023 another value of pending, 55000 during recovery.';
+comment on table webhook.def_origin is
+    'Internal: system identifier, database and webhook.identity under which the definitions were made. '
+    'Where they differ from those of the database, it is a copy and sends nothing.';
+comment on function webhook.test_webhook(text) is
+    'Sends a message of type webhook.test without data to each URL of a webhook, given by id or name, when '
+    'the transaction commits; returns the URLs and the id of the message. It is signed, throttled, repeated, '
+    'logged and counted for the webhook like any message, and waits while the webhook is paused. Errors: '
+    '42704 unknown webhook, 55000 in a copy of another database.';
+comment on table webhook.control is
+    'Internal: one row, whether the worker was stopped, which outbox table is written to, and where outbox '
+    'and log were written.';
 
 -- Keys for publications of all tables, and no rows of other databases through subscriptions.
 alter table webhook.secret_def add primary key (webhook_key, secret);
@@ -114,3 +202,6 @@ begin
     end loop;
 end
 $$;
+
+-- Last: the worker of the new library waits for this.
+select webhook.extension_installed();

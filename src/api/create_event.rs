@@ -4,6 +4,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::adopt::warn_if_held;
 use super::random;
 use crate::core::definition::{EventType, ListStyle, NullStyle};
 use crate::core::error::Result;
@@ -137,6 +138,7 @@ pub fn create(
     let (webhook_key, webhook_id) = webhook_definitions::find(webhook)?;
     let table = user_table::watchable(object)?;
     let event = wanted.checked(&table)?;
+    warn_if_held();
     let created_at = event_definitions::insert(webhook_key, &table, &event, condition_path)?;
     Ok(answer(webhook_id, table, event, created_at))
 }

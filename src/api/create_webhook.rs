@@ -4,6 +4,7 @@ use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::prelude::*;
 use pgrx::JsonB;
 
+use super::adopt::warn_if_held;
 use super::random;
 use crate::core::definition::{DeliveryOrder, LogLevel};
 use crate::core::error::{Error, Result};
@@ -161,6 +162,7 @@ pub fn checked_order(delivery_order: &str) -> Result<&'static str> {
 }
 
 fn store(mut webhook: NewWebhook) -> Result<CreatedWebhook> {
+    warn_if_held();
     webhook.id = random::unused_id(webhook_definitions::id_is_taken)?;
     let secret = Secret::from_random(random::bytes()?);
     let (id, name, description) = (

@@ -8,7 +8,7 @@ use crate::core::webhook::required;
 use crate::pg::report::ok_or_raise;
 use crate::pg::text::Text;
 use crate::pg::{liveness, session, settings, wake};
-use crate::store::{event_definitions, explanation, worker_switch};
+use crate::store::{event_definitions, explanation, identity, worker_switch};
 
 #[pg_extern(sql = false)]
 fn explain_event(
@@ -34,6 +34,7 @@ fn server() -> ServerFacts {
     let (replication_role, in_recovery) = explanation::session();
     let delivery = settings::delivery();
     ServerFacts {
+        copy: identity::copy_notice(),
         capture: settings::capture(),
         replication_role,
         source: session::source().to_string(),

@@ -1,11 +1,11 @@
-//! What CREATE EXTENSION does last.
+//! What CREATE EXTENSION and ALTER EXTENSION … UPDATE do last.
 
 use pgrx::prelude::*;
 
 use crate::pg::commit_start;
 
-/// The worker starts as soon as the extension is committed, and not if it is not.
+/// The worker starts, or looks again, as soon as the extension is committed, and not if it is not.
 #[pg_extern(sql = false)]
 fn extension_installed() {
-    commit_start::start_worker_at_commit();
+    commit_start::wake_worker_at_commit();
 }

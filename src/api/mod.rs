@@ -5,6 +5,7 @@
 //! only `store` acts as the extension's owner. An error is raised with one of the
 //! SQLSTATEs of `pg::report` and a hint.
 
+mod adopt;
 mod create_event;
 mod create_webhook;
 mod definitions_changed;

@@ -12,7 +12,7 @@ use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
 use crate::pg::text::Text;
 use crate::pg::{commit_start, liveness, poll, recovery, wake};
-use crate::store::{idleness, webhook_definitions, worker_switch};
+use crate::store::{identity, idleness, webhook_definitions, worker_switch};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Short beside what a call takes, long beside what a look costs.
@@ -129,5 +129,5 @@ fn worker_process() -> TableIterator<
 
 #[pg_extern(sql = false)]
 fn worker_detail() -> Option<String> {
-    worker_switch::detail()
+    worker_switch::detail().or_else(identity::copy_notice)
 }

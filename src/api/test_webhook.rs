@@ -3,6 +3,7 @@
 use pgrx::prelude::*;
 use uuid::Uuid;
 
+use super::adopt::check_is_not_held;
 use crate::core::error::Result;
 use crate::core::webhook::required;
 use crate::pg::commit_start;
@@ -17,6 +18,7 @@ fn test_webhook(
 ) -> TableIterator<'static, (name!(outgoing_url, Text), name!(message_id, pgrx::Uuid))> {
     let put = || -> Result<(Uuid, Vec<String>)> {
         let (key, _) = webhook_definitions::find(required("webhook", webhook.as_deref())?)?;
+        check_is_not_held("send a test message")?;
         let id = Uuid::now_v7();
         Ok((id, test_message::put(key, id)))
     };

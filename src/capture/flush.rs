@@ -88,7 +88,7 @@ fn outbox_row<'a>(batch: &'a Batch, row: &'a Captured) -> OutboxRow<'a> {
 
 /// A message is worth nothing without a worker: the first transaction that finds
 /// none starts one. That no slot is free is not the user's fault; the message waits.
-fn ensure_worker(tables: &OutboxTables) {
+pub(super) fn ensure_worker(tables: &OutboxTables) {
     if wake::running_worker().is_none() && !tables.worker_stopped {
         let _ = wake::start_worker_now_and_then();
     }

@@ -17,6 +17,7 @@ use crate::pg::trigger::{Firing, Operation};
 use crate::pg::{invalidation, owner};
 use crate::store::capture_definitions::{self, CaptureDefinition};
 use crate::store::row_parts::RowParts;
+use crate::store::{identity, outbox_tables, version};
 
 /// How one trigger captures.
 pub struct Rule {
@@ -81,7 +82,7 @@ fn load(firing: &Firing<'_>) -> Option<Rc<Rule>> {
 
 fn compile(firing: &Firing<'_>) -> Option<Rule> {
     let event_id = firing.argument()?.to_str().ok()?;
-    let definition = capture_definitions::load(event_id, firing.relation_oid())?;
+    let definition = load_definition(event_id, firing)?;
     for relation in &definition.depends_on {
         invalidation::watch(*relation);
     }
@@ -90,10 +91,26 @@ fn compile(firing: &Firing<'_>) -> Option<Rule> {
         && named
         && definition.covers_relation
         && matches_operation(&definition, firing.operation());
-    if !applies {
+    if !applies || is_held() {
         return None;
     }
     Some(rule_from(owner::extension()?, definition, firing))
+}
+
+/// The statement may not fit a schema of another version: the error says what to do.
+fn load_definition(event_id: &str, firing: &Firing<'_>) -> Option<CaptureDefinition> {
+    version::check_names(|| capture_definitions::load(event_id, firing.relation_oid()))
+}
+
+/// In a copy of another database nothing is captured. Its worker says so.
+fn is_held() -> bool {
+    let is_copy = identity::copy_notice().is_some();
+    if is_copy {
+        if let Some(tables) = outbox_tables::current() {
+            super::flush::ensure_worker(&tables);
+        }
+    }
+    is_copy
 }
 
 fn matches_operation(definition: &CaptureDefinition, operation: Operation) -> bool {

@@ -9,7 +9,7 @@ use event::{
     columns, condition, event_enabled, message_size, object_fields, partitions, privileges, table,
     trigger, webhook_enabled, webhook_not_paused, webhook_usable,
 };
-use server::{capture, delivery, replication_role, source, worker};
+use server::{capture, delivery, identity, replication_role, source, worker};
 use url::{url_address, url_state};
 
 mod event;
@@ -68,6 +68,8 @@ pub struct UrlFacts {
 /// This session and this server.
 #[derive(Clone, Debug, Default)]
 pub struct ServerFacts {
+    /// Why this database is held as a copy of another one.
+    pub copy: Option<String>,
     pub capture: bool,
     pub replication_role: String,
     pub source: String,
@@ -93,6 +95,7 @@ pub fn explain(event: &EventFacts, urls: &[UrlFacts], server: &ServerFacts) -> V
         checks.extend([columns(event), trigger(event), partitions(event)]);
     }
     checks.extend([
+        identity(server),
         capture(server),
         replication_role(event, server),
         source(event, server),

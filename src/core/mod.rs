@@ -17,6 +17,7 @@ pub mod flush_map;
 pub mod headers;
 pub mod hstore_image;
 pub mod hstore_text;
+pub mod identity;
 pub mod ids;
 pub mod json_text;
 pub mod jsonb_image;

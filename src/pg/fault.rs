@@ -21,7 +21,8 @@ pub fn define() {
         c"webhook.fault",
         c"The place in webhook_ext's code that panics or waits.",
         c"\"trigger\", \"loop\", \"wait append\", \"slow_loop\" for a worker that is slow to hear, or \
-          \"commit: \" and a statement that runs at commit; empty for none. Exists only in builds for tests.",
+          \"commit: \" and a statement that runs at commit, \"version \" and the version that the \
+          library claims; empty for none. Exists only in builds for tests.",
         &FAULT,
         GucContext::Suset,
         GucFlags::default(),
@@ -97,4 +98,11 @@ pub fn is_set(name: &str) -> bool {
     FAULT
         .get()
         .is_some_and(|fault| fault.to_bytes() == name.as_bytes())
+}
+
+/// The version that the library is told to claim.
+pub fn claimed_version() -> Option<String> {
+    let fault = FAULT.get()?;
+    let version = fault.to_str().ok()?.strip_prefix("version ")?;
+    Some(version.to_owned())
 }

@@ -14,6 +14,7 @@ pub mod encoding;
 #[cfg(feature = "fault_injection")]
 pub mod fault;
 pub mod growth;
+pub mod identity;
 pub mod invalidation;
 pub mod liveness;
 pub mod local_settings;

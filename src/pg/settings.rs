@@ -37,6 +37,7 @@ static SOURCE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(
 static CAPTURE: GucSetting<bool> = GucSetting::<bool>::new(true);
 static DELIVERY: GucSetting<bool> = GucSetting::<bool>::new(true);
 static ACCOUNT_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static IDENTITY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static INTEGRATION_URL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static CONNECTIONS: GucSetting<i32> = GucSetting::<i32>::new(DEFAULT_CONNECTIONS);
 static MAX_MESSAGE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(DEFAULT_MAX_MESSAGE_BYTES);
@@ -138,6 +139,11 @@ pub fn account_id() -> String {
     }
 }
 
+/// `webhook.identity`.
+pub fn identity() -> String {
+    text(&IDENTITY)
+}
+
 /// `webhook.integration_url`.
 pub fn integration_url() -> String {
     text(&INTEGRATION_URL)
@@ -179,6 +185,7 @@ pub fn define() {
     define_log();
     define_addresses();
     define_standbys();
+    define_identity();
     define_workers();
     // SAFETY: a static string; from now on a mistyped webhook.* is an error.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"webhook".as_ptr()) }
@@ -378,6 +385,29 @@ fn define_workers() {
         },
         GucFlags::default(),
     );
+}
+
+fn define_identity() {
+    // SAFETY: the hook only sets a flag of this process.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"webhook.identity",
+            c"Name of this installation.",
+            c"Tells a clone made by base backup from its original. Another name than the one under which the definitions were made holds capture and delivery until webhook.adopt() is called. Empty: the installation has no name.",
+            &IDENTITY,
+            GucContext::Sighup,
+            GucFlags::default(),
+            None,
+            Some(on_new_identity),
+            None,
+        );
+    }
+}
+
+/// What was decided under the old name is decided again.
+#[pg_guard]
+unsafe extern "C-unwind" fn on_new_identity(_value: *const c_char, _extra: *mut c_void) {
+    super::invalidation::mark_stale();
 }
 
 #[pg_guard]

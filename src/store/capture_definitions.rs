@@ -56,7 +56,7 @@ const DEFINITION_TABLES: &str = "
 select c.oid
 from pg_catalog.pg_class c
 where c.relnamespace = 'webhook'::pg_catalog.regnamespace
-  and c.relname in ('webhook_def', 'secret_def', 'url_def', 'event_def', 'control')";
+  and c.relname in ('webhook_def', 'secret_def', 'url_def', 'event_def', 'control', 'def_origin')";
 
 thread_local! {
     static BY_ID: Query = const { Query::new(EVENT_BY_ID) };

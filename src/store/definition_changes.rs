@@ -5,7 +5,7 @@
 
 use pgrx::pg_sys;
 
-use super::rows::query;
+use super::rows::query_any_version as query;
 use crate::pg::owner::as_owner;
 
 /// The definition tables that exist, and the tables with events that do.
@@ -13,7 +13,7 @@ const CONCERNED: &str = "
 select c.oid
 from pg_catalog.pg_class c
 where c.relnamespace = 'webhook'::pg_catalog.regnamespace
-  and c.relname in ('webhook_def', 'secret_def', 'url_def', 'event_def', 'control')
+  and c.relname in ('webhook_def', 'secret_def', 'url_def', 'event_def', 'control', 'def_origin')
 union
 select e.object_name::pg_catalog.oid
 from webhook.event_def e

@@ -229,6 +229,38 @@ with canceled as (
 select pg_catalog.count(*)
 from canceled";
 
+/// As [`CANCEL_BACKLOG`], of all webhooks. A URL whose messages were all on their way is
+/// canceled as well: the worker takes them up again, and finds them canceled.
+const FORGET_BACKLOG: &str = "
+with canceled as (
+    insert into webhook.cancellation (url_key, webhook_key, before, counted)
+    select n.url_key, n.webhook_key, pg_catalog.pg_current_snapshot(),
+           greatest(n.pending - coalesce(b.calls, 0), 0)
+    from webhook.lane_now n
+    join webhook.url_def u on u.url_key = n.url_key and u.dropped_at is null
+    left join (
+        select y.url_key, pg_catalog.count(*) as calls
+        from webhook.busy y
+        where not y.is_listed
+        group by y.url_key
+    ) b on b.url_key = n.url_key
+    where n.pending > 0
+    returning url_key
+)
+select coalesce(sum(n.pending), 0)::pg_catalog.int8
+from canceled c
+join webhook.lane_now n on n.url_key = c.url_key";
+
+const FORGET_RETRIES: &str = "
+with canceled as (
+    update webhook.retry r
+    set state = 'canceled', next_at = null, changed_at = pg_catalog.clock_timestamp()
+    where r.state = 'waiting'
+    returning 1
+)
+select pg_catalog.count(*)
+from canceled";
+
 /// What is invalidated to tell the worker. A view, because VACUUM, ANALYZE and REINDEX invalidate
 /// tables although nothing has changed, and may keep them locked.
 const SIGNAL: &str = "
@@ -303,6 +335,15 @@ pub fn cancel_pending(webhook_key: i32) -> i64 {
             first(statement, &[webhook_key.into()], |row| row.value::<i64>(1)).unwrap_or(0)
         };
         number(CANCEL_BACKLOG) + number(CANCEL_RETRIES)
+    })
+}
+
+/// Everything that every webhook has pending; also what was on its way when the database was
+/// copied. Not while the worker delivers.
+pub fn forget_pending() -> i64 {
+    change(|| {
+        let number = |statement| first(statement, &[], |row| row.value::<i64>(1)).unwrap_or(0);
+        number(FORGET_BACKLOG) + number(FORGET_RETRIES)
     })
 }
 

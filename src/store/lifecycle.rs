@@ -5,7 +5,16 @@ use std::collections::HashSet;
 
 use pgrx::pg_sys;
 
+use super::{identity, version};
+use crate::core::error::{Error, Kind};
+use crate::core::identity::Provenance;
+use crate::pg::report;
 use crate::pg::spi::Query;
+
+/// To a database that is held.
+const ADOPT: &str =
+    "to make this database the one that captures and sends: select webhook.adopt(), \
+    or select webhook.adopt('forget') to send nothing of what is pending";
 
 /// What the worker finds when it looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +27,8 @@ pub enum Standing {
     Gone,
     /// The SQL and this library are of different versions: nothing is safe to touch.
     Unfit,
+    /// This database is a copy of another one and was not adopted: nothing is sent.
+    Held,
     /// The extension was dropped and created anew: what the worker knows is of the old one.
     Replaced,
 }
@@ -38,7 +49,7 @@ const TABLES: &str = "
 select c.oid
 from pg_catalog.pg_class c
 where c.relnamespace = 'webhook'::pg_catalog.regnamespace
-  and c.relname in ('webhook_def', 'secret_def', 'url_def', 'event_def', 'control', 'busy')
+  and c.relname in ('webhook_def', 'secret_def', 'url_def', 'event_def', 'control', 'def_origin', 'busy')
 union
 select e.object_name::pg_catalog.oid
 from webhook.event_def e
@@ -64,7 +75,8 @@ pub struct Lifecycle {
     tables: Query,
     /// The extension that was found first.
     known: Cell<Option<pg_sys::Oid>>,
-    warned: Cell<bool>,
+    /// Why the worker must not work.
+    reason: RefCell<Option<String>>,
 }
 
 impl Lifecycle {
@@ -74,18 +86,20 @@ impl Lifecycle {
             control: Query::new(CONTROL),
             tables: Query::new(TABLES),
             known: Cell::new(None),
-            warned: Cell::new(false),
+            reason: RefCell::new(None),
         }
     }
 
-    /// Once per process: the versions stay as they are for a while.
-    fn warn_of(&self, version: &str) {
-        if !self.warned.replace(true) {
-            pgrx::warning!(
-                "webhook_ext {version} is installed in this database, but the library is {}: \
-                 run ALTER EXTENSION webhook_ext UPDATE or install the library that fits",
-                env!("CARGO_PKG_VERSION")
-            );
+    /// Why the worker must not work, as the last look found.
+    pub fn reason(&self) -> Option<String> {
+        self.reason.borrow().clone()
+    }
+
+    /// Logs a reason when it is a new one.
+    fn stop_because(&self, error: Error) {
+        let before = self.reason.replace(Some(error.message.clone()));
+        if before.as_ref() != Some(&error.message) {
+            report::warn(error);
         }
     }
 
@@ -99,8 +113,8 @@ impl Lifecycle {
         let Some(version) = version else {
             return Standing::Gone;
         };
-        if version != env!("CARGO_PKG_VERSION") {
-            self.warn_of(&version);
+        if let Some(mismatch) = version::mismatch(&version) {
+            self.stop_because(mismatch);
             return Standing::Unfit;
         }
         if self
@@ -119,7 +133,24 @@ impl Lifecycle {
         if stopped {
             Standing::Stopped
         } else {
-            Standing::Ready
+            self.standing_of_copy()
         }
+    }
+
+    fn standing_of_copy(&self) -> Standing {
+        match identity::current() {
+            Provenance::Copy(notice) => {
+                let error = Error::new(Kind::NotInPrerequisiteState, notice);
+                self.stop_because(error.with_hint(ADOPT));
+                return Standing::Held;
+            }
+            Provenance::Upgraded => {
+                pgrx::log!("webhook_ext: this database was moved here by pg_upgrade");
+                identity::record_move();
+            }
+            Provenance::Original => {}
+        }
+        self.reason.replace(None);
+        Standing::Ready
     }
 }

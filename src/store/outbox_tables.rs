@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use pgrx::pg_sys;
 
+use super::version;
 use crate::core::error::{Error, Kind};
 use crate::pg::invalidation;
 use crate::pg::owner::{self, as_owner};
@@ -46,7 +47,7 @@ pub fn current() -> Option<OutboxTables> {
             return tables;
         }
     }
-    let tables = owner::extension().map(look_up);
+    let tables = owner::extension().map(|extension| version::check_names(|| look_up(extension)));
     CACHED.set(Some((generation, tables)));
     tables
 }

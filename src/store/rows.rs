@@ -8,6 +8,7 @@
 use pgrx::spi::{SpiHeapTupleData, SpiTupleTable};
 use pgrx::Spi;
 
+use super::version;
 use crate::pg::encoding::to_server_cstring;
 use crate::pg::recovery;
 use crate::pg::report::ok_or_raise;
@@ -37,6 +38,12 @@ impl Row<'_> {
 
 /// Runs a statement and reads each row of its answer.
 pub fn query<T>(sql: &str, args: &[Param], read: impl Fn(&Row<'_>) -> T) -> Vec<T> {
+    ok_or_raise(version::check());
+    query_any_version(sql, args, read)
+}
+
+/// The same where the SQL of this database may be of another version.
+pub fn query_any_version<T>(sql: &str, args: &[Param], read: impl Fn(&Row<'_>) -> T) -> Vec<T> {
     let rows = |answer: SpiTupleTable<'_>| answer.map(|row| read(&Row(row))).collect();
     let text = to_server_cstring(sql);
     let (text, args) = (text.as_c_str(), datums(args));

@@ -7,6 +7,7 @@
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::{JsonB, PgSqlErrorCode};
 
+use super::identity;
 use super::rows::{execute, first, query};
 use crate::core::error::{Error, Kind, Result};
 use crate::core::secret::Secret;
@@ -154,6 +155,7 @@ pub fn insert(webhook: NewWebhook, secret: &Secret) -> Result<TimestampWithTimeZ
         if first(NAME_TAKEN, &[name.as_str().into()], |_| ()).is_some() {
             return Err(name_is_taken(&name));
         }
+        identity::record_origin();
         let urls = webhook.outgoing_urls.clone();
         // The unique index decides between two who take one name at the same time.
         let (key, created_at): (i32, TimestampWithTimeZone) = translated(

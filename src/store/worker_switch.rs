@@ -2,9 +2,10 @@
 
 use pgrx::datum::TimestampWithTimeZone;
 
-use super::rows::{execute, first};
+use super::rows::{query_any_version, Row};
 use crate::pg::owner::as_owner;
 use crate::pg::process::DETAIL_MARK;
+use crate::pg::text::Param;
 
 const IS_STOPPED: &str = "
 select true from webhook.control where worker_stopped";
@@ -58,4 +59,13 @@ pub fn detail() -> Option<String> {
 /// Asks a process to end.
 pub fn terminate(pid: i32) {
     as_owner(|| execute(TERMINATE, &[pid.into()]));
+}
+
+/// These statements fit every version.
+fn first<T>(sql: &str, args: &[Param], read: impl Fn(&Row<'_>) -> T) -> Option<T> {
+    query_any_version(sql, args, read).into_iter().next()
+}
+
+fn execute(sql: &str, args: &[Param]) {
+    query_any_version(sql, args, |_| ());
 }

@@ -213,6 +213,11 @@ impl Loop {
                 self.engine.pool.shutdown(SHUTDOWN_DEADLINE);
                 Some(End::ForGood)
             }
+            // What calls have come to is still written: it belongs to the log of this copy.
+            Standing::Held => {
+                self.finish();
+                Some(End::ToBeRestarted)
+            }
             Standing::Replaced | Standing::Unfit => {
                 self.engine.pool.shutdown(SHUTDOWN_DEADLINE);
                 Some(End::ToBeRestarted)

@@ -133,7 +133,7 @@ pub extern "C-unwind" fn webhook_worker_main(argument: pg_sys::Datum) {
     match wait_for_extension(&lifecycle, extension) {
         Standing::Ready => {}
         Standing::Stopped | Standing::Gone | Standing::Replaced => process::exit_for_good(),
-        Standing::Unfit => idle_until_it_fits(&lifecycle),
+        Standing::Unfit | Standing::Held => idle_until_it_may_work(&lifecycle),
     }
     match run(&lifecycle) {
         End::ForGood => process::exit_for_good(),
@@ -194,22 +194,36 @@ fn wait_for_extension(lifecycle: &Lifecycle, limit: Duration) -> Standing {
     }
 }
 
-/// Versions differ: the worker stays, so that captures do not start others, and does
-/// nothing but look again now and then. A process has its library for life, so that a
-/// new one needs a new process.
-fn idle_until_it_fits(lifecycle: &Lifecycle) {
-    let mut next_look = Instant::now() + SAFETY_LOOK;
+/// Versions differ, or this is a copy: the worker stays, so that captures do not start
+/// others, says why, and looks again until it may work.
+fn idle_until_it_may_work(lifecycle: &Lifecycle) {
+    let mut found = Standing::Unfit;
+    let (mut seen, mut next_look) = (0, Instant::now());
     loop {
+        let generation = invalidation::generation();
+        if generation != seen || Instant::now() >= next_look {
+            found = standing(lifecycle).unwrap_or(found);
+            match found {
+                Standing::Ready => return,
+                Standing::Stopped | Standing::Gone => process::exit_for_good(),
+                Standing::Replaced => process::exit_to_be_restarted(),
+                Standing::Unfit | Standing::Held => {}
+            }
+            // The tables of another version are not watched.
+            let pause = match found {
+                Standing::Unfit => LOOK_AROUND,
+                _ => SAFETY_LOOK,
+            };
+            (seen, next_look) = (generation, Instant::now() + pause);
+            let reason = lifecycle.reason().unwrap_or_default();
+            process::report_activity(&format!("idle{}{reason}", process::DETAIL_MARK), false);
+        }
         process::sleep(LOOK_AROUND);
         if process::shutdown_requested() || process::database_is_wanted() {
             process::exit_to_be_restarted();
         }
-        if Instant::now() >= next_look {
-            next_look = Instant::now() + SAFETY_LOOK;
-            if standing(lifecycle) != Some(Standing::Unfit) {
-                process::exit_to_be_restarted();
-            }
-        }
+        process::reload_if_requested();
+        invalidation::accept();
     }
 }
 

@@ -95,6 +95,7 @@ fn a_database_that_is_sending_can_be_copied_and_both_go_on() {
     cluster.sql_in("doomed", &insert_statement(3001..=3010));
     wait_for_item(&cluster, &receiver, 3010);
     assert_ne!(worker_of(&cluster, "doomed"), before);
+    cluster.sql_in("copy", "select webhook.adopt('forget')");
     cluster.sql_in("copy", &insert_statement(4001..=4010));
     wait_for_item(&cluster, &receiver, 4010);
     assert_ne!(

@@ -2,6 +2,15 @@
 
 use super::{check, fault, note, Check, EventFacts, ServerFacts};
 
+pub(super) fn identity(server: &ServerFacts) -> Check {
+    check(
+        "identity",
+        server.copy.is_none(),
+        "the definitions were made in this database",
+        server.copy.clone().unwrap_or_default(),
+    )
+}
+
 pub(super) fn capture(server: &ServerFacts) -> Check {
     check(
         "capture",

@@ -8,9 +8,11 @@
 
 pub mod bookkeeping;
 pub mod calls;
+pub mod catalog;
 pub mod cluster;
 pub mod compare;
 pub mod contents;
+pub mod copies;
 pub mod crashes;
 pub mod custom;
 pub mod definitions;

@@ -1,5 +1,6 @@
 //! Making a cluster: its directory, its settings, its server's environment.
 
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::sync::OnceLock;
 use std::{env, fs, process};
 
 use super::super::sweeper;
-use super::host::{free_port, is_root, run, server_bindir};
+use super::host::{bindir_of, free_port, is_root, run, server_bindir};
 use super::{is_kept_on_failure, Cluster, SERVER_ACCOUNT, SUPERUSER};
 
 /// Prepares the directory of a cluster and names the variables its server shall see.
@@ -19,6 +20,7 @@ pub struct Builder {
     name: String,
     settings: Vec<(String, String)>,
     environment: Option<Environment>,
+    bindir: Option<PathBuf>,
 }
 
 impl Builder {
@@ -27,6 +29,7 @@ impl Builder {
             name: name.into(),
             settings: Vec::new(),
             environment: None,
+            bindir: None,
         }
     }
 
@@ -47,17 +50,23 @@ impl Builder {
         self
     }
 
+    /// With the server of another pg_config.
+    pub fn server(mut self, pg_config: &OsStr) -> Self {
+        self.bindir = Some(bindir_of(pg_config));
+        self
+    }
+
     pub fn start(self) -> Cluster {
         let directory = new_directory(&self.name);
         let environment = self.environment.map(|prepare| prepare(&directory));
         let cluster = Cluster {
             directory,
             port: free_port(),
-            bindir: server_bindir(),
+            bindir: self.bindir.unwrap_or_else(server_bindir),
             environment: environment.unwrap_or_default(),
             exemption: OnceLock::new(),
         };
-        cluster.init(&self.settings);
+        cluster.init(&self.settings, &[]);
         cluster.start_again();
         cluster
     }
@@ -66,7 +75,7 @@ impl Builder {
 impl Cluster {
     /// A running hot standby of this cluster, with its settings.
     pub fn follow(&self, name: &str) -> Self {
-        let standby = self.copy_for_standby(name, &[]);
+        let standby = self.base_backup(name, &["--write-recovery-conf"]);
         standby.start_again();
         standby
     }
@@ -77,7 +86,7 @@ impl Cluster {
         self.sql(&format!(
             "select pg_create_physical_replication_slot('{slot}')"
         ));
-        let standby = self.copy_for_standby(slot, &["--slot", slot]);
+        let standby = self.base_backup(slot, &["--write-recovery-conf", "--slot", slot]);
         for (name, value) in settings {
             standby.configure(name, value);
         }
@@ -85,8 +94,9 @@ impl Cluster {
         standby
     }
 
-    fn copy_for_standby(&self, name: &str, options: &[&str]) -> Self {
-        let standby = Self {
+    /// A base backup of this cluster, not started yet.
+    pub fn base_backup(&self, name: &str, options: &[&str]) -> Self {
+        let copy = Self {
             directory: new_directory(name),
             port: free_port(),
             bindir: self.bindir.clone(),
@@ -95,14 +105,49 @@ impl Cluster {
         };
         run(self
             .server_program("pg_basebackup")
-            .args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf"])
+            .args(["--checkpoint=fast", "--no-sync"])
             .arg(format!("--host={}", self.directory.display()))
             .args(["--port", &self.port.to_string(), "--username", SUPERUSER])
             .args(options)
             .arg("--pgdata")
-            .arg(standby.data_directory()));
-        standby.listen_in_its_directory();
-        standby
+            .arg(copy.data_directory()));
+        copy.listen_in_its_directory();
+        copy
+    }
+
+    /// This cluster, which must be stopped, moved by pg_upgrade to the server that is tested;
+    /// the new cluster has these settings.
+    pub fn upgrade(&self, name: &str, settings: &[(&str, &str)]) -> Self {
+        let upgraded = Self {
+            directory: new_directory(name),
+            port: free_port(),
+            bindir: server_bindir(),
+            environment: self.environment.clone(),
+            exemption: OnceLock::new(),
+        };
+        let help = run(upgraded.server_program("initdb").arg("--help"));
+        // Old and new cluster must agree; newer versions have checksums unless told otherwise.
+        let no_checksums = "--no-data-checksums";
+        let knows = String::from_utf8_lossy(&help.stdout).contains(no_checksums);
+        let settings: Vec<(String, String)> = settings
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let options: &[&str] = if knows { &[no_checksums] } else { &[] };
+        upgraded.init(&settings, options);
+        run(upgraded
+            .server_program("pg_upgrade")
+            .current_dir(&upgraded.directory)
+            .args(["--username", SUPERUSER, "--old-bindir"])
+            .arg(&self.bindir)
+            .arg("--new-bindir")
+            .arg(&upgraded.bindir)
+            .arg("--old-datadir")
+            .arg(self.data_directory())
+            .arg("--new-datadir")
+            .arg(upgraded.data_directory()));
+        upgraded.start_again();
+        upgraded
     }
 
     fn listen_in_its_directory(&self) {
@@ -113,7 +158,7 @@ impl Cluster {
         );
     }
 
-    fn init(&self, settings: &[(String, String)]) {
+    fn init(&self, settings: &[(String, String)], options: &[&str]) {
         run(self
             .server_program("initdb")
             .args([
@@ -122,6 +167,7 @@ impl Cluster {
                 "--locale=C.UTF-8",
                 "--encoding=UTF8",
             ])
+            .args(options)
             .arg(format!("--username={SUPERUSER}"))
             .arg("--pgdata")
             .arg(self.data_directory()));

@@ -1,5 +1,6 @@
 //! The machine that the clusters run on: programs, processes, ports.
 
+use std::ffi::OsStr;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -22,7 +23,10 @@ pub fn free_port() -> u16 {
 }
 
 pub fn server_bindir() -> PathBuf {
-    let pg_config = env::var_os("PG_CONFIG").unwrap_or_else(|| "pg_config".into());
+    bindir_of(&env::var_os("PG_CONFIG").unwrap_or_else(|| "pg_config".into()))
+}
+
+pub fn bindir_of(pg_config: &OsStr) -> PathBuf {
     let output = run(Command::new(pg_config).arg("--bindir"));
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
 }

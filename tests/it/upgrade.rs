@@ -1,0 +1,216 @@
+//! `ALTER EXTENSION webhook_ext UPDATE` from the first release: the same catalog as a fresh
+//! installation, nothing lost.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::thread;
+
+use super::support::catalog::{describe, difference};
+use super::support::ending::SetOnDrop;
+use super::support::wait::wait_until;
+use super::support::watched::{
+    assert_items_delivered, insert_items, insert_statement, watch_items,
+};
+use super::support::worker::cluster_restarts;
+use super::support::{ready_cluster, Cluster, Receiver, PATIENCE};
+
+/// The first release; its schema is fixed.
+const FIRST: &str = "0.1.0";
+
+fn create_first(cluster: &Cluster, database: &str) {
+    cluster.sql_in(
+        database,
+        &format!("create extension webhook_ext version '{FIRST}'"),
+    );
+}
+
+#[test]
+fn an_upgraded_schema_is_the_same_as_a_fresh_one() {
+    let cluster = Cluster::start("upgraded_schema");
+    cluster.sql("create database fresh");
+    cluster.sql("create database upgraded");
+    cluster.sql_in("fresh", "create extension webhook_ext");
+    create_first(&cluster, "upgraded");
+    let before = describe(&cluster, "upgraded");
+    cluster.sql_in("upgraded", "alter extension webhook_ext update");
+    let (fresh, upgraded) = (describe(&cluster, "fresh"), describe(&cluster, "upgraded"));
+    assert_ne!(before, upgraded, "the update changed something");
+    let difference = difference(&fresh, &upgraded);
+    assert!(
+        difference.is_empty(),
+        "sql/*.sql and sql/webhook_ext--0.1.0--0.2.0.sql differ:\n{difference}"
+    );
+}
+
+/// Sessions that have the library of the first release loaded go on writing after the update.
+#[test]
+fn an_upgrade_leaves_the_tables_that_writers_append_to_as_they_are() {
+    let cluster = Cluster::start("same_outbox");
+    cluster.sql("create database fresh");
+    cluster.sql("create database first");
+    cluster.sql_in("fresh", "create extension webhook_ext");
+    create_first(&cluster, "first");
+    let of_outbox = |database: &str| {
+        let mut lines = describe(&cluster, database);
+        lines.retain(|line| {
+            line.starts_with("column: outbox_") || line.starts_with("index: CREATE INDEX outbox_")
+        });
+        lines
+    };
+    let (fresh, first) = (of_outbox("fresh"), of_outbox("first"));
+    assert!(
+        fresh.len() > 44,
+        "four tables of eleven columns: {fresh:#?}"
+    );
+    assert_eq!(difference(&fresh, &first), "");
+}
+
+/// Everything that a user has in the first release, and what the database shows of it.
+const HISTORY: &str = "
+select string_agg(line, E'\n' order by line)
+from (
+    select to_jsonb(w)::text as line
+    from (select webhook_key, id, name, description, enabled, headers, timeout_ms, max_attempts, max_age,
+                 max_in_flight, delivery_order, log_level, created_at, created_by, dropped_at
+          from webhook.webhook_def) w
+    union all
+    select to_jsonb(s)::text
+    from (select webhook_key, secret, created_at, expires_at from webhook.secret_def) s
+    union all
+    select to_jsonb(u)::text
+    from (select url_key, webhook_key, position, url, disabled_at, dropped_at from webhook.url_def) u
+    union all
+    select to_jsonb(e)::text
+    from (select event_key, id, webhook_key, event_type, object_name, enabled, null_style, list_style,
+                 created_at from webhook.event_def) e
+    union all
+    select to_jsonb(l)::text
+    from (select call_id, called_at, message_id, url_key, event_key, attempt, success, http_code, http_response
+          from webhook.call_log where called_at < 'SINCE') l
+) lines";
+
+fn history(cluster: &Cluster, since: &str) -> String {
+    cluster.value(&HISTORY.replace("SINCE", since))
+}
+
+/// A cluster with the tables, the definitions and the history of the first release.
+fn first_release(name: &str, receiver: &Receiver) -> Cluster {
+    let cluster = Cluster::builder(name)
+        .set("webhook.allowed_networks", "127.0.0.0/8")
+        .start();
+    cluster.exempt_from_bookkeeping("its history is written by hand");
+    create_first(&cluster, "postgres");
+    let data = include_str!("../upgrade/data-0.1.0.sql");
+    cluster.sql(&data.replace("RECEIVER", &receiver.url("/ok/a")));
+    cluster
+}
+
+fn pending(cluster: &Cluster) -> i64 {
+    cluster.value("select count(*) from webhook.messages where status = 'pending'")
+}
+
+fn wait_for_mismatch(cluster: &Cluster) {
+    let activity = "select query from pg_stat_activity where backend_type = 'webhook_ext' limit 1";
+    let mut session = cluster.connect("postgres");
+    cluster.wait_until(PATIENCE, "the worker to say that versions differ", || {
+        let row = session.query_opt(activity, &[]).unwrap();
+        let query: String = row.map(|row| row.get(0)).unwrap_or_default();
+        if query.contains("but the library is") {
+            Ok(())
+        } else {
+            Err(query)
+        }
+    });
+    let warning = "is installed in this database, but the library is";
+    assert!(cluster.log().contains(warning));
+}
+
+fn assert_refused(cluster: &Cluster, call: &str) {
+    let error = cluster.connect("postgres").batch_execute(call).unwrap_err();
+    let error = error.as_db_error().expect("the server answered");
+    assert_eq!(error.code().code(), "55000", "{error}");
+    assert!(
+        error
+            .hint()
+            .is_some_and(|hint| hint.contains("ALTER EXTENSION webhook_ext UPDATE")),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn an_upgrade_under_load_loses_neither_messages_nor_history_nor_definitions() {
+    let receiver = Receiver::start();
+    let cluster = first_release("upgrade", &receiver);
+    // The new library with the old schema: changes are captured, nothing is sent.
+    insert_items(&cluster, 1..=10);
+    assert_eq!(pending(&cluster), 10);
+    wait_for_mismatch(&cluster);
+    assert_refused(
+        &cluster,
+        "select webhook.create_webhook('new', array['https://example.com/'])",
+    );
+    assert_refused(&cluster, "select webhook.pause_webhook('first')");
+    assert_eq!(receiver.count("/ok/a").requests, 0);
+    let since: String = cluster.value("select now()::text");
+    let before = history(&cluster, &since);
+
+    let written = AtomicI64::new(1000);
+    let updated = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut session = cluster.connect("postgres");
+                let mut after = 0;
+                while after < 50 {
+                    let id = written.fetch_add(1, Ordering::Relaxed);
+                    session
+                        .batch_execute(&insert_statement(id..=id))
+                        .expect("a writer goes on");
+                    after += i32::from(updated.load(Ordering::Relaxed));
+                }
+            });
+        }
+        wait_until(PATIENCE, "writers to write", || {
+            match written.load(Ordering::Relaxed) {
+                seen if seen > 1050 => Ok(()),
+                seen => Err(seen.to_string()),
+            }
+        });
+        let _done = SetOnDrop(&updated);
+        cluster.sql("alter extension webhook_ext update");
+    });
+    let received = assert_items_delivered(&cluster, &receiver, "/ok/a", PATIENCE);
+    assert!(received.len() >= 200, "{} items", received.len());
+    assert_eq!(history(&cluster, &since), before);
+    let detail: Option<String> = cluster.value("select detail from webhook.worker");
+    assert_eq!(detail, None);
+    let counted: String = cluster.value(
+        "select messages - (select count(*) from items) || ' ' || calls - (select count(*) from items) || ' ' || errors
+         from webhook.events",
+    );
+    assert_eq!(counted, "40 45 5");
+    cluster.sql("select webhook.pause_webhook('first')");
+    assert_eq!(cluster_restarts(&cluster), 0, "{}", cluster.log());
+}
+
+#[test]
+fn a_library_that_is_older_than_the_tables_captures_and_waits() {
+    let (cluster, receiver) = ready_cluster("older_library");
+    watch_items(&cluster, &receiver, "/ok/a");
+    insert_items(&cluster, 1..=5);
+    assert_items_delivered(&cluster, &receiver, "/ok/a", PATIENCE);
+    cluster.configure("webhook.fault", "version 0.1.0");
+    cluster.reload();
+    cluster.wait_for_text(PATIENCE, "show webhook.fault", "version 0.1.0");
+    wait_for_mismatch(&cluster);
+    insert_items(&cluster, 6..=10);
+    let detail: String = cluster.value("select detail from webhook.worker");
+    assert!(detail.contains("but the library is 0.1.0"), "{detail}");
+    assert_refused(&cluster, "select webhook.pause_webhook('/ok/a')");
+    assert_eq!(pending(&cluster), 5);
+
+    cluster.configure("webhook.fault", "");
+    cluster.reload();
+    cluster.wait_for_text(PATIENCE, "show webhook.fault", "");
+    assert_items_delivered(&cluster, &receiver, "/ok/a", PATIENCE);
+    assert_eq!(cluster_restarts(&cluster), 0, "{}", cluster.log());
+}
