@@ -148,7 +148,10 @@ mod tests {
             installation(2, 6, "prod", 17),
             installation(2, 5, "staging", 17),
         ] {
-            assert_copy(&here, &made_in(std::slice::from_ref(&origin), Some(state.clone())));
+            assert_copy(
+                &here,
+                &made_in(std::slice::from_ref(&origin), Some(state.clone())),
+            );
         }
         let unnamed = made_in(&[identity(1, 5, "")], None);
         assert_copy(&installation(1, 5, "staging", 15), &unnamed);
