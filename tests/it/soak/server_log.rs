@@ -7,12 +7,15 @@ use super::scene::Scene;
 const NEVER: &str = "panicked at";
 
 /// Of the worker's warnings and errors those that faults explain: its end was asked for, or
-/// a crash elsewhere ended it; the ends of calls are no business of the log.
+/// a crash elsewhere ended it, or it waits for what a fault holds; the ends of calls are no business of the log.
 const EXPLAINED: &[&str] = &[
     "terminating connection because of crash of another server process",
     "terminating connection due to administrator command",
     "terminating background worker",
     "terminating connection due to unexpected postmaster exit",
+    // Tables that were locked, and a standby that lagged, on purpose.
+    "webhook worker waits for a lock",
+    "new messages wait for webhook.synchronized_standby_slots",
 ];
 
 /// As the test's clusters write a line: time, process, kind of process.

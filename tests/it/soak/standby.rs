@@ -1,4 +1,4 @@
-//! A standby that lags.
+//! A standby that must have each commit before its messages are sent, and that lags.
 
 use std::thread;
 use std::time::Duration;
@@ -16,7 +16,7 @@ const CATCH_UP: Duration = PATIENCE;
 
 const RECEIVER: &str = "select pid from pg_stat_wal_receiver";
 
-/// A standby of `primary`, with a slot of its own.
+/// A standby of `primary`, whose messages wait for it from now on.
 pub fn follow(primary: &Cluster) -> Cluster {
     primary.sql(&format!(
         "select pg_create_physical_replication_slot('{SLOT}', true)"
@@ -29,6 +29,8 @@ pub fn follow(primary: &Cluster) -> Cluster {
     let active =
         format!("select active::text from pg_replication_slots where slot_name = '{SLOT}'");
     primary.wait_for_text(PATIENCE, &active, "true");
+    primary.configure("webhook.synchronized_standby_slots", SLOT);
+    primary.reload();
     standby
 }
 
@@ -40,6 +42,7 @@ pub fn wait_until_caught_up(primary: &Cluster, standby: &Cluster) {
 }
 
 impl Chaos<'_> {
+    /// Nothing may be sent meanwhile that the standby does not have.
     pub fn freeze_standby(&mut self) -> Result<(), postgres::Error> {
         let standby = &self.scene.standby;
         let receiver = standby.connect("postgres").query_opt(RECEIVER, &[])?;
