@@ -7,14 +7,16 @@
 //! test itself: [`super::compare`].
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use postgres::{Client, Error, IsolationLevel, Transaction};
+use url::Url;
 use uuid::Uuid;
 
 use super::cluster::Cluster;
 use super::locks::locks_of_the_dead;
 use super::receiver::{calls_at, Calls};
+use super::stalls::now_us;
 
 /// Up to so many messages the test's own comparison is enough.
 const FEW: i64 = 100;
@@ -41,31 +43,60 @@ const ENDS: &[&str] = &[
 ];
 
 thread_local! {
-    /// The receivers that this test has started and not dropped, by their ports.
-    static LIVE: RefCell<Vec<u16>> = const { RefCell::new(Vec::new()) };
-    /// What those that are gone had received.
-    static GONE: RefCell<Vec<(u16, Calls)>> = const { RefCell::new(Vec::new()) };
+    /// The receivers that this test has started and not dropped: their ports, and since when.
+    static LIVE: RefCell<Vec<(u16, u64)>> = const { RefCell::new(Vec::new()) };
+    /// Those that are gone.
+    static GONE: RefCell<Vec<Seen>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What came to a receiver from one time to another; microseconds since 1970.
+#[derive(Clone)]
+struct Seen {
+    port: u16,
+    from_us: u64,
+    until_us: u64,
+    calls: Calls,
+}
+
+impl Seen {
+    fn now(port: u16, from_us: u64) -> Self {
+        Self {
+            port,
+            from_us,
+            // Before it is asked: of what comes while it answers nothing is known.
+            until_us: now_us(),
+            calls: calls_at(port),
+        }
+    }
+
+    /// Whether it must know of a call that ran in this time.
+    fn must_know(&self, url: &Url, began_us: u64, ended_us: u64) -> bool {
+        url.port() == Some(self.port)
+            && self.from_us <= began_us
+            && ended_us <= self.until_us
+            && self.calls.keeps(url.path())
+    }
 }
 
 pub fn receiver_starts(port: u16) {
-    LIVE.with_borrow_mut(|live| live.push(port));
+    LIVE.with_borrow_mut(|live| live.push((port, now_us())));
 }
 
 /// To be told while it can still be asked.
 pub fn receiver_ends(port: u16) {
-    LIVE.with_borrow_mut(|live| live.retain(|other| *other != port));
-    GONE.with_borrow_mut(|gone| gone.push((port, calls_at(port))));
+    let started = LIVE.with_borrow_mut(|live| {
+        let place = live.iter().position(|(other, _)| *other == port)?;
+        Some(live.remove(place).1)
+    });
+    if let Some(from_us) = started {
+        GONE.with_borrow_mut(|gone| gone.push(Seen::now(port, from_us)));
+    }
 }
 
-/// What came to each port.
-fn received() -> HashMap<u16, Calls> {
+fn seen_by_all() -> Vec<Seen> {
+    let mut all = GONE.with_borrow(Vec::clone);
     let live = LIVE.with_borrow(Vec::clone);
-    let mut gone = GONE.with_borrow(Vec::clone);
-    gone.extend(live.into_iter().map(|port| (port, calls_at(port))));
-    let mut all: HashMap<u16, Calls> = HashMap::new();
-    for (port, calls) in gone {
-        all.entry(port).or_insert_with(Calls::none).add(calls);
-    }
+    all.extend(live.into_iter().map(|(port, from_us)| Seen::now(port, from_us)));
     all
 }
 
@@ -115,14 +146,11 @@ fn findings_in(session: &mut Client, log: &str) -> Result<Vec<String>, Error> {
         findings.extend(listed(&mut books, PENDING)?);
     }
     let was_ended = ENDS.iter().any(|end| log.contains(end));
-    let received = received();
-    findings.extend(compare_calls(&mut books, &received, is_idle && !was_ended)?);
+    let seen = seen_by_all();
+    findings.extend(compare_calls(&mut books, &seen, is_idle && !was_ended)?);
     println!(
         "bookkeeping: {messages} messages compared, {} requests{}{}",
-        received
-            .values()
-            .map(|calls| calls.messages.len())
-            .sum::<usize>(),
+        seen.iter().map(|seen| seen.calls.messages.len()).sum::<usize>(),
         if is_idle { "" } else { ", not idle" },
         if was_ended { ", after an end" } else { "" },
     );
@@ -188,7 +216,10 @@ const PENDING: &str = "
           end";
 
 const LOGGED: &str = "
-    select call_id, outgoing_url, http_code is not null from webhook.calls";
+    select call_id, outgoing_url, http_code is not null,
+           (extract(epoch from called_at) * 1e6)::bigint,
+           (extract(epoch from called_at) * 1e6 + duration_ms * 1000)::bigint
+    from webhook.calls";
 
 /// Messages each of whose calls is in the log, if it was not emptied.
 const LOGGED_IN_FULL: &str = "
@@ -205,7 +236,7 @@ const LOGGED_IN_FULL: &str = "
 /// also calls that a receiver got and the log does not have.
 fn compare_calls(
     books: &mut Transaction,
-    received: &HashMap<u16, Calls>,
+    seen: &[Seen],
     log_is_complete: bool,
 ) -> Result<Vec<String>, Error> {
     let mut logged: HashSet<Uuid> = HashSet::new();
@@ -213,10 +244,10 @@ fn compare_calls(
     for row in books.query(LOGGED, &[])? {
         let (call, url): (Uuid, String) = (row.get(0), row.get(1));
         logged.insert(call);
-        // Receivers of other kinds do not say what came.
-        let receiver = port_of(&url).and_then(|port| received.get(&port));
+        let (began, ended): (i64, i64) = (row.get(3), row.get(4));
         let was_answered: bool = row.get(2);
-        if was_answered && receiver.is_some_and(|calls| calls.lack(call, &url)) {
+        // Receivers of other kinds do not say what came.
+        if was_answered && lacks(seen, call, &url, began as u64, ended as u64) {
             invented.push(format!("{call} to {url}"));
         }
     }
@@ -224,7 +255,7 @@ fn compare_calls(
     if log_is_complete {
         let in_full = books.query(LOGGED_IN_FULL, &[])?;
         let in_full: HashSet<Uuid> = in_full.iter().map(|row| row.get(0)).collect();
-        let all = received.values().flat_map(|calls| &calls.messages);
+        let all = seen.iter().flat_map(|seen| &seen.calls.messages);
         unlogged.extend(
             all.filter(|(call, message)| in_full.contains(message) && !logged.contains(call))
                 .map(|(call, message)| format!("{call} of message {message}")),
@@ -240,6 +271,12 @@ fn compare_calls(
         .collect())
 }
 
-fn port_of(url: &str) -> Option<u16> {
-    url::Url::parse(url).ok()?.port()
+/// Whether a receiver was there for this call, and none had it.
+fn lacks(seen: &[Seen], call: Uuid, url: &str, began_us: u64, ended_us: u64) -> bool {
+    let Ok(url) = Url::parse(url) else {
+        return false;
+    };
+    let has_it = |seen: &Seen| seen.calls.messages.contains_key(&call);
+    let must_know = |seen: &Seen| seen.must_know(&url, began_us, ended_us);
+    seen.iter().any(must_know) && !seen.iter().any(has_it)
 }

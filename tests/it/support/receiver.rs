@@ -230,25 +230,9 @@ pub struct Calls {
 const COUNTED: &[&str] = &["/count", "/tally"];
 
 impl Calls {
-    pub fn none() -> Self {
-        Self {
-            messages: HashMap::new(),
-            are_complete: true,
-        }
-    }
-
-    pub fn add(&mut self, others: Self) {
-        self.messages.extend(others.messages);
-        self.are_complete &= others.are_complete;
-    }
-
-    /// Whether a call to `url` should be here and is not.
-    pub fn lack(&self, call: Uuid, url: &str) -> bool {
-        let path = url.splitn(4, '/').nth(3).unwrap_or_default();
-        let is_counted = COUNTED
-            .iter()
-            .any(|counted| path.starts_with(&counted[1..]));
-        self.are_complete && !is_counted && !self.messages.contains_key(&call)
+    /// Whether each call to this path is here that was made.
+    pub fn keeps(&self, path: &str) -> bool {
+        self.are_complete && !COUNTED.iter().any(|counted| path.starts_with(counted))
     }
 }
 
