@@ -96,7 +96,10 @@ pub fn receiver_ends(port: u16) {
 fn seen_by_all() -> Vec<Seen> {
     let mut all = GONE.with_borrow(Vec::clone);
     let live = LIVE.with_borrow(Vec::clone);
-    all.extend(live.into_iter().map(|(port, from_us)| Seen::now(port, from_us)));
+    all.extend(
+        live.into_iter()
+            .map(|(port, from_us)| Seen::now(port, from_us)),
+    );
     all
 }
 
@@ -150,7 +153,9 @@ fn findings_in(session: &mut Client, log: &str) -> Result<Vec<String>, Error> {
     findings.extend(compare_calls(&mut books, &seen, is_idle && !was_ended)?);
     println!(
         "bookkeeping: {messages} messages compared, {} requests{}{}",
-        seen.iter().map(|seen| seen.calls.messages.len()).sum::<usize>(),
+        seen.iter()
+            .map(|seen| seen.calls.messages.len())
+            .sum::<usize>(),
         if is_idle { "" } else { ", not idle" },
         if was_ended { ", after an end" } else { "" },
     );
