@@ -31,13 +31,16 @@ pub const CANNOT_START: &str = "cannot start the webhook worker";
 const NOTES_AT: usize = offset_of!(pg_sys::Latch, is_shared) + size_of::<bool>();
 const COMMITTED: usize = NOTES_AT;
 const FORBIDS: usize = NOTES_AT + 1;
-const _: () = assert!(FORBIDS < offset_of!(pg_sys::Latch, owner_pid));
+const ACTIVE: usize = NOTES_AT + 2;
+const _: () = assert!(ACTIVE < offset_of!(pg_sys::Latch, owner_pid));
 
 /// What sessions tell the worker of what they have committed. Each is set before the latch.
 #[derive(Clone, Copy)]
 pub struct Notes {
     committed: &'static AtomicU8,
     forbids: &'static AtomicU8,
+    /// The process is the one worker of its database, and not one that waits to become it.
+    active: &'static AtomicU8,
 }
 
 impl Notes {
@@ -51,6 +54,7 @@ impl Notes {
             Self {
                 committed: AtomicU8::from_ptr(latch.add(COMMITTED)),
                 forbids: AtomicU8::from_ptr(latch.add(FORBIDS)),
+                active: AtomicU8::from_ptr(latch.add(ACTIVE)),
             }
         }
     }
@@ -59,6 +63,12 @@ impl Notes {
     pub fn own() -> Self {
         // SAFETY: the latch of this process, which has a PGPROC.
         unsafe { Self::beside(&raw mut (*pg_sys::MyProc).procLatch) }
+    }
+
+    /// Says whether sessions shall tell this process. What was committed before it says so is
+    /// for it to read.
+    pub fn set_active(&self, active: bool) {
+        self.active.store(u8::from(active), SeqCst);
     }
 
     /// Whether anything was committed since [`Notes::take_committed`].
@@ -110,23 +120,42 @@ fn is_ours(found: Found) -> bool {
     }
 }
 
-fn known() -> Option<Found> {
-    FOUND.get().filter(|found| is_ours(*found))
+fn is_active(found: Found) -> bool {
+    // SAFETY: a latch in shared memory.
+    let notes = unsafe { Notes::beside(&raw mut (*slot(found.slot)).procLatch) };
+    notes.active.load(SeqCst) != 0
 }
 
-/// Looks at every process of this database. Takes a lock for a moment, and raises nothing.
+fn known() -> Option<Found> {
+    FOUND
+        .get()
+        .filter(|found| is_ours(*found) && is_active(*found))
+}
+
+/// Looks at every process of this database: the worker, else one that waits to become it.
+/// Takes a lock for a moment, and raises nothing.
 fn search() -> Option<Found> {
     // SAFETY: plain reads of shared memory.
-    unsafe {
-        (0..(*pg_sys::ProcGlobal).allProcCount).find_map(|index| {
-            let pid = (&raw const (*slot(index)).pid).read_volatile();
-            let found = Found { slot: index, pid };
-            if pid == 0 || pid == pg_sys::MyProcPid || !is_ours(found) {
-                return None;
-            }
-            is_worker(pid).then_some(found)
-        })
+    let count = unsafe { (*pg_sys::ProcGlobal).allProcCount };
+    let mut waiting = None;
+    for index in 0..count {
+        // SAFETY: as above; the index is below the count.
+        let (pid, own) = unsafe {
+            (
+                (&raw const (*slot(index)).pid).read_volatile(),
+                pg_sys::MyProcPid,
+            )
+        };
+        let found = Found { slot: index, pid };
+        if pid == 0 || pid == own || !is_ours(found) || !is_worker(pid) {
+            continue;
+        }
+        if is_active(found) {
+            return Some(found);
+        }
+        waiting.get_or_insert(found);
     }
+    waiting
 }
 
 /// Whether the process is a worker, of whatever database.
@@ -145,20 +174,23 @@ pub fn running_worker() -> Option<i32> {
     found.map(|f| f.pid)
 }
 
-/// Wakes the worker if this backend knows where it is. Safe in a COMMIT callback.
+/// Wakes the worker, also one that was started since this backend looked for it last. Safe
+/// in a COMMIT callback.
 pub fn wake_worker() {
-    if let Some(found) = known() {
-        wake(found, false);
-    }
+    find_and_wake(false);
 }
 
-/// Wakes the worker, which starts no further call until it has read what changed. Also one
-/// that was started since this backend looked for it last. Safe after COMMIT.
+/// Wakes the worker, which starts no further call until it has read what changed. Safe after
+/// COMMIT.
 pub fn forbid_and_wake_worker() {
+    find_and_wake(true);
+}
+
+fn find_and_wake(forbids: bool) {
     let found = known().or_else(search);
     FOUND.set(found);
     if let Some(found) = found {
-        wake(found, true);
+        wake(found, forbids);
     }
 }
 

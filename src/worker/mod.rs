@@ -116,6 +116,9 @@ const SESSION: &[(&std::ffi::CStr, &std::ffi::CStr)] = &[
 pub extern "C-unwind" fn webhook_worker_main(argument: pg_sys::Datum) {
     let assignment = Assignment::from_argument(argument);
     process::connect(assignment.database);
+    let notes = wake::Notes::own();
+    // Left by the process that had our place before.
+    notes.set_active(false);
     // The launcher starts workers on suspicion: they wait for nothing.
     let (predecessor, extension) = if assignment.by_launcher {
         (Duration::ZERO, Duration::ZERO)
@@ -123,6 +126,8 @@ pub extern "C-unwind" fn webhook_worker_main(argument: pg_sys::Datum) {
         (WAIT_FOR_PREDECESSOR, WAIT_FOR_EXTENSION)
     };
     wait_for_predecessor(predecessor);
+    // Before anything is read: what is committed from here on is told to us and to no other.
+    notes.set_active(true);
     process::be_who_we_are();
     for (name, value) in SESSION {
         process::set_session(name, value);
