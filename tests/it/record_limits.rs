@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use postgres::Client;
 
-use super::support::definitions::{create_event, create_webhook, record_of, records_at, wait_idle};
+use super::support::definitions::{
+    create_event, create_webhook, record_of, sorted_records_at, wait_idle,
+};
 use super::support::worker::{cluster_restarts, worker_of};
 use super::support::{ready_cluster_with, Cluster, Receiver, PATIENCE};
 
@@ -362,7 +364,7 @@ fn a_type_nested_deeper_than_the_stack_is_captured() {
     cluster.sql("insert into t values (1, null), (2, array[null]::d7999[])");
     wait_idle(&cluster);
     assert_eq!(
-        records_at(&receiver, "/ok/a"),
+        sorted_records_at(&receiver, "/ok/a"),
         [
             r#"Insert {"id":1,"x":null}"#,
             r#"Insert {"id":2,"x":[null]}"#

@@ -1,6 +1,6 @@
 //! What makes a worker the only one of its database, and that nobody else can hold it.
 
-use super::support::definitions::{records_at, wait_idle};
+use super::support::definitions::{sorted_records_at, wait_idle};
 use super::support::items::{cluster_with, insert, inserts, watch};
 use super::support::worker::{wait_until_gone, worker_of, workers_in};
 use super::support::PATIENCE;
@@ -58,7 +58,7 @@ fn no_login_role_can_keep_the_worker_away() {
     wait_until_gone(&cluster, PATIENCE, worker);
     insert(&cluster, 2..=2);
     wait_idle(&cluster);
-    assert_eq!(records_at(&receiver, "/ok"), inserts(1..=2));
+    assert_eq!(sorted_records_at(&receiver, "/ok"), inserts(1..=2));
     drop(sessions);
 }
 

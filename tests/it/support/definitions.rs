@@ -64,6 +64,13 @@ pub fn records_at(receiver: &Receiver, path: &str) -> Vec<String> {
     received.iter().map(record_of).collect()
 }
 
+/// The same where several connections may carry them, which keeps no order.
+pub fn sorted_records_at(receiver: &Receiver, path: &str) -> Vec<String> {
+    let mut records = records_at(receiver, path);
+    records.sort();
+    records
+}
+
 pub fn record_of(received: &Received) -> String {
     let body = received.body();
     let event_type = body["eventType"].as_str().expect("a message has a type");
