@@ -7,6 +7,7 @@
 pub mod append;
 pub mod backtraces;
 pub mod clock;
+pub mod commit_end;
 pub mod commit_start;
 pub mod databases;
 pub mod descriptors;

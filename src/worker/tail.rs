@@ -8,7 +8,7 @@ use super::engine::{Engine, MessageEntry, MessageLane};
 use super::message::Message;
 use crate::core::position::{Position, Window};
 use crate::core::snapshot::Snapshot;
-use crate::pg::{snapshot, wal};
+use crate::pg::{commit_end, invalidation, snapshot, wal};
 use crate::store::ledger::TailState;
 use crate::store::outbox::StoredMessage;
 use crate::store::window_reader::WindowReader;
@@ -117,6 +117,7 @@ impl Engine {
             .values()
             .any(|lane| lane.is_at_tail() && lane.hold.is_none());
         let page = self.stores.outbox.next_page(&mut reader, wanted);
+        self.learn_what_came_with(&page);
         self.make_durable(&page, reader.window());
         self.learn_events(&page);
         let window = Arc::clone(reader.window());
@@ -125,6 +126,23 @@ impl Engine {
         }
         self.tail.proceed(reader);
         !self.tail.position.window_is_done()
+    }
+
+    /// A transaction may change definitions and rows: what it forbids holds for its own
+    /// messages, too.
+    fn learn_what_came_with(&mut self, page: &[StoredMessage]) {
+        let unchecked = self.tail.durable_below;
+        let recent = page
+            .iter()
+            .map(|stored| stored.at.xid)
+            .filter(|xid| *xid >= unchecked);
+        let xids: HashSet<u64> = recent.collect();
+        let known = invalidation::generation();
+        commit_end::wait_for_invalidations(xids.into_iter());
+        invalidation::accept();
+        if known != invalidation::generation() {
+            self.load_definitions();
+        }
     }
 
     /// A message must not leave before its commit is on disk.
