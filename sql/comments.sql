@@ -18,9 +18,10 @@ comment on function webhook.update_webhook(text, text, text[], text, integer, bo
     'Changes a webhook, given by id or name, and returns it; null leaves a value as it is. description: an '
     'empty text takes it away. call_throttling: 0 lifts the limit. outgoing_urls: the whole list; one that '
     'is no longer in it gets nothing more, and what waited for it is withdrawn; a new one gets what is '
-    'captured from now on, also if it was there before. enabled: sets the status of all its events, too. '
-    'headers: all of them, {} takes them away. The others as in webhook.create_webhook(). What waits goes '
-    'by the new values. Errors: 42704 unknown webhook, 22023 bad argument, 42710 name or URL taken.';
+    'captured from now on, also if it was there before, and what the worker has not read yet. enabled: sets '
+    'the status of all its events, too. headers: all of them, {} takes them away. The others as in '
+    'webhook.create_webhook(). What waits goes by the new values. Errors: 42704 unknown webhook, 22023 bad '
+    'argument, 42710 name or URL taken.';
 comment on function webhook.drop_webhook(text) is
     'Drops a webhook, given by id or name, with its events, their triggers and what it has pending. Calls '
     'already made stay in webhook.calls. Errors: 42704 unknown webhook, 55P03 a table is in use for '

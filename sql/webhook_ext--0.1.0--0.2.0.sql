@@ -115,6 +115,14 @@ comment on function webhook.adopt(text) is
 comment on table webhook.def_origin is
     'Internal: system identifier, database and webhook.identity under which the definitions were made. '
     'Where they differ from those of the database, it is a copy and sends nothing.';
+comment on function webhook.update_webhook(text, text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text) is
+    'Changes a webhook, given by id or name, and returns it; null leaves a value as it is. description: an '
+    'empty text takes it away. call_throttling: 0 lifts the limit. outgoing_urls: the whole list; one that '
+    'is no longer in it gets nothing more, and what waited for it is withdrawn; a new one gets what is '
+    'captured from now on, also if it was there before, and what the worker has not read yet. enabled: sets '
+    'the status of all its events, too. headers: all of them, {} takes them away. The others as in '
+    'webhook.create_webhook(). What waits goes by the new values. Errors: 42704 unknown webhook, 22023 bad '
+    'argument, 42710 name or URL taken.';
 comment on function webhook.test_webhook(text) is
     'Sends a message of type webhook.test without data to each URL of a webhook, given by id or name, when '
     'the transaction commits; returns the URLs and the id of the message. It is signed, throttled, repeated, '

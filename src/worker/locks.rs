@@ -185,18 +185,18 @@ impl Engine {
         }
         self.locks.forget_unwanted(now);
         let tables = self.locks.shown(now);
-        if tables.is_empty() {
-            if self.locks.is_shown {
-                self.locks.is_shown = false;
-                self.notices.set(Topic::Blocked, None);
-            }
-            return;
-        }
-        self.locks.next_look = now + LOOK_EVERY_NANOS;
-        let Some(text) = what_keeps_us(&self.stores, &tables) else {
+        let text = if tables.is_empty() {
+            None
+        } else {
+            self.locks.next_look = now + LOOK_EVERY_NANOS;
+            // The lock may be gone before the work is tried again.
+            what_keeps_us(&self.stores, &tables)
+        };
+        self.locks.is_shown = text.is_some();
+        let Some(text) = text else {
+            self.notices.set(Topic::Blocked, None);
             return;
         };
-        self.locks.is_shown = true;
         if now >= self.locks.next_log {
             self.locks.next_log = now + LOG_EVERY_NANOS;
             pgrx::warning!("webhook worker {text}");

@@ -11,6 +11,9 @@ use postgres::{Client, NoTls};
 use super::host::text;
 use super::{Cluster, SUPERUSER};
 
+/// A test that waits for a lock that it holds itself fails, and the run goes on.
+const NO_STATEMENT_HANGS: &str = "-c statement_timeout=10min";
+
 impl Cluster {
     /// The first column of the first row that `query` returns in database `postgres`.
     pub fn value<T: FromSqlOwned>(&self, query: &str) -> T {
@@ -46,6 +49,7 @@ impl Cluster {
             .user(role)
             .dbname(database)
             .application_name("cluster test")
+            .options(NO_STATEMENT_HANGS)
             .connect(NoTls)
     }
 
