@@ -69,6 +69,8 @@ unsafe fn take_signals() {
             Some(SignalHandlerForShutdownRequest),
         );
         pg_sys::BackgroundWorkerUnblockSignals();
+        // PostgreSQL drops a SIGHUP that comes between its fork of us and here.
+        (&raw mut pg_sys::ConfigReloadPending).write_volatile(1);
     }
 }
 

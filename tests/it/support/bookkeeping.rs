@@ -129,6 +129,7 @@ pub fn findings(cluster: &Cluster) -> Vec<String> {
 }
 
 fn findings_in(session: &mut Client, log: &str) -> Result<Vec<String>, Error> {
+    session.batch_execute("set search_path = pg_catalog")?;
     let is_there = "select exists (select from pg_extension where extname = 'webhook_ext')";
     if !session.query_one(is_there, &[])?.get::<_, bool>(0) {
         return Ok(Vec::new());
