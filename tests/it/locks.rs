@@ -467,8 +467,10 @@ fn the_worker_works_under_any_settings_of_its_database() {
             .unwrap_or_else(|error| panic!("{setting}: {error:?}"));
     }
     // The tests' own sessions in the database would suffer as well.
-    let query = "select pid from pg_stat_activity where backend_type = 'webhook_ext'";
-    let first: i32 = session.query_one(query, &[]).unwrap().get(0);
+    // A second one may wait for the first to leave, and goes when it does not.
+    let query = "select pid from pg_stat_activity where backend_type = 'webhook_ext'
+                 order by backend_start";
+    let first: i32 = session.query(query, &[]).unwrap()[0].get(0);
     session
         .execute("select pg_terminate_backend($1)", &[&first])
         .unwrap();
