@@ -87,12 +87,13 @@ comment on function webhook.redeliver(uuid) is
     'Sends a message again under its old id, whatever became of it, to each URL of its webhook; a retry '
     'that waits is due at once, and where the message still waits for its first call nothing changes. '
     'Attempts and age count anew; it is sent before what waits. Returns the number of calls queued. '
-    'Errors: 22023 null, 42704 no such message (or past webhook.log_retention), 55000 its webhook was dropped.';
+    'Errors: 22023 null, 42704 no such message (or past webhook.log_retention), 55000 its webhook was dropped, '
+    'or the database is a copy that was not adopted.';
 comment on function webhook.redeliver_failed(text, timestamptz, timestamptz) is
     'Sends the failed messages of a webhook, given by id or name, again: those whose event_date lies from '
     'since (null = the first) up to, not including, until (null = now); one call for each URL that a message '
     'failed for. Returns the number of calls queued; says after each 100,000 how far it is. Errors: 22023 '
-    'null, 42704 unknown webhook.';
+    'null, 42704 unknown webhook, 55000 in a copy that was not adopted.';
 comment on function webhook.cancel(uuid) is
     'Withdraws a message wherever it is pending or failed; true if it was anywhere. A call that is on the '
     'wire ends, is logged, and is not repeated. Errors: 22023 null, 42704 no such message (or past '
@@ -117,7 +118,8 @@ comment on function webhook.rest(text, text, jsonb) is
 comment on function webhook.wait_idle(interval) is
     'Waits until no message is due or in flight: true, or false after timeout (0 or more). What is '
     'paused, switched off, backing off or waits for a later retry does not count. Starts the worker '
-    'unless it was stopped. Errors: 22023 negative timeout, 55000 no worker can run here.';
+    'unless it was stopped. Errors: 22023 negative timeout, 55000 no worker can run here, or messages wait in '
+    'a copy that was not adopted.';
 comment on function webhook.start_worker() is
     'Starts the worker of this database and ends a stop by webhook.stop_worker(); true if it started one, '
     'which then begins when the transaction commits if it was stopped before. Errors: 55000 during '

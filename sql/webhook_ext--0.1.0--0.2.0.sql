@@ -128,6 +128,22 @@ comment on function webhook.test_webhook(text) is
     'the transaction commits; returns the URLs and the id of the message. It is signed, throttled, repeated, '
     'logged and counted for the webhook like any message, and waits while the webhook is paused. Errors: '
     '42704 unknown webhook, 55000 in a copy of another database.';
+comment on function webhook.redeliver(uuid) is
+    'Sends a message again under its old id, whatever became of it, to each URL of its webhook; a retry '
+    'that waits is due at once, and where the message still waits for its first call nothing changes. '
+    'Attempts and age count anew; it is sent before what waits. Returns the number of calls queued. '
+    'Errors: 22023 null, 42704 no such message (or past webhook.log_retention), 55000 its webhook was dropped, '
+    'or the database is a copy that was not adopted.';
+comment on function webhook.redeliver_failed(text, timestamptz, timestamptz) is
+    'Sends the failed messages of a webhook, given by id or name, again: those whose event_date lies from '
+    'since (null = the first) up to, not including, until (null = now); one call for each URL that a message '
+    'failed for. Returns the number of calls queued; says after each 100,000 how far it is. Errors: 22023 '
+    'null, 42704 unknown webhook, 55000 in a copy that was not adopted.';
+comment on function webhook.wait_idle(interval) is
+    'Waits until no message is due or in flight: true, or false after timeout (0 or more). What is '
+    'paused, switched off, backing off or waits for a later retry does not count. Starts the worker '
+    'unless it was stopped. Errors: 22023 negative timeout, 55000 no worker can run here, or messages wait in '
+    'a copy that was not adopted.';
 comment on table webhook.control is
     'Internal: one row, whether the worker was stopped, which outbox table is written to, and where outbox '
     'and log were written.';

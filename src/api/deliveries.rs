@@ -3,6 +3,7 @@
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
+use super::adopt;
 use crate::core::error::{Error, Kind, Result};
 use crate::core::webhook::required;
 use crate::pg::commit_start;
@@ -18,6 +19,7 @@ const TELL_AFTER: i64 = 100_000;
 
 #[pg_extern(sql = false)]
 fn redeliver(message_id: Option<pgrx::Uuid>) -> i32 {
+    ok_or_raise(adopt::check_is_not_held("redeliver a message"));
     let (id, message) = ok_or_raise(found(message_id));
     if !message.is_live {
         ok_or_raise::<()>(Err(Error::new(
@@ -39,6 +41,7 @@ fn redeliver_failed(
     since: Option<TimestampWithTimeZone>,
     until: Option<TimestampWithTimeZone>,
 ) -> i64 {
+    ok_or_raise(adopt::check_is_not_held("redeliver messages"));
     let key = ok_or_raise(key_of(webhook.as_deref()));
     let mut told = 0;
     let total = deliveries::redeliver_failed(key, since, until, PART, |so_far| {

@@ -1,10 +1,11 @@
 //! Pausing, waiting, and the worker by hand.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::prelude::*;
 
+use super::adopt;
 use crate::core::error::{Error, Result};
 use crate::core::webhook::required;
 use crate::pg::local_settings::with_settings;
@@ -17,6 +18,8 @@ use crate::store::{identity, idleness, webhook_definitions, worker_switch};
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Short beside what a call takes, long beside what a look costs.
 const PAUSE: Duration = Duration::from_millis(5);
+/// Long enough for a worker to start, and to end if it cannot.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// The worker ends within this even if receivers hang.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
@@ -47,14 +50,15 @@ fn set_paused(webhook: Option<Text>, paused: bool) {
 #[pg_extern(sql = false)]
 fn wait_idle(timeout: Option<Interval>) -> bool {
     let limit = ok_or_raise(checked_timeout(timeout));
-    let mut asked = false;
+    let mut asked_at: Option<Instant> = None;
     let mut look = || {
         if idleness::is_idle() {
             return true;
         }
-        // The worker may be asleep until its next look, or not there at all.
-        if !asked {
-            asked = true;
+        // The worker may be asleep until its next look, or not there at all, or end meanwhile.
+        if asked_at.is_none_or(|at| at.elapsed() >= ASK_AGAIN_AFTER) {
+            asked_at = Some(Instant::now());
+            ok_or_raise(adopt::check_is_not_held("wait: nothing is sent"));
             ok_or_raise(ensure_worker());
         }
         false

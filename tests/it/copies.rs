@@ -108,11 +108,13 @@ fn a_restored_dump_captures_and_sends_nothing_until_it_is_adopted() {
         assert_eq!(error.code(), Some(code), "{statement}: {error:?}");
         assert!(error.as_db_error().unwrap().hint().is_some(), "{error:?}");
     };
-    refused(
-        &mut copy,
+    for call in [
         "select * from webhook.test_webhook('/ok/a')",
-        &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
-    );
+        "select webhook.redeliver(gen_random_uuid())",
+        "select webhook.redeliver_failed('/ok/a')",
+    ] {
+        refused(&mut copy, call, &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE);
+    }
     for wrong in ["'send'", "''", "null"] {
         let call = format!("select webhook.adopt({wrong})");
         refused(&mut copy, &call, &SqlState::INVALID_PARAMETER_VALUE);
