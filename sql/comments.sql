@@ -20,8 +20,10 @@ comment on function webhook.update_webhook(text, text, text[], text, integer, bo
     'is no longer in it gets nothing more, and what waited for it is withdrawn; a new one gets what is '
     'captured from now on, also if it was there before, and what the worker has not read yet. enabled: sets '
     'the status of all its events, too. headers: all of them, {} takes them away. The others as in '
-    'webhook.create_webhook(). What waits goes by the new values. Errors: 42704 unknown webhook, 22023 bad '
-    'argument, 42710 name or URL taken.';
+    'webhook.create_webhook(). What waits goes by the new values. New outgoing_urls, other headers '
+    'and a switch to enabled send rows elsewhere, or again: the caller then needs SELECT on the table of each '
+    'event (with row security also BYPASSRLS), or membership in the event''s owner. Errors: 42704 unknown '
+    'webhook, 22023 bad argument, 42710 name or URL taken, 42501 privilege missing.';
 comment on function webhook.drop_webhook(text) is
     'Drops a webhook, given by id or name, with its events, their triggers and what it has pending. Calls '
     'already made stay in webhook.calls. Errors: 42704 unknown webhook, 55P03 a table is in use for '
@@ -48,9 +50,12 @@ comment on function webhook.create_event(text, regclass, text, text[], text[], t
     'place of the default payload, with [@...] parameters (webhook.template_parameters lists them) in its '
     'strings: a string that is one parameter becomes the value with its type, a parameter in a longer one '
     'becomes text; not together with payload_fields. condition: SQL boolean over new and old, created with the rights of the caller. '
+    'It runs with the rights of each role that writes to the table, as TRIGGER allows: grant TRIGGER only to '
+    'roles whose code writers may run. '
     'null_style: typed (null or empty string by type) or null. list_style: array or keyed. '
     'condition_path: the search_path that names in condition are looked up with; leave it out. The caller '
-    'needs TRIGGER and SELECT on the table. Errors: 22023 bad argument, 42704 unknown webhook, table or '
+    'needs TRIGGER and SELECT on the table, with row security also BYPASSRLS or the table itself, and owns the '
+    'event, which stops when these rights end (webhook.recheck_privileges). Errors: 22023 bad argument, 42704 unknown webhook, table or '
     'column, 42710 the same event exists, 42501 privilege missing, 42809 not an ordinary or partitioned '
     'table, or a virtual generated column, 55P03 the table is in use for longer than lock_timeout (at most 5 s).';
 comment on function webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text) is
@@ -58,7 +63,8 @@ comment on function webhook.update_event(text, text[], text[], text[], text, tex
     'takes a filter, template or condition away. A new condition replaces the trigger, with the rights of '
     'the caller; a trigger that was dropped comes back while the event is enabled. A column that the '
     'condition names cannot be dropped or get another type while it does: PostgreSQL says so. Whoever '
-    'changes more than enabled needs TRIGGER and SELECT on the table. condition_path: leave it out. Errors: '
+    'changes more than enabled needs the rights of webhook.create_event() on the table, and who enables it SELECT '
+    'or membership in its owner. An event whose owner has lost its rights belongs to the caller then. condition_path: leave it out. Errors: '
     'as webhook.create_event(), and 42704 unknown event, or its table was dropped.';
 comment on function webhook.drop_event(text) is
     'Drops an event, given by id, and its trigger. What it captured is still delivered. Errors: 42704 '
@@ -67,7 +73,8 @@ comment on function webhook.preview_payload(text, jsonb) is
     'The body that a message of an event would have, byte for byte; the ids of message and call are zeros. '
     'record: values of columns, by name, of the row after the change; what it leaves out is taken from some '
     'row of the table, or null if there is none, as is the row before the change. The caller needs TRIGGER '
-    'and SELECT on the table. Errors: 42704 unknown event or column, 22023 a value that does not fit its '
+    'and SELECT on the table; where its row security applies to the caller, the row is one of nulls. Code of the '
+    'table (checks of domains, policies) runs as the table''s owner. Errors: 42704 unknown event or column, 22023 a value that does not fit its '
     'column, 42501 privilege missing.';
 comment on function webhook.template_parameters(regclass) is
     'The parameters that payload templates for this table may hold, and what each means. The caller needs '
@@ -86,9 +93,10 @@ comment on function webhook.test_webhook(text) is
 comment on function webhook.redeliver(uuid) is
     'Sends a message again under its old id, whatever became of it, to each URL of its webhook; a retry '
     'that waits is due at once, and where the message still waits for its first call nothing changes. '
-    'Attempts and age count anew; it is sent before what waits. Returns the number of calls queued. '
+    'Attempts and age count anew; it is sent before what waits. Returns the number of calls queued. If a URL is '
+    'newer than the message, the caller needs SELECT on the event''s table, or membership in its owner. '
     'Errors: 22023 null, 42704 no such message (or past webhook.log_retention), 55000 its webhook was dropped, '
-    'or the database is a copy that was not adopted.';
+    'or the database is a copy that was not adopted, 42501 privilege missing.';
 comment on function webhook.redeliver_failed(text, timestamptz, timestamptz) is
     'Sends the failed messages of a webhook, given by id or name, again: those whose event_date lies from '
     'since (null = the first) up to, not including, until (null = now); one call for each URL that a message '
@@ -127,6 +135,21 @@ comment on function webhook.start_worker() is
 comment on function webhook.stop_worker() is
     'Stops the worker of this database and keeps it away until webhook.start_worker(); true if one ran. '
     'Waits up to 5 s for its end. Changes are still captured.';
+comment on function webhook.grant_to(text, text) is
+    'Gives a role, in this database alone, the privileges that webhook_admin (privileges: admin) or '
+    'webhook_reader (reader) have here, by GRANT on each object; its members need not be members of those. '
+    'A dump keeps them. After ALTER EXTENSION UPDATE call it again: objects may be new. For a superuser or the '
+    'owner of the extension. Errors: 42501 another caller, 22023 other privileges, null or a role of the '
+    'extension, 42704 no such role.';
+comment on function webhook.revoke_from(text) is
+    'Takes from a role what webhook.grant_to() gave it, and any other privilege that it has on objects of the '
+    'extension; not what it has by membership. Errors: 42501 another caller, 22023 null or a role of the '
+    'extension, 42704 no such role.';
+comment on function webhook.check_grantee(text) is
+    'Internal: the checks of webhook.grant_to() and webhook.revoke_from().';
+comment on function webhook.masked_url(text) is
+    'Internal: a URL without what looks like a credential, for roles that may not call '
+    'webhook.drop_webhook().';
 comment on function webhook.worker_process() is
     'Internal: process id and start of this databases worker, for the view webhook.worker.';
 comment on function webhook.worker_detail() is
@@ -226,6 +249,9 @@ comment on column webhook.events.null_style is
     'typed: SQL NULL is null or an empty string by type; null: always null.';
 comment on column webhook.events.list_style is
     'array: arrays as JSON arrays; keyed: as objects by position.';
+comment on column webhook.events.owner is
+    'Role whose rights on the table the event needs: the one that created it, or that took it over with '
+    'webhook.update_event(). If it loses SELECT, or row security comes to apply to it, the event stops.';
 
 comment on view webhook.messages is
     'Messages that are kept: a change of a row, times an event.';
@@ -413,5 +439,9 @@ comment on view webhook.place is
     'Internal: how far each lane has got.';
 comment on view webhook.event_label is
     'Internal: what to call an event and its table now.';
+comment on view webhook.granted is
+    'Internal: privileges on objects of the extension, for webhook.grant_to() and webhook.revoke_from().';
+comment on view webhook.event_owner is
+    'Internal: the role that owns each event, and the right on the table that it has lost.';
 comment on view webhook.event_now is
     'Internal: events with their present table name and what is wrong with them.';

@@ -16,10 +16,38 @@ from webhook.event_def e
 left join pg_class c on c.oid = e.object_name
 left join pg_namespace n on n.oid = c.relnamespace;
 
+-- The role that owns an event, and the right on the table that it has lost. Its oid counts while the
+-- table is the one it was recorded for: it survives a rename. After a dump and restore the name
+-- counts; a role that does not exist there leaves the event to the owner of the table.
+create view webhook.event_owner as
+select e.event_key,
+       r.oid as owner_oid,
+       coalesce(r.rolname::text, e.owner_name) collate "default" as owner,
+       (case
+           when c.oid is null then null
+           when r.oid is null then 'its owner ' || coalesce(quote_ident(e.owner_name), 'role') || ' was dropped'
+           when not has_table_privilege(r.oid, c.oid, 'select')
+           then 'its owner ' || quote_ident(r.rolname) || ' may not SELECT from the table'
+           when c.relrowsecurity and not r.rolsuper and not r.rolbypassrls and not pg_has_role(r.oid, c.relowner, 'usage')
+           then 'the row security of the table applies to its owner ' || quote_ident(r.rolname)
+       end) collate "default" as lost_rights
+from webhook.event_def e
+left join pg_class c on c.oid = e.object_name
+left join pg_roles n on n.rolname::text = e.owner_name
+left join pg_roles r
+  on r.oid = case
+                 when e.object_oid = e.object_name::oid and e.owner_oid is not null then e.owner_oid
+                 else coalesce(n.oid, c.relowner)
+             end;
+
 -- Each event with the name its table has now and the reason why it makes no messages.
 -- Column numbers count while the table is the one they were recorded for, else the names.
 create view webhook.event_now as
-select e.*,
+select e.event_key, e.id, e.webhook_key, e.event_type, e.object_name, e.object_label, e.object_oid,
+       e.object_fields, e.object_attnums, e.event_sources, e.payload_fields, e.payload_attnums,
+       e.payload_template, e.condition, e.enabled, e.null_style, e.list_style, e.detail,
+       e.created_at, e.created_by, e.modified_at, e.modified_by, e.dropped_at,
+       e.template_fields, e.template_attnums,
        w.id as webhook_id,
        w.name as webhook_name,
        b.object_text,
@@ -29,6 +57,7 @@ select e.*,
        case
            when c.oid is null then 'its table was dropped'
            when fields.missing is not null then 'column was dropped: ' || fields.missing
+           when s.is_stopped then o.lost_rights
            when t.oid is null then 'its trigger was dropped'
            when t.tgenabled = 'D' then 'its trigger is disabled'
            when not e.enabled then 'it is not enabled'
@@ -36,10 +65,16 @@ select e.*,
            else coalesce(e.detail, w.detail)
        end as reason,
        c.oid is not null and fields.missing is null and t.oid is not null and t.tgenabled <> 'D'
-           and w.enabled and e.enabled as active
+           and w.enabled and e.enabled and not s.is_stopped as active,
+       o.owner
 from webhook.event_def e
 join webhook.event_label b on b.event_key = e.event_key
 join webhook.webhook_def w on w.webhook_key = e.webhook_key
+join webhook.event_owner o on o.event_key = e.event_key
+cross join lateral (
+    select o.lost_rights is not null
+           and coalesce(nullif(current_setting('webhook.recheck_privileges', true), ''), 'on')::boolean
+) as s (is_stopped)
 left join pg_class c on c.oid = e.object_name
 left join pg_trigger t on t.tgrelid = e.object_name and t.tgname = 'webhook_' || e.id
 left join lateral (

@@ -262,3 +262,110 @@ returns text
 language c
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'worker_detail_wrapper';
+
+-- Group roles with the privileges of webhook_admin or webhook_reader in this database alone.
+
+-- The privileges that roles have on the objects of the extension, as GRANT names these.
+create view webhook.granted as
+select 'schema webhook' as object, a.grantee, a.privilege_type as privilege
+from pg_catalog.pg_namespace n
+cross join lateral pg_catalog.aclexplode(n.nspacl) a
+where n.nspname operator(pg_catalog.=) 'webhook'
+union all
+select pg_catalog.format(
+           '%s webhook.%I', case when c.relkind operator(pg_catalog.=) 'S' then 'sequence' else 'table' end, c.relname
+       ),
+       a.grantee, a.privilege_type
+from pg_catalog.pg_class c
+cross join lateral pg_catalog.aclexplode(c.relacl) a
+where c.relnamespace operator(pg_catalog.=) 'webhook'::pg_catalog.regnamespace
+union all
+select pg_catalog.format('function %s', p.oid::pg_catalog.regprocedure), a.grantee, a.privilege_type
+from pg_catalog.pg_proc p
+cross join lateral pg_catalog.aclexplode(p.proacl) a
+where p.pronamespace operator(pg_catalog.=) 'webhook'::pg_catalog.regnamespace;
+
+create function webhook.grant_to(role text, privileges text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    statement text;
+begin
+    if privileges is null or privileges not in ('admin', 'reader') then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = format('privileges "%s" is not one of admin, reader', left(privileges, 100)),
+            hint = 'admin: those of webhook_admin; reader: those of webhook_reader';
+    end if;
+    perform webhook.check_grantee(role);
+    for statement in
+        select format('grant %s on %s to %I', g.privilege, g.object, role)
+        from webhook.granted g
+        join pg_roles r on r.oid = g.grantee
+        where r.rolname = 'webhook_' || privileges
+        order by g.object, g.privilege
+    loop
+        execute statement;
+    end loop;
+end
+$$;
+
+create function webhook.revoke_from(role text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    statement text;
+begin
+    perform webhook.check_grantee(role);
+    for statement in
+        select format('revoke %s on %s from %I', g.privilege, g.object, role)
+        from webhook.granted g
+        join pg_roles r on r.oid = g.grantee
+        where r.rolname = role
+        order by g.object, g.privilege
+    loop
+        execute statement;
+    end loop;
+end
+$$;
+
+create function webhook.check_grantee(role text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not (select pg_has_role(e.extowner, 'usage') from pg_extension e where e.extname = 'webhook_ext') then
+        raise exception using
+            errcode = 'insufficient_privilege',
+            message = 'only a superuser or the owner of the extension grants its privileges',
+            hint = 'let one of them call it';
+    end if;
+    if role is null or role in ('webhook_admin', 'webhook_reader', 'webhook_worker')
+        or exists (
+            select
+            from pg_extension e
+            join pg_roles r on r.oid = e.extowner
+            where e.extname = 'webhook_ext' and r.rolname = role
+        )
+    then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = case
+                          when role is null then 'role is null'
+                          else format('role "%s" has its privileges from the extension', role)
+                      end,
+            hint = 'name a role of yours';
+    end if;
+    if not exists (select from pg_roles r where r.rolname = role) then
+        raise exception using
+            errcode = 'undefined_object',
+            message = format('role "%s" does not exist', left(role, 100)),
+            hint = 'give the name of a role as pg_roles spells it';
+    end if;
+end
+$$;

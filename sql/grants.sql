@@ -26,6 +26,10 @@ grant select
 
 -- A function in a view runs with the rights of whoever reads the view.
 grant execute on function webhook.worker_process(), webhook.worker_detail(), webhook.unseen_messages(), webhook.busy_messages() to webhook_reader;
+grant execute on function webhook.masked_url(text) to webhook_reader;
 
 grant execute on all functions in schema webhook to webhook_admin;
-revoke execute on function webhook.definitions_changed(), webhook.refuse_replicated() from webhook_admin;
+revoke execute
+    on function webhook.definitions_changed(), webhook.refuse_replicated(), webhook.grant_to(text, text),
+       webhook.revoke_from(text), webhook.check_grantee(text)
+    from webhook_admin;

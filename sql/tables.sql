@@ -44,7 +44,9 @@ create table webhook.url_def (
     url         text not null,
     disabled_at timestamptz,
     detail      text,
-    dropped_at  timestamptz
+    dropped_at  timestamptz,
+    -- an older message was never meant for it
+    created_at  timestamptz not null default pg_catalog.clock_timestamp()
 );
 create unique index url_def_url on webhook.url_def (webhook_key, url) where dropped_at is null;
 
@@ -80,7 +82,10 @@ create table webhook.event_def (
     dropped_at          timestamptz,
     -- the columns that payload_template names
     template_fields     text[],
-    template_attnums    smallint[]
+    template_attnums    smallint[],
+    -- the role whose rights the event needs: webhook.event_owner
+    owner_name          text,
+    owner_oid           oid
 );
 create index event_def_object on webhook.event_def (object_name) where dropped_at is null;
 create index event_def_webhook on webhook.event_def (webhook_key);

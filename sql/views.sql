@@ -3,12 +3,35 @@
 -- Names and operators below are PostgreSQL's own, whatever else the schema may hold.
 set local search_path = pg_catalog, pg_temp;
 
+-- Query values that look like credentials, and userinfo, as *** . Values of 20 characters or more that
+-- hold a digit count whatever their names are. A secret in the path, as in hooks of chats, cannot be
+-- told from another path.
+create function webhook.masked_url(url text)
+returns text
+language sql
+immutable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select regexp_replace(
+        regexp_replace(
+            regexp_replace(url, '^([^:/?#]+://)[^/?#@]*@', E'\\1***@'),
+            '([?&;][^=&;#]*(?:token|secret|sig|passw|pwd|auth|cred|session|jwt|key|code)[^=&;#]*=)[^&;#]*',
+            E'\\1***', 'gi'
+        ),
+        '([?&;](?:[^=&;#]*=)?)(?=[^&;#]*[0-9])[^=&;#]{20,}(?=[&;#]|$)', E'\\1***', 'g'
+    )
+$$;
+
 create view webhook.webhooks as
 select w.id,
        w.name,
        w.description,
        array(
-           select u.url
+           select case
+                      when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then u.url
+                      else webhook.masked_url(u.url)
+                  end
            from webhook.url_def u
            where u.webhook_key = w.webhook_key
              and u.dropped_at is null
@@ -66,7 +89,8 @@ select e.id,
        e.modified_at,
        e.modified_by,
        e.null_style,
-       e.list_style
+       e.list_style,
+       e.owner
 from webhook.event_now e
 left join webhook.event_count k on k.event_key = e.event_key
 where e.dropped_at is null;
@@ -169,7 +193,10 @@ select c.call_id,
        case when c.event_key < 0 then 'webhook.test' else e.event_type end as event_type,
        e.object_text as object_name,
        c.event_date,
-       u.url as outgoing_url,
+       case
+           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then u.url
+           else webhook.masked_url(u.url)
+       end as outgoing_url,
        c.attempt,
        case when c.success then 'Success' else 'Failure' end as status,
        c.http_code,
@@ -185,7 +212,10 @@ left join webhook.event_label e on e.event_key = c.event_key;
 create view webhook.queue as
 select w.id as webhook_id,
        w.name as webhook_name,
-       n.url as outgoing_url,
+       case
+           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then n.url
+           else webhook.masked_url(n.url)
+       end as outgoing_url,
        case
            when n.disabled_at is not null then 'disabled'
            when w.paused then 'paused'

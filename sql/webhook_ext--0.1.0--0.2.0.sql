@@ -115,25 +115,11 @@ comment on function webhook.adopt(text) is
 comment on table webhook.def_origin is
     'Internal: system identifier, database and webhook.identity under which the definitions were made. '
     'Where they differ from those of the database, it is a copy and sends nothing.';
-comment on function webhook.update_webhook(text, text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text) is
-    'Changes a webhook, given by id or name, and returns it; null leaves a value as it is. description: an '
-    'empty text takes it away. call_throttling: 0 lifts the limit. outgoing_urls: the whole list; one that '
-    'is no longer in it gets nothing more, and what waited for it is withdrawn; a new one gets what is '
-    'captured from now on, also if it was there before, and what the worker has not read yet. enabled: sets '
-    'the status of all its events, too. headers: all of them, {} takes them away. The others as in '
-    'webhook.create_webhook(). What waits goes by the new values. Errors: 42704 unknown webhook, 22023 bad '
-    'argument, 42710 name or URL taken.';
 comment on function webhook.test_webhook(text) is
     'Sends a message of type webhook.test without data to each URL of a webhook, given by id or name, when '
     'the transaction commits; returns the URLs and the id of the message. It is signed, throttled, repeated, '
     'logged and counted for the webhook like any message, and waits while the webhook is paused. Errors: '
     '42704 unknown webhook, 55000 in a copy of another database.';
-comment on function webhook.redeliver(uuid) is
-    'Sends a message again under its old id, whatever became of it, to each URL of its webhook; a retry '
-    'that waits is due at once, and where the message still waits for its first call nothing changes. '
-    'Attempts and age count anew; it is sent before what waits. Returns the number of calls queued. '
-    'Errors: 22023 null, 42704 no such message (or past webhook.log_retention), 55000 its webhook was dropped, '
-    'or the database is a copy that was not adopted.';
 comment on function webhook.redeliver_failed(text, timestamptz, timestamptz) is
     'Sends the failed messages of a webhook, given by id or name, again: those whose event_date lies from '
     'since (null = the first) up to, not including, until (null = now); one call for each URL that a message '
@@ -226,6 +212,466 @@ begin
     end loop;
 end
 $$;
+
+-- The owner of an event: the role whose rights on the table it needs. Who created the events that are
+-- there is known by name alone, and that role may be another one by now: the table's owner is taken.
+-- A URL that is there counts as old as its webhook.
+alter table webhook.event_def
+    add column owner_name text,
+    add column owner_oid  oid;
+update webhook.event_def e
+set owner_name = r.rolname,
+    owner_oid = r.oid
+from pg_catalog.pg_class c
+join pg_catalog.pg_roles r on r.oid operator(pg_catalog.=) c.relowner
+where c.oid operator(pg_catalog.=) e.object_name;
+alter table webhook.url_def
+    add column created_at timestamptz not null default pg_catalog.clock_timestamp();
+update webhook.url_def u
+set created_at = w.created_at
+from webhook.webhook_def w
+where w.webhook_key operator(pg_catalog.=) u.webhook_key;
+
+set local search_path = pg_catalog, pg_temp;
+create view webhook.event_owner as
+select e.event_key,
+       r.oid as owner_oid,
+       coalesce(r.rolname::text, e.owner_name) collate "default" as owner,
+       (case
+           when c.oid is null then null
+           when r.oid is null then 'its owner ' || coalesce(quote_ident(e.owner_name), 'role') || ' was dropped'
+           when not has_table_privilege(r.oid, c.oid, 'select')
+           then 'its owner ' || quote_ident(r.rolname) || ' may not SELECT from the table'
+           when c.relrowsecurity and not r.rolsuper and not r.rolbypassrls and not pg_has_role(r.oid, c.relowner, 'usage')
+           then 'the row security of the table applies to its owner ' || quote_ident(r.rolname)
+       end) collate "default" as lost_rights
+from webhook.event_def e
+left join pg_class c on c.oid = e.object_name
+left join pg_roles n on n.rolname::text = e.owner_name
+left join pg_roles r
+  on r.oid = case
+                 when e.object_oid = e.object_name::oid and e.owner_oid is not null then e.owner_oid
+                 else coalesce(n.oid, c.relowner)
+             end;
+
+create or replace view webhook.event_now as
+select e.event_key, e.id, e.webhook_key, e.event_type, e.object_name, e.object_label, e.object_oid,
+       e.object_fields, e.object_attnums, e.event_sources, e.payload_fields, e.payload_attnums,
+       e.payload_template, e.condition, e.enabled, e.null_style, e.list_style, e.detail,
+       e.created_at, e.created_by, e.modified_at, e.modified_by, e.dropped_at,
+       e.template_fields, e.template_attnums,
+       w.id as webhook_id,
+       w.name as webhook_name,
+       b.object_text,
+       fields.missing as missing_columns,
+       coalesce(fields.object_names, e.object_fields) as object_fields_now,
+       coalesce(fields.payload_names, e.payload_fields) as payload_fields_now,
+       case
+           when c.oid is null then 'its table was dropped'
+           when fields.missing is not null then 'column was dropped: ' || fields.missing
+           when s.is_stopped then o.lost_rights
+           when t.oid is null then 'its trigger was dropped'
+           when t.tgenabled = 'D' then 'its trigger is disabled'
+           when not e.enabled then 'it is not enabled'
+           when not w.enabled then 'its webhook is not enabled'
+           else coalesce(e.detail, w.detail)
+       end as reason,
+       c.oid is not null and fields.missing is null and t.oid is not null and t.tgenabled <> 'D'
+           and w.enabled and e.enabled and not s.is_stopped as active,
+       o.owner
+from webhook.event_def e
+join webhook.event_label b on b.event_key = e.event_key
+join webhook.webhook_def w on w.webhook_key = e.webhook_key
+join webhook.event_owner o on o.event_key = e.event_key
+cross join lateral (
+    select o.lost_rights is not null
+           and coalesce(nullif(current_setting('webhook.recheck_privileges', true), ''), 'on')::boolean
+) as s (is_stopped)
+left join pg_class c on c.oid = e.object_name
+left join pg_trigger t on t.tgrelid = e.object_name and t.tgname = 'webhook_' || e.id
+left join lateral (
+    select string_agg(distinct f.name, ', ' order by f.name) filter (where a.attname is null) as missing,
+           array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'object') as object_names,
+           array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'payload') as payload_names
+    from (
+        select 'object', o.name, o.number, o.place
+        from unnest(e.object_fields, e.object_attnums) with ordinality as o (name, number, place)
+        union all
+        select 'payload', p.name, p.number, p.place
+        from unnest(e.payload_fields, e.payload_attnums) with ordinality as p (name, number, place)
+        union all
+        select 'template', m.name, m.number, m.place
+        from unnest(e.template_fields, e.template_attnums) with ordinality as m (name, number, place)
+    ) f (kind, name, number, place)
+    left join pg_attribute a
+      on a.attrelid = e.object_name
+     and a.attnum > 0
+     and not a.attisdropped
+     and case when e.object_oid = e.object_name::oid then a.attnum = f.number else a.attname = f.name end
+) fields on true;
+
+create or replace view webhook.events as
+select e.id,
+       e.webhook_id,
+       e.webhook_name,
+       e.event_type,
+       e.object_text as object_name,
+       e.object_fields_now as object_fields,
+       e.event_sources,
+       e.payload_fields_now as payload_fields,
+       e.payload_template,
+       e.condition,
+       case when e.active then 'Active' else 'Inactive' end as status,
+       e.reason as detail,
+       coalesce(k.messages, 0) as messages,
+       coalesce(k.calls, 0) as calls,
+       coalesce(k.errors, 0) as errors,
+       e.created_at,
+       e.created_by,
+       e.modified_at,
+       e.modified_by,
+       e.null_style,
+       e.list_style,
+       e.owner
+from webhook.event_now e
+left join webhook.event_count k on k.event_key = e.event_key
+where e.dropped_at is null;
+set local search_path = webhook, pg_temp;
+
+revoke all on table webhook.event_owner from public;
+comment on column webhook.events.owner is
+    'Role whose rights on the table the event needs: the one that created it, or that took it over with '
+    'webhook.update_event(). If it loses SELECT, or row security comes to apply to it, the event stops.';
+comment on view webhook.event_owner is
+    'Internal: the role that owns each event, and the right on the table that it has lost.';
+
+-- URLs without credentials for readers.
+set local search_path = pg_catalog, pg_temp;
+-- Query values that look like credentials, and userinfo, as *** . Values of 20 characters or more that
+-- hold a digit count whatever their names are. A secret in the path, as in hooks of chats, cannot be
+-- told from another path.
+create function webhook.masked_url(url text)
+returns text
+language sql
+immutable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select regexp_replace(
+        regexp_replace(
+            regexp_replace(url, '^([^:/?#]+://)[^/?#@]*@', E'\\1***@'),
+            '([?&;][^=&;#]*(?:token|secret|sig|passw|pwd|auth|cred|session|jwt|key|code)[^=&;#]*=)[^&;#]*',
+            E'\\1***', 'gi'
+        ),
+        '([?&;](?:[^=&;#]*=)?)(?=[^&;#]*[0-9])[^=&;#]{20,}(?=[&;#]|$)', E'\\1***', 'g'
+    )
+$$;
+
+create or replace view webhook.webhooks as
+select w.id,
+       w.name,
+       w.description,
+       array(
+           select case
+                      when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then u.url
+                      else webhook.masked_url(u.url)
+                  end
+           from webhook.url_def u
+           where u.webhook_key = w.webhook_key
+             and u.dropped_at is null
+           order by u.position
+       ) as outgoing_urls,
+       w.call_throttling,
+       case when not w.enabled then 'Inactive' when w.paused then 'Paused' else 'Active' end as status,
+       coalesce(c.events, 0) as events,
+       coalesce(c.messages, 0) as messages,
+       coalesce(c.calls, 0) as calls,
+       coalesce(c.errors, 0) as errors,
+       w.created_at,
+       w.created_by,
+       w.modified_at,
+       w.modified_by,
+       w.detail
+from webhook.webhook_def w
+left join (
+    select e.webhook_key,
+           count(*) filter (where e.live) as events,
+           sum(k.messages)::bigint as messages,
+           sum(k.calls)::bigint as calls,
+           sum(k.errors)::bigint as errors
+    from (
+        select d.webhook_key, d.event_key, d.dropped_at is null
+        from webhook.event_def d
+        union all
+        -- Test messages belong to no event.
+        select t.webhook_key, -t.webhook_key, false
+        from webhook.webhook_def t
+    ) e (webhook_key, event_key, live)
+    left join webhook.event_count k on k.event_key = e.event_key
+    group by e.webhook_key
+) c on c.webhook_key = w.webhook_key
+where w.dropped_at is null;
+
+-- The expressions of webhook_id and status are those of the indexes of the log.
+create or replace view webhook.calls as
+select c.call_id,
+       c.called_at,
+       c.message_id,
+       c.webhook_id,
+       w.name as webhook_name,
+       e.id as event_id,
+       case when c.event_key < 0 then 'webhook.test' else e.event_type end as event_type,
+       e.object_text as object_name,
+       c.event_date,
+       case
+           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then u.url
+           else webhook.masked_url(u.url)
+       end as outgoing_url,
+       c.attempt,
+       case when c.success then 'Success' else 'Failure' end as status,
+       c.http_code,
+       c.http_response,
+       c.detail,
+       c.message_size,
+       c.duration_ms
+from webhook.call_log c
+left join webhook.webhook_def w on w.id = c.webhook_id
+left join webhook.url_def u on u.url_key = c.url_key
+left join webhook.event_label e on e.event_key = c.event_key;
+
+create or replace view webhook.queue as
+select w.id as webhook_id,
+       w.name as webhook_name,
+       case
+           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then n.url
+           else webhook.masked_url(n.url)
+       end as outgoing_url,
+       case
+           when n.disabled_at is not null then 'disabled'
+           when w.paused then 'paused'
+           else coalesce(n.state ->> 'state', 'active')
+       end as state,
+       n.pending,
+       coalesce(r.retrying, 0) as retrying,
+       coalesce(f.failed, 0) as failed,
+       case
+           when n.pending > 0 or r.retrying > 0
+           then least(
+               case
+                   when n.pending > 0
+                   then timestamptz '2000-01-01 00:00:00+00'
+                       + (n.state ->> 'oldest')::double precision * interval '1 microsecond'
+               end,
+               n.unseen_since,
+               r.oldest
+           )
+       end as oldest_pending,
+       case
+           when n.state ->> 'state' = 'backing_off' then (n.state ->> 'next')::timestamptz
+           else r.next_attempt_at
+       end as next_attempt_at,
+       coalesce(case when n.disabled_at is not null then n.detail end, n.state ->> 'error', r.last_error) as last_error
+from webhook.lane_now n
+join webhook.webhook_def w on w.webhook_key = n.webhook_key and w.dropped_at is null
+left join (
+    select a.url_key,
+           count(*) as retrying,
+           min(a.next_at) as next_attempt_at,
+           min(a.event_date) as oldest,
+           (array_agg(a.last_error order by a.changed_at desc))[1] as last_error
+    from webhook.retry a
+    where a.state = 'waiting'
+    group by a.url_key
+) r on r.url_key = n.url_key
+left join (
+    select a.url_key, count(*) as failed
+    from webhook.retry a
+    where a.state = 'failed'
+    group by a.url_key
+) f on f.url_key = n.url_key;
+set local search_path = webhook, pg_temp;
+
+-- Group roles with the privileges of webhook_admin or webhook_reader in this database alone.
+
+-- The privileges that roles have on the objects of the extension, as GRANT names these.
+create view webhook.granted as
+select 'schema webhook' as object, a.grantee, a.privilege_type as privilege
+from pg_catalog.pg_namespace n
+cross join lateral pg_catalog.aclexplode(n.nspacl) a
+where n.nspname operator(pg_catalog.=) 'webhook'
+union all
+select pg_catalog.format(
+           '%s webhook.%I', case when c.relkind operator(pg_catalog.=) 'S' then 'sequence' else 'table' end, c.relname
+       ),
+       a.grantee, a.privilege_type
+from pg_catalog.pg_class c
+cross join lateral pg_catalog.aclexplode(c.relacl) a
+where c.relnamespace operator(pg_catalog.=) 'webhook'::pg_catalog.regnamespace
+union all
+select pg_catalog.format('function %s', p.oid::pg_catalog.regprocedure), a.grantee, a.privilege_type
+from pg_catalog.pg_proc p
+cross join lateral pg_catalog.aclexplode(p.proacl) a
+where p.pronamespace operator(pg_catalog.=) 'webhook'::pg_catalog.regnamespace;
+
+create function webhook.grant_to(role text, privileges text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    statement text;
+begin
+    if privileges is null or privileges not in ('admin', 'reader') then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = format('privileges "%s" is not one of admin, reader', left(privileges, 100)),
+            hint = 'admin: those of webhook_admin; reader: those of webhook_reader';
+    end if;
+    perform webhook.check_grantee(role);
+    for statement in
+        select format('grant %s on %s to %I', g.privilege, g.object, role)
+        from webhook.granted g
+        join pg_roles r on r.oid = g.grantee
+        where r.rolname = 'webhook_' || privileges
+        order by g.object, g.privilege
+    loop
+        execute statement;
+    end loop;
+end
+$$;
+
+create function webhook.revoke_from(role text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    statement text;
+begin
+    perform webhook.check_grantee(role);
+    for statement in
+        select format('revoke %s on %s from %I', g.privilege, g.object, role)
+        from webhook.granted g
+        join pg_roles r on r.oid = g.grantee
+        where r.rolname = role
+        order by g.object, g.privilege
+    loop
+        execute statement;
+    end loop;
+end
+$$;
+
+create function webhook.check_grantee(role text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not (select pg_has_role(e.extowner, 'usage') from pg_extension e where e.extname = 'webhook_ext') then
+        raise exception using
+            errcode = 'insufficient_privilege',
+            message = 'only a superuser or the owner of the extension grants its privileges',
+            hint = 'let one of them call it';
+    end if;
+    if role is null or role in ('webhook_admin', 'webhook_reader', 'webhook_worker')
+        or exists (
+            select
+            from pg_extension e
+            join pg_roles r on r.oid = e.extowner
+            where e.extname = 'webhook_ext' and r.rolname = role
+        )
+    then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = case
+                          when role is null then 'role is null'
+                          else format('role "%s" has its privileges from the extension', role)
+                      end,
+            hint = 'name a role of yours';
+    end if;
+    if not exists (select from pg_roles r where r.rolname = role) then
+        raise exception using
+            errcode = 'undefined_object',
+            message = format('role "%s" does not exist', left(role, 100)),
+            hint = 'give the name of a role as pg_roles spells it';
+    end if;
+end
+$$;
+
+revoke all on table webhook.granted from public;
+revoke all
+    on function webhook.masked_url(text), webhook.grant_to(text, text), webhook.revoke_from(text),
+       webhook.check_grantee(text)
+    from public;
+grant execute on function webhook.masked_url(text) to webhook_admin, webhook_reader;
+comment on function webhook.grant_to(text, text) is
+    'Gives a role, in this database alone, the privileges that webhook_admin (privileges: admin) or '
+    'webhook_reader (reader) have here, by GRANT on each object; its members need not be members of those. '
+    'A dump keeps them. After ALTER EXTENSION UPDATE call it again: objects may be new. For a superuser or the '
+    'owner of the extension. Errors: 42501 another caller, 22023 other privileges, null or a role of the '
+    'extension, 42704 no such role.';
+comment on function webhook.revoke_from(text) is
+    'Takes from a role what webhook.grant_to() gave it, and any other privilege that it has on objects of the '
+    'extension; not what it has by membership. Errors: 42501 another caller, 22023 null or a role of the '
+    'extension, 42704 no such role.';
+comment on function webhook.check_grantee(text) is
+    'Internal: the checks of webhook.grant_to() and webhook.revoke_from().';
+comment on function webhook.masked_url(text) is
+    'Internal: a URL without what looks like a credential, for roles that may not call '
+    'webhook.drop_webhook().';
+comment on view webhook.granted is
+    'Internal: privileges on objects of the extension, for webhook.grant_to() and webhook.revoke_from().';
+
+-- Comments on functions that ask for more rights.
+comment on function webhook.update_webhook(text, text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text) is
+    'Changes a webhook, given by id or name, and returns it; null leaves a value as it is. description: an '
+    'empty text takes it away. call_throttling: 0 lifts the limit. outgoing_urls: the whole list; one that '
+    'is no longer in it gets nothing more, and what waited for it is withdrawn; a new one gets what is '
+    'captured from now on, also if it was there before, and what the worker has not read yet. enabled: sets '
+    'the status of all its events, too. headers: all of them, {} takes them away. The others as in '
+    'webhook.create_webhook(). What waits goes by the new values. New outgoing_urls, other headers '
+    'and a switch to enabled send rows elsewhere, or again: the caller then needs SELECT on the table of each '
+    'event (with row security also BYPASSRLS), or membership in the event''s owner. Errors: 42704 unknown '
+    'webhook, 22023 bad argument, 42710 name or URL taken, 42501 privilege missing.';
+comment on function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text) is
+    'Creates an event: a rule which change of a table makes a message for a webhook (id or name). It is '
+    'one trigger on the table, webhook_<id>. event_type: table.recordInsert, table.recordUpdate or '
+    'table.recordDelete. object_fields: recordUpdate only, a message only if one of these changed; null = '
+    'any. event_sources: only changes made by these sources (webhook.source, else application_name); null '
+    '= all. payload_fields: columns in data; null = all, also later ones. payload_template: JSON in '
+    'place of the default payload, with [@...] parameters (webhook.template_parameters lists them) in its '
+    'strings: a string that is one parameter becomes the value with its type, a parameter in a longer one '
+    'becomes text; not together with payload_fields. condition: SQL boolean over new and old, created with the rights of the caller. '
+    'It runs with the rights of each role that writes to the table, as TRIGGER allows: grant TRIGGER only to '
+    'roles whose code writers may run. '
+    'null_style: typed (null or empty string by type) or null. list_style: array or keyed. '
+    'condition_path: the search_path that names in condition are looked up with; leave it out. The caller '
+    'needs TRIGGER and SELECT on the table, with row security also BYPASSRLS or the table itself, and owns the '
+    'event, which stops when these rights end (webhook.recheck_privileges). Errors: 22023 bad argument, 42704 unknown webhook, table or '
+    'column, 42710 the same event exists, 42501 privilege missing, 42809 not an ordinary or partitioned '
+    'table, or a virtual generated column, 55P03 the table is in use for longer than lock_timeout (at most 5 s).';
+comment on function webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text) is
+    'Changes an event, given by id, and returns it; null leaves a value as it is, an empty array or text '
+    'takes a filter, template or condition away. A new condition replaces the trigger, with the rights of '
+    'the caller; a trigger that was dropped comes back while the event is enabled. A column that the '
+    'condition names cannot be dropped or get another type while it does: PostgreSQL says so. Whoever '
+    'changes more than enabled needs the rights of webhook.create_event() on the table, and who enables it SELECT '
+    'or membership in its owner. An event whose owner has lost its rights belongs to the caller then. condition_path: leave it out. Errors: '
+    'as webhook.create_event(), and 42704 unknown event, or its table was dropped.';
+comment on function webhook.preview_payload(text, jsonb) is
+    'The body that a message of an event would have, byte for byte; the ids of message and call are zeros. '
+    'record: values of columns, by name, of the row after the change; what it leaves out is taken from some '
+    'row of the table, or null if there is none, as is the row before the change. The caller needs TRIGGER '
+    'and SELECT on the table; where its row security applies to the caller, the row is one of nulls. Code of the '
+    'table (checks of domains, policies) runs as the table''s owner. Errors: 42704 unknown event or column, 22023 a value that does not fit its '
+    'column, 42501 privilege missing.';
+comment on function webhook.redeliver(uuid) is
+    'Sends a message again under its old id, whatever became of it, to each URL of its webhook; a retry '
+    'that waits is due at once, and where the message still waits for its first call nothing changes. '
+    'Attempts and age count anew; it is sent before what waits. Returns the number of calls queued. If a URL is '
+    'newer than the message, the caller needs SELECT on the event''s table, or membership in its owner. '
+    'Errors: 22023 null, 42704 no such message (or past webhook.log_retention), 55000 its webhook was dropped, '
+    'or the database is a copy that was not adopted, 42501 privilege missing.';
 
 -- Last: the worker of the new library waits for this.
 select webhook.extension_installed();

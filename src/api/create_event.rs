@@ -137,6 +137,7 @@ pub fn create(
 ) -> Result<CreatedEvent> {
     let (webhook_key, webhook_id) = webhook_definitions::find(webhook)?;
     let table = user_table::watchable(object)?;
+    user_table::check_row_security(&table)?;
     let event = wanted.checked(&table)?;
     warn_if_held();
     let created_at = event_definitions::insert(webhook_key, &table, &event, condition_path)?;

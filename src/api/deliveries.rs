@@ -10,7 +10,7 @@ use crate::pg::commit_start;
 use crate::pg::report::ok_or_raise;
 use crate::pg::text::Text;
 use crate::store::deliveries::{self, FoundMessage};
-use crate::store::{webhook_definitions, worker_switch};
+use crate::store::{reach, webhook_definitions, worker_switch};
 
 /// So many failed messages are taken up by one statement …
 const PART: i64 = 20_000;
@@ -30,6 +30,11 @@ fn redeliver(message_id: Option<pgrx::Uuid>) -> i32 {
             "only messages of webhooks in the view webhook.webhooks can be redelivered",
         )));
     }
+    ok_or_raise(reach::check_message(
+        message.webhook_key,
+        message.event_key,
+        message.captured_at,
+    ));
     let calls = deliveries::redeliver(id, &message);
     wake();
     i32::try_from(calls).unwrap_or(i32::MAX)

@@ -36,6 +36,7 @@ fn server() -> ServerFacts {
     ServerFacts {
         copy: identity::copy_notice(),
         capture: settings::capture(),
+        recheck_privileges: settings::recheck_privileges(),
         replication_role,
         source: session::source().to_string(),
         delivery: delivery.on,

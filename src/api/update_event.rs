@@ -15,6 +15,7 @@ use crate::pg::text::{strings, Text};
 use crate::store::event_changes::{self, EventChanges, Present};
 use crate::store::event_definitions;
 use crate::store::event_trigger::{self, EventTrigger};
+use crate::store::reach;
 use crate::store::user_table::{self, UserTable};
 
 #[pg_extern(sql = false)]
@@ -72,23 +73,36 @@ pub fn update(event: &str, wanted: Wanted<'_>, condition_path: &str) -> Result<C
     let key = event_definitions::find(event)?;
     let present = event_changes::present(key);
     let table = table_if_needed(event, &present, &wanted)?;
+    match &table {
+        Some(table) => user_table::check_row_security(table)?,
+        None if wanted.enabled == Some(true) && !present.enabled => reach::check_event(key)?,
+        None => {}
+    }
     let changes = checked(wanted, &present, table.as_ref())?;
     event_changes::refuse_duplicate(key, &changes)?;
     if let Some(table) = &table {
         fit_trigger(table, &present, &changes, condition_path);
     }
-    Ok(event_changes::apply(key, changes, &current_role()))
+    let takes_over = table.is_some() && present.is_abandoned;
+    Ok(event_changes::apply(
+        key,
+        changes,
+        &current_role(),
+        takes_over,
+    ))
 }
 
-/// Switching an event off asks for nothing; choosing what it sends asks for the rights
-/// that creating it asked for.
+/// Switching an event off asks for nothing; choosing what it sends, or taking it over from an
+/// owner that has lost a right, asks for the rights that creating it asked for.
 fn table_if_needed(
     event: &str,
     present: &Present,
     wanted: &Wanted<'_>,
 ) -> Result<Option<UserTable>> {
     let enabled = wanted.enabled.unwrap_or(present.enabled);
-    if !wanted.says_what_is_sent() && (!enabled || present.has_trigger) {
+    let takes_over = wanted.enabled == Some(true) && present.is_abandoned;
+    let comes_back = enabled && !present.has_trigger;
+    if !wanted.says_what_is_sent() && !takes_over && !comes_back {
         return Ok(None);
     }
     match present.object.map(user_table::watchable) {

@@ -11,6 +11,7 @@ use crate::core::webhook::{self, required, MAX_ATTEMPTS, MAX_IN_FLIGHT, TIMEOUT_
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
 use crate::pg::text::{strings, texts, Json, Text};
+use crate::store::reach;
 use crate::store::webhook_changes::{self, ChangedWebhook, WebhookChanges};
 use crate::store::webhook_definitions;
 
@@ -80,6 +81,7 @@ fn update_webhook(
 pub fn update(webhook: &str, wanted: WebhookArguments<'_>) -> Result<ChangedWebhook> {
     let (key, _) = webhook_definitions::find(webhook)?;
     let changes = checked(wanted)?;
+    reach::check_changes(key, &changes)?;
     webhook_changes::apply(key, changes, &current_role())
 }
 

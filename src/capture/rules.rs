@@ -6,15 +6,17 @@
 //! created it.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use pgrx::pg_sys;
 
+use crate::core::error::{Error, Kind};
+use crate::pg::report::warn;
 use crate::pg::row_json::changed::FieldWatch;
 use crate::pg::row_json::{Field, RowWriter};
 use crate::pg::trigger::{Firing, Operation};
-use crate::pg::{invalidation, owner};
+use crate::pg::{invalidation, owner, settings};
 use crate::store::capture_definitions::{self, CaptureDefinition};
 use crate::store::row_parts::RowParts;
 use crate::store::{identity, outbox_tables, version};
@@ -35,9 +37,27 @@ pub struct Rule {
     pub listed: Option<RefCell<FieldWatch>>,
 }
 
+/// What rules were compiled from, in numbers that grow, and the setting that decides with them.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Basis {
+    definitions: u64,
+    roles: u64,
+    rechecks_privileges: bool,
+}
+
+impl Basis {
+    fn now() -> Self {
+        Self {
+            definitions: invalidation::generation(),
+            roles: invalidation::role_generation(),
+            rechecks_privileges: settings::recheck_privileges(),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Cache {
-    generation: u64,
+    basis: Basis,
     rules: HashMap<pg_sys::Oid, Option<Rc<Rule>>>,
     /// The trigger that fired last: the rows of one statement follow one another.
     last: Option<(pg_sys::Oid, Option<Rc<Rule>>)>,
@@ -45,16 +65,18 @@ struct Cache {
 
 thread_local! {
     static CACHE: RefCell<Cache> = RefCell::default();
+    /// Events of which this session was told that they have stopped.
+    static TOLD: RefCell<HashSet<i32>> = RefCell::default();
 }
 
 /// The rule of the trigger that fires, `None` if it captures nothing.
 pub fn rule_of(firing: &Firing<'_>) -> Option<Rc<Rule>> {
-    let generation = invalidation::generation();
+    let basis = Basis::now();
     let cached = CACHE.with_borrow_mut(|cache| {
-        if cache.generation != generation {
+        if cache.basis != basis {
             cache.rules.clear();
             cache.last = None;
-            cache.generation = generation;
+            cache.basis = basis;
         }
         let trigger = firing.trigger_oid();
         if let Some((_, rule)) = cache.last.as_ref().filter(|(last, _)| *last == trigger) {
@@ -70,10 +92,10 @@ pub fn rule_of(firing: &Firing<'_>) -> Option<Rc<Rule>> {
 fn load(firing: &Firing<'_>) -> Option<Rc<Rule>> {
     // Before the look-up, so that a change during it is not missed.
     invalidation::watch(firing.relation_oid());
-    let before = invalidation::generation();
+    let before = Basis::now();
     let rule = compile(firing).map(Rc::new);
     CACHE.with_borrow_mut(|cache| {
-        if cache.generation == before && before == invalidation::generation() {
+        if cache.basis == before && before == Basis::now() {
             cache.rules.insert(firing.trigger_oid(), rule.clone());
         }
     });
@@ -91,7 +113,7 @@ fn compile(firing: &Firing<'_>) -> Option<Rule> {
         && named
         && definition.covers_relation
         && matches_operation(&definition, firing.operation());
-    if !applies || is_held() {
+    if !applies || is_held() || is_stopped(event_id, &definition) {
         return None;
     }
     Some(rule_from(owner::extension()?, definition, firing))
@@ -100,6 +122,30 @@ fn compile(firing: &Firing<'_>) -> Option<Rule> {
 /// The statement may not fit a schema of another version: the error says what to do.
 fn load_definition(event_id: &str, firing: &Firing<'_>) -> Option<CaptureDefinition> {
     version::check_names(|| capture_definitions::load(event_id, firing.relation_oid()))
+}
+
+/// Whether the event's owner has lost the right to the rows that the event sends. Once a session
+/// and event it is said why; the writer's transaction goes on.
+fn is_stopped(event_id: &str, definition: &CaptureDefinition) -> bool {
+    let Some(lost) = &definition.lost_rights else {
+        return false;
+    };
+    if !settings::recheck_privileges() {
+        return false;
+    }
+    if TOLD.with_borrow_mut(|told| told.insert(definition.event_key)) {
+        warn(
+            Error::new(
+                Kind::InsufficientPrivilege,
+                format!("webhook event \"{event_id}\" captures nothing: {lost}"),
+            )
+            .with_hint(format!(
+                "grant the right again, or let a role that has it call \
+                 webhook.update_event('{event_id}', enabled => true), which takes the event over"
+            )),
+        );
+    }
+    true
 }
 
 /// In a copy of another database nothing is captured. Its worker says so.

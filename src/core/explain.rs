@@ -6,8 +6,8 @@
 
 use super::address::AddressPolicy;
 use event::{
-    columns, condition, event_enabled, message_size, object_fields, partitions, privileges, table,
-    trigger, webhook_enabled, webhook_not_paused, webhook_usable,
+    columns, condition, event_enabled, message_size, object_fields, owner, partitions, privileges,
+    table, trigger, webhook_enabled, webhook_not_paused, webhook_usable,
 };
 use server::{capture, delivery, identity, replication_role, source, worker};
 use url::{url_address, url_state};
@@ -52,6 +52,10 @@ pub struct EventFacts {
     pub partition_of: Option<String>,
     /// Of the last calls of the webhook, those of this event that were too large to send.
     pub too_large: i64,
+    /// The role whose rights on the table the event needs.
+    pub owner: Option<String>,
+    /// The one that it has lost.
+    pub lost_rights: Option<String>,
 }
 
 /// One URL and how its lane fares.
@@ -71,6 +75,7 @@ pub struct ServerFacts {
     /// Why this database is held as a copy of another one.
     pub copy: Option<String>,
     pub capture: bool,
+    pub recheck_privileges: bool,
     pub replication_role: String,
     pub source: String,
     pub delivery: bool,
@@ -92,7 +97,12 @@ pub fn explain(event: &EventFacts, urls: &[UrlFacts], server: &ServerFacts) -> V
     ];
     // Without the table there is nothing to say of what belongs to it.
     if event.table_is_there {
-        checks.extend([columns(event), trigger(event), partitions(event)]);
+        checks.extend([
+            columns(event),
+            owner(event, server),
+            trigger(event),
+            partitions(event),
+        ]);
     }
     checks.extend([
         identity(server),

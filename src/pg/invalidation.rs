@@ -17,6 +17,9 @@ pub type Concerns = fn(pg_sys::Oid) -> bool;
 thread_local! {
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
     static GENERATION: Cell<u64> = const { Cell::new(1) };
+    /// Counts up whenever a role or a membership may have changed.
+    static ROLES: Cell<u64> = const { Cell::new(1) };
+    static LISTENS_TO_ROLES: Cell<bool> = const { Cell::new(false) };
     static CONCERNS: Cell<Option<Concerns>> = const { Cell::new(None) };
     /// Relations whose invalidation counts, beside those that `CONCERNS` names.
     static WATCHED: RefCell<HashSet<pg_sys::Oid>> = RefCell::default();
@@ -34,6 +37,26 @@ extern "C-unwind" {
 /// A cache remembers the generation it was filled in.
 pub fn generation() -> u64 {
     GENERATION.get()
+}
+
+/// Counts up whenever any role, or any membership in one, may have changed.
+pub fn role_generation() -> u64 {
+    if !LISTENS_TO_ROLES.replace(true) {
+        for cache in [
+            pg_sys::SysCacheIdentifier::AUTHOID,
+            pg_sys::SysCacheIdentifier::AUTHMEMMEMROLE,
+        ] {
+            // SAFETY: a static callback without an argument.
+            unsafe {
+                pg_sys::CacheRegisterSyscacheCallback(
+                    cache as i32,
+                    Some(on_role_change),
+                    pg_sys::Datum::from(0usize),
+                );
+            }
+        }
+    }
+    ROLES.get()
 }
 
 /// Starts to listen. `concerns` must not fail, allocate or look anything up;
@@ -78,6 +101,11 @@ fn register_once() {
 #[pg_guard]
 unsafe extern "C-unwind" fn on_schema_change(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
     mark_stale();
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_role_change(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
+    ROLES.set(ROLES.get() + 1);
 }
 
 #[pg_guard]

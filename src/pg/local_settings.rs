@@ -35,9 +35,16 @@ impl NestLevel {
         }
     }
 
+    /// What the code inside has set for the session stays.
     fn end(self) {
         // SAFETY: the level was opened by `new` and everything inside has ended.
         unsafe { pg_sys::AtEOXact_GUC(true, self.0) }
+    }
+
+    /// What the code inside has set is undone.
+    fn undo(self) {
+        // SAFETY: as above.
+        unsafe { pg_sys::AtEOXact_GUC(false, self.0) }
     }
 }
 
@@ -49,6 +56,17 @@ pub fn with_settings<T>(settings: &[(&CStr, &str)], f: impl FnOnce() -> T) -> T 
     }
     let result = f();
     level.end();
+    result
+}
+
+/// The same for code of others: no setting that it changes outlives it.
+pub fn with_settings_undone<T>(settings: &[(&CStr, &str)], f: impl FnOnce() -> T) -> T {
+    let level = NestLevel::new();
+    for (name, value) in settings {
+        level.set(name, value);
+    }
+    let result = f();
+    level.undo();
     result
 }
 

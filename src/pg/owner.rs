@@ -1,13 +1,19 @@
-//! Acting with the rights of the extension's owner.
+//! Acting with the rights of the extension's owner, or of a table's.
 //!
 //! The functions that users call run with the users' rights, and no user may
 //! touch the tables with the secrets. So each access to them is wrapped here;
 //! whatever else the function does (creating a trigger, for one) keeps the
-//! rights of the caller. Nothing that runs inside may execute what a user wrote.
+//! rights of the caller. Nothing that runs inside [`as_owner`] may execute what a
+//! user wrote; what a table's owner wrote runs inside [`as_table_owner`].
 
 use pgrx::pg_sys;
 
-use super::local_settings::with_settings;
+use super::local_settings::{with_settings, with_settings_undone};
+use super::report::raise;
+use crate::core::error::{Error, Kind};
+
+/// Whatever the session's search_path holds, no object of a user's may be found.
+const OWN_NAMES: (&std::ffi::CStr, &str) = (c"search_path", "pg_catalog, pg_temp");
 
 /// Puts the caller's identity back, also when an error unwinds.
 struct Caller {
@@ -22,25 +28,54 @@ impl Drop for Caller {
     }
 }
 
+impl Caller {
+    /// From now on `role` acts, until the guard is dropped.
+    fn replaced_by(role: pg_sys::Oid, flags: u32) -> Self {
+        let mut caller = Self {
+            user: pg_sys::InvalidOid,
+            context: 0,
+        };
+        // SAFETY: plain reads and writes of backend-local state. An abort of the
+        // transaction or subtransaction restores it as well.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut caller.user, &mut caller.context);
+            pg_sys::SetUserIdAndSecContext(role, caller.context | flags as i32);
+        }
+        caller
+    }
+}
+
 /// Runs `f` as the owner of the extension's tables.
 pub fn as_owner<T>(f: impl FnOnce() -> T) -> T {
     // Inside a transaction or the look-up fails with an error, before anything changed.
     let owner = owner();
-    let mut caller = Caller {
-        user: pg_sys::InvalidOid,
-        context: 0,
-    };
-    // SAFETY: plain reads and writes of backend-local state; the flag forbids that the
-    // code inside changes roles by itself.
-    unsafe {
-        pg_sys::GetUserIdAndSecContext(&mut caller.user, &mut caller.context);
-        pg_sys::SetUserIdAndSecContext(
-            owner,
-            caller.context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32,
-        );
-    }
-    // Whatever the session's search_path holds, no object of a user's may be found.
-    with_settings(&[(c"search_path", "pg_catalog, pg_temp")], f)
+    // The flag forbids that the code inside changes roles by itself.
+    let _caller = Caller::replaced_by(owner, pg_sys::SECURITY_LOCAL_USERID_CHANGE);
+    with_settings(&[OWN_NAMES], f)
+}
+
+/// Runs `f` as the owner of a user's table. To evaluate a row of it (the check of a domain, a
+/// policy, a cast, an output function) runs code of this owner, which gets no other rights than
+/// it has already: it cannot change roles, and leaves no setting, no temporary object and no
+/// deferred trigger behind that the caller would run into later.
+pub fn as_table_owner<T>(table: pg_sys::Oid, f: impl FnOnce() -> T) -> T {
+    let owner = owner_of(table).unwrap_or_else(|| {
+        raise(
+            Error::new(Kind::UndefinedObject, "the table was dropped meanwhile")
+                .with_hint("the view webhook.events lists events and their tables"),
+        )
+    });
+    let flags = pg_sys::SECURITY_RESTRICTED_OPERATION | pg_sys::SECURITY_LOCAL_USERID_CHANGE;
+    let _caller = Caller::replaced_by(owner, flags);
+    with_settings_undone(&[OWN_NAMES], f)
+}
+
+/// Whether policies of the table decide which of its rows the caller sees.
+pub fn row_security_applies(table: pg_sys::Oid) -> bool {
+    // SAFETY: catalog look-ups in a transaction; a table that is gone has no policies. It
+    // asks for the current user, and raises nothing.
+    let applies = unsafe { pg_sys::check_enable_rls(table, pg_sys::InvalidOid, true) };
+    applies == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
 }
 
 /// The extension in this database, `None` if there is none.
@@ -52,28 +87,45 @@ pub fn extension() -> Option<pg_sys::Oid> {
 
 /// The owner of `webhook.webhook_def`.
 fn owner() -> pg_sys::Oid {
-    // SAFETY: catalog look-ups in a transaction; the tuple is released before its
+    // SAFETY: catalog look-ups in a transaction; the names are NUL-terminated.
+    let table = unsafe {
+        let schema = pg_sys::get_namespace_oid(c"webhook".as_ptr(), false);
+        pg_sys::get_relname_relid(c"webhook_def".as_ptr(), schema)
+    };
+    owner_of(table).unwrap_or_else(|| {
+        raise(
+            Error::new(
+                Kind::NotInPrerequisiteState,
+                "table webhook.webhook_def does not exist",
+            )
+            .with_hint("reinstall the extension webhook_ext in this database"),
+        )
+    })
+}
+
+/// `None` if there is no such relation.
+fn owner_of(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    // SAFETY: a catalog look-up in a transaction; the tuple is released before its
     // contents could go, and the owner is copied out of it.
     unsafe {
-        let schema = pg_sys::get_namespace_oid(c"webhook".as_ptr(), false);
-        let table = pg_sys::get_relname_relid(c"webhook_def".as_ptr(), schema);
         let tuple = pg_sys::SearchSysCache1(
             pg_sys::SysCacheIdentifier::RELOID as i32,
-            pg_sys::Datum::from(table),
+            pg_sys::Datum::from(relation),
         );
         if tuple.is_null() {
-            pgrx::ereport!(
-                ERROR,
-                pgrx::PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                "table webhook.webhook_def does not exist",
-                "reinstall the extension webhook_ext in this database"
-            );
+            return None;
         }
         let class = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>();
         let owner = (*class).relowner;
         pg_sys::ReleaseSysCache(tuple);
-        owner
+        Some(owner)
     }
+}
+
+/// The role whose rights count now.
+pub fn current_role_oid() -> pg_sys::Oid {
+    // SAFETY: reads a variable of this backend.
+    unsafe { pg_sys::GetUserId() }
 }
 
 /// The name of the role whose rights count now.

@@ -1,7 +1,7 @@
 //! Two versions of a row that a statement made up, for previews.
 //!
-//! The statement runs with the rights of the caller. What PostgreSQL refuses is
-//! raised as it is.
+//! The statement and `f` run code of the table's owner: see `owner::as_table_owner`. What
+//! PostgreSQL refuses is raised as it is.
 
 use pgrx::{heap_tuple_header_get_datum_length, heap_tuple_header_get_type_id};
 use pgrx::{pg_sys, Spi};

@@ -35,6 +35,7 @@ const ACCOUNT_ID_CHARS: usize = 16;
 
 static SOURCE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static CAPTURE: GucSetting<bool> = GucSetting::<bool>::new(true);
+static RECHECK_PRIVILEGES: GucSetting<bool> = GucSetting::<bool>::new(true);
 static DELIVERY: GucSetting<bool> = GucSetting::<bool>::new(true);
 static ACCOUNT_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static IDENTITY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
@@ -109,6 +110,11 @@ pub fn max_message_bytes() -> usize {
 /// `webhook.capture`: whether changes make messages at all.
 pub fn capture() -> bool {
     CAPTURE.get()
+}
+
+/// `webhook.recheck_privileges`: whether an event stops when its owner loses a right.
+pub fn recheck_privileges() -> bool {
+    RECHECK_PRIVILEGES.get()
 }
 
 /// `webhook.source` without a copy: it is asked for each change.
@@ -206,6 +212,14 @@ fn define_capture() {
         c"Off: changes make no messages, for restores and migrations. What was captured before is still delivered.",
         &CAPTURE,
         GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"webhook.recheck_privileges",
+        c"Whether an event stops when its owner may no longer read its table.",
+        c"On: it captures nothing while its owner (webhook.events.owner) lacks SELECT on the table, or is subject to its row security; a WARNING in each session that writes to the table says so. Off: the rights that the owner had when the event was created are enough.",
+        &RECHECK_PRIVILEGES,
+        GucContext::Sighup,
         GucFlags::default(),
     );
 }

@@ -23,7 +23,9 @@ pub struct CaptureDefinition {
     pub template_fields: Vec<(String, String)>,
     pub null_style: NullStyle,
     pub list_style: ListStyle,
-    /// The definition tables: a change of one makes this stale.
+    /// The right on the table that the event's owner has lost.
+    pub lost_rights: Option<String>,
+    /// The definition tables and the event's table: a change of one makes this stale.
     pub depends_on: Vec<pg_sys::Oid>,
 }
 
@@ -47,10 +49,20 @@ select e.event_key,
        e.list_style,
        e.payload_template,
        e.template_fields,
-       webhook.present_columns(e.object_name, e.object_oid, e.template_fields, e.template_attnums)
+       webhook.present_columns(e.object_name, e.object_oid, e.template_fields, e.template_attnums),
+       e.object_name::pg_catalog.oid
 from webhook.event_def e
 join webhook.webhook_def w using (webhook_key)
 where e.id = $1";
+
+/// Whether the schema knows of owners; that of 0.1.0 does not.
+const HAS_OWNERS: &str = "
+select pg_catalog.to_regclass('webhook.event_owner') is not null";
+
+const LOST_RIGHTS: &str = "
+select o.lost_rights
+from webhook.event_owner o
+where o.event_key = $1";
 
 const DEFINITION_TABLES: &str = "
 select c.oid
@@ -61,6 +73,8 @@ where c.relnamespace = 'webhook'::pg_catalog.regnamespace
 thread_local! {
     static BY_ID: Query = const { Query::new(EVENT_BY_ID) };
     static TABLES: Query = const { Query::new(DEFINITION_TABLES) };
+    static OWNERS: Query = const { Query::new(HAS_OWNERS) };
+    static RIGHTS: Query = const { Query::new(LOST_RIGHTS) };
 }
 
 /// Loads the event with this id as seen from `relation`; `None` if there is none, or
@@ -79,10 +93,26 @@ pub fn load(event_id: &str, relation: pg_sys::Oid) -> Option<CaptureDefinition> 
                 );
             });
             let mut found = found?;
-            found.depends_on = definition_tables();
+            found.lost_rights = lost_rights(found.event_key);
+            found.depends_on.extend(definition_tables());
             Some(found)
         })
     })
+}
+
+/// What the event's owner may no longer do; nothing that the writer decides counts.
+fn lost_rights(event_key: i32) -> Option<String> {
+    let mut has_owners = false;
+    OWNERS.with(|query| query.read(&[], |row| has_owners = row.bool(0) == Some(true)));
+    let mut lost = None;
+    if has_owners {
+        RIGHTS.with(|query| {
+            query.read(&[crate::pg::spi::Arg::I32(event_key)], |row| {
+                lost = row.text(0)
+            });
+        });
+    }
+    lost
 }
 
 /// The relations whose change makes every cached definition stale.
@@ -111,6 +141,7 @@ fn read(row: &Row<'_>) -> Option<CaptureDefinition> {
             .flatten()
             .zip(row.text_array(12).into_iter().flatten())
             .collect(),
-        depends_on: Vec::new(),
+        lost_rights: None,
+        depends_on: row.oid(13).into_iter().collect(),
     })
 }

@@ -18,11 +18,13 @@ pub struct FoundMessage {
     pub webhook_key: i32,
     /// Its webhook was not dropped.
     pub is_live: bool,
+    pub event_key: i32,
+    pub captured_at: TimestampWithTimeZone,
 }
 
 /// xid8 has no Rust type; as text it loses nothing.
 const FIND: &str = "
-select o.xid::pg_catalog.text::pg_catalog.int8, o.id, o.webhook_key, w.dropped_at is null
+select o.xid::pg_catalog.text::pg_catalog.int8, o.id, o.webhook_key, w.dropped_at is null, o.event_key, o.captured_at
 from webhook.outbox o
 join webhook.webhook_def w on w.webhook_key = o.webhook_key
 where o.message_id = $1
@@ -274,6 +276,8 @@ pub fn find(message_id: Uuid) -> Option<FoundMessage> {
             id: row.value(2),
             webhook_key: row.value(3),
             is_live: row.value(4),
+            event_key: row.value(5),
+            captured_at: row.value(6),
         })
     })
 }

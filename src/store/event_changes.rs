@@ -10,7 +10,7 @@ use super::rows::{execute, first};
 use crate::core::error::Result;
 use crate::core::event::Fields;
 use crate::core::template::CheckedTemplate;
-use crate::pg::owner::as_owner;
+use crate::pg::owner::{as_owner, current_role_oid};
 
 /// What an update has to know of the event.
 pub struct Present {
@@ -23,6 +23,8 @@ pub struct Present {
     pub has_trigger: bool,
     pub has_payload_fields: bool,
     pub has_template: bool,
+    /// The owner has lost a right on the table, so that the event has stopped.
+    pub is_abandoned: bool,
 }
 
 /// Checked values; `None` leaves what is there, `Some(None)` takes it away.
@@ -62,7 +64,8 @@ select e.id, e.event_type, c.oid, e.condition, e.enabled,
              and t.tgname = 'webhook_' || e.id
              and t.tgfoid = 'webhook.capture()'::pg_catalog.regprocedure
        ),
-       e.payload_fields is not null, e.payload_template is not null
+       e.payload_fields is not null, e.payload_template is not null,
+       (select o.lost_rights is not null from webhook.event_owner o where o.event_key = e.event_key)
 from webhook.event_def e
 left join pg_catalog.pg_class c on c.oid = e.object_name
 where e.event_key = $1";
@@ -100,10 +103,14 @@ macro_rules! numbers_now {
     };
 }
 
-/// After a dump and restore the numbers are those of another table: before some of them
-/// are written anew, the others are looked up by their names. 0 is a column that is gone.
+/// After a dump and restore the numbers are those of another table, and the owner's that of
+/// another role: before some of them are written anew, the others are looked up by their names.
+/// 0 is a column that is gone.
 const RENUMBER: &str = concat!(
-    "update webhook.event_def e set object_oid = e.object_name, object_attnums = ",
+    "update webhook.event_def e set object_oid = e.object_name,",
+    " owner_oid = (select o.owner_oid from webhook.event_owner o where o.event_key = e.event_key),",
+    " owner_name = (select o.owner from webhook.event_owner o where o.event_key = e.event_key),",
+    " object_attnums = ",
     numbers_now!("e.object_fields"),
     ", payload_attnums = ",
     numbers_now!("e.payload_fields"),
@@ -131,6 +138,12 @@ set object_fields = case when $2 then $3 else object_fields end,
     modified_by = $15
 where event_key = $1";
 
+const TAKE_OVER: &str = "
+update webhook.event_def
+set owner_oid = $2,
+    owner_name = $3
+where event_key = $1";
+
 const AS_IT_IS: &str = "
 select e.id, e.webhook_id, e.event_type, e.object_text, e.object_fields_now, e.event_sources,
        e.payload_fields_now, e.payload_template, e.condition, e.enabled, e.created_at, e.created_by
@@ -149,6 +162,7 @@ pub fn present(event_key: i32) -> Present {
             has_trigger: row.value(6),
             has_payload_fields: row.value(7),
             has_template: row.value(8),
+            is_abandoned: row.value(9),
         })
     })
     .expect("a locked row does not go away")
@@ -184,10 +198,15 @@ pub fn refuse_duplicate(event_key: i32, changes: &EventChanges) -> Result<()> {
     same.map_or(Ok(()), |id| Err(super::event_definitions::is_the_same(&id)))
 }
 
-/// Writes the changes and gives the event as it is then.
-pub fn apply(event_key: i32, changes: EventChanges, by: &str) -> EventRow {
+/// Writes the changes and gives the event as it is then. `takes_over`: the caller owns it from
+/// now on.
+pub fn apply(event_key: i32, changes: EventChanges, by: &str, takes_over: bool) -> EventRow {
+    let caller = current_role_oid();
     as_owner(|| {
         execute(RENUMBER, &[event_key.into()]);
+        if takes_over {
+            execute(TAKE_OVER, &[event_key.into(), caller.into(), by.into()]);
+        }
         write(event_key, changes, by);
         first(AS_IT_IS, &[event_key.into()], |row| {
             (

@@ -5,6 +5,7 @@
 //! name it.
 
 use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys;
 
 use super::event_trigger::{self, EventTrigger};
 use super::rows::{execute, first, query};
@@ -14,7 +15,7 @@ use crate::core::error::{Error, Kind, Result};
 use crate::core::event::Fields;
 use crate::core::template::CheckedTemplate;
 use crate::core::webhook::shown;
-use crate::pg::owner::as_owner;
+use crate::pg::owner::{as_owner, current_role_oid};
 
 /// An event before it is stored: every value is checked but the condition.
 #[derive(Clone)]
@@ -52,8 +53,8 @@ const INSERT: &str = "
 insert into webhook.event_def (id, webhook_key, event_type, object_name, object_label, object_oid,
                                object_fields, object_attnums, event_sources, payload_fields, payload_attnums,
                                payload_template, template_fields, template_attnums,
-                               condition, enabled, null_style, list_style, created_by)
-values ($1, $2, $3, $4, $5, $4, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+                               condition, enabled, null_style, list_style, created_by, owner_name, owner_oid)
+values ($1, $2, $3, $4, $5, $4, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $18, $19)
 returning created_at";
 
 /// Locks the webhook first, as every change of a definition does.
@@ -97,7 +98,8 @@ pub fn insert(
     condition_path: &str,
 ) -> Result<TimestampWithTimeZone> {
     refuse_duplicate(webhook_key, table, event)?;
-    let created_at = as_owner(|| insert_row(webhook_key, table, event.clone()));
+    let owner = current_role_oid();
+    let created_at = as_owner(|| insert_row(webhook_key, table, event.clone(), owner));
     let trigger = EventTrigger {
         id: &event.id,
         event_type: event.event_type,
@@ -144,7 +146,12 @@ pub fn is_the_same(id: &str) -> Error {
     .with_hint("each change would be sent twice: drop that event first, or make this one differ")
 }
 
-fn insert_row(webhook_key: i32, table: &UserTable, event: NewEvent) -> TimestampWithTimeZone {
+fn insert_row(
+    webhook_key: i32,
+    table: &UserTable,
+    event: NewEvent,
+    owner: pg_sys::Oid,
+) -> TimestampWithTimeZone {
     let (object_fields, object_attnums) = split(event.object_fields);
     let (payload_fields, payload_attnums) = split(event.payload_fields);
     let (template, template_fields) = event.payload_template.map(|t| (t.text, t.fields)).unzip();
@@ -170,6 +177,7 @@ fn insert_row(webhook_key: i32, table: &UserTable, event: NewEvent) -> Timestamp
             event.null_style.into(),
             event.list_style.into(),
             event.created_by.into(),
+            owner.into(),
         ],
         |row| row.value(1),
     )

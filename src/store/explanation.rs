@@ -32,9 +32,11 @@ select e.id, e.event_type, e.enabled,
               order by l.called_at desc
               limit 1000) l
         where l.event_key = e.event_key
-          and l.detail like '%webhook.max_message_size allows%')
+          and l.detail like '%webhook.max_message_size allows%'),
+       o.owner, o.lost_rights
 from webhook.event_now e
 join webhook.webhook_def w on w.webhook_key = e.webhook_key
+join webhook.event_owner o on o.event_key = e.event_key
 left join pg_catalog.pg_class c on c.oid = e.object_name
 left join pg_catalog.pg_trigger t on t.tgrelid = c.oid and t.tgname = 'webhook_' || e.id
 where e.event_key = $1";
@@ -74,6 +76,8 @@ pub fn event(event_key: i32) -> EventFacts {
             deaf_partitions: row.get(18),
             partition_of: row.get(19),
             too_large: row.get(20).unwrap_or(0),
+            owner: row.get(21),
+            lost_rights: row.get(22),
         })
     })
     .expect("a locked row does not go away")

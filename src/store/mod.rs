@@ -18,6 +18,7 @@ pub mod lifecycle;
 pub mod outbox;
 pub mod outbox_tables;
 pub mod previews;
+pub mod reach;
 pub mod rest_answers;
 pub mod routing;
 pub mod row_parts;

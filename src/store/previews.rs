@@ -7,7 +7,7 @@ use super::user_table::UserTable;
 use crate::core::error::{Error, Kind};
 use crate::core::event::Column;
 use crate::core::webhook::shown;
-use crate::pg::owner::as_owner;
+use crate::pg::owner::{as_owner, as_table_owner, row_security_applies};
 use crate::pg::report::{translated, Refusal};
 use crate::pg::sample_row::{with_sample_row, SampleRow};
 
@@ -61,32 +61,38 @@ pub fn find(event: &str) -> Result<PreviewedEvent, Error> {
 }
 
 /// Shows `f` a row of the table, or of nulls if it has none, before and after the
-/// columns in `overrides` were set.
+/// columns in `overrides` were set. The table's own code (checks of domains, policies, output
+/// functions) runs as the table's owner, who sees what policies hide from the caller: then
+/// the row is one of nulls, too. The caller may SELECT from the table.
 pub fn with_sample<T>(
     table: &UserTable,
     columns: &[Column],
     overrides: JsonB,
     f: impl FnOnce(&mut SampleRow) -> T,
 ) -> T {
-    let sql = statement(table, columns);
+    let sql = statement(table, columns, !row_security_applies(table.oid));
     translated(
-        || with_sample_row(&sql, &[overrides.into()], f),
+        || as_table_owner(table.oid, || with_sample_row(&sql, &[overrides.into()], f)),
         |refusal| does_not_fit(refusal, table),
     )
 }
 
 /// $1 overrides. A column may have any name, so the table's alias is one that none has.
-fn statement(table: &UserTable, columns: &[Column]) -> String {
+fn statement(table: &UserTable, columns: &[Column], shows_rows: bool) -> String {
     let mut alias = "sample".to_owned();
     while columns.iter().any(|column| column.name == alias) {
         alias.push('_');
     }
     let table = &table.quoted;
+    let made_up = format!("pg_catalog.jsonb_populate_record(null::{table}, '{{}}')");
+    let row = if shows_rows {
+        format!("coalesce((select {alias} from {table} as {alias} limit 1), {made_up})")
+    } else {
+        made_up
+    };
     format!(
         "select b.r, pg_catalog.jsonb_populate_record(b.r, $1) \
-         from (select coalesce((select {alias} from {table} as {alias} limit 1), \
-                               pg_catalog.jsonb_populate_record(null::{table}, '{{}}')) \
-               offset 0) as b (r)"
+         from (select {row} offset 0) as b (r)"
     )
 }
 

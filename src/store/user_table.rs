@@ -16,6 +16,9 @@ pub struct UserTable {
     pub label: String,
     /// As SQL needs it.
     pub quoted: String,
+    /// Its row security is enabled and applies to the caller. An owner of the table to whom it is
+    /// forced can lift that, so it does not count.
+    hides_rows: bool,
 }
 
 /// What the catalogs say of a relation.
@@ -36,7 +39,13 @@ select case when n.nspname = 'public' then c.relname::pg_catalog.text else n.nsp
        c.relpersistence = 't',
        case when c.oid < 16384 then 'pg_catalog' else n.nspname::pg_catalog.text end,
        pg_catalog.has_table_privilege(c.oid, 'TRIGGER'),
-       pg_catalog.has_table_privilege(c.oid, 'SELECT')
+       pg_catalog.has_table_privilege(c.oid, 'SELECT'),
+       c.relrowsecurity
+           and not pg_catalog.pg_has_role(c.relowner, 'USAGE')
+           and not exists (
+               select from pg_catalog.pg_roles r
+               where r.rolname = current_user and (r.rolsuper or r.rolbypassrls)
+           )
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.oid = $1";
@@ -100,6 +109,7 @@ fn facts(oid: pg_sys::Oid) -> Option<Facts> {
             oid,
             label: row.value(1),
             quoted: row.value(2),
+            hides_rows: row.value(8),
         },
         kind: row.value(3),
         temporary: row.value(4),
@@ -148,6 +158,22 @@ fn check_rights(facts: &Facts) -> Result<()> {
         "its owner can say: grant select, trigger on {} to …",
         table.quoted
     )))
+}
+
+/// # Errors
+/// `42501` if the table's row security applies to the caller: an event sends every row.
+pub fn check_row_security(table: &UserTable) -> Result<()> {
+    if !table.hides_rows {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::InsufficientPrivilege,
+        format!(
+            "object_name \"{}\": row security is enabled, and an event sends every row",
+            table.label
+        ),
+    )
+    .with_hint("let the table's owner or a role with BYPASSRLS do it"))
 }
 
 /// The live columns, in their order.

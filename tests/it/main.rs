@@ -6,6 +6,7 @@
 
 mod support;
 
+mod access_matrix;
 mod addresses;
 mod backtraces;
 mod cancel;
@@ -20,6 +21,7 @@ mod definitions;
 mod delivery_basics;
 mod delivery_rules;
 mod encodings;
+mod event_owner;
 mod explain;
 mod faults_backend;
 mod faults_changes;
@@ -44,6 +46,7 @@ mod fifo;
 mod forbidden;
 mod found_by_id;
 mod generated;
+mod group_roles;
 mod harness;
 mod lagging;
 mod large_bodies;
@@ -71,6 +74,7 @@ mod rotation_sessions;
 mod schema_changes;
 mod security;
 mod soak;
+mod table_code;
 mod template_changes;
 mod templates;
 mod throttle;

@@ -78,6 +78,29 @@ pub(super) fn columns(event: &EventFacts) -> Check {
     )
 }
 
+/// The event's owner may read the table, unless that does not matter.
+pub(super) fn owner(event: &EventFacts, server: &ServerFacts) -> Check {
+    let owner = event.owner.as_deref().unwrap_or("nobody");
+    match &event.lost_rights {
+        None => note(
+            "owner",
+            format!("it belongs to {owner}, who may read all rows of the table"),
+        ),
+        Some(lost) if !server.recheck_privileges => note(
+            "owner",
+            format!("{lost}; it goes on, because webhook.recheck_privileges is off"),
+        ),
+        Some(lost) => fault(
+            "owner",
+            format!(
+                "{lost}, so nothing is captured: grant the right again, or let a role that has it \
+                 call webhook.update_event('{}', enabled => true), which takes the event over",
+                event.id
+            ),
+        ),
+    }
+}
+
 pub(super) fn trigger(event: &EventFacts) -> Check {
     let (id, table) = (&event.id, &event.table);
     let bad = match event.trigger.as_deref() {

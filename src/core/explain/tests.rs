@@ -20,6 +20,7 @@ fn event() -> EventFacts {
 fn server() -> ServerFacts {
     ServerFacts {
         capture: true,
+        recheck_privileges: true,
         replication_role: "origin".to_owned(),
         source: "psql".to_owned(),
         delivery: true,
@@ -56,7 +57,7 @@ fn nothing_wrong_is_said_so() {
 #[test]
 fn each_reason_of_the_event_is_found() {
     type Change = fn(&mut EventFacts);
-    let changes: [(&str, Change); 11] = [
+    let changes: [(&str, Change); 12] = [
         ("event_enabled", |e| e.enabled = false),
         ("webhook_enabled", |e| e.webhook_enabled = false),
         ("webhook_usable", |e| {
@@ -64,6 +65,7 @@ fn each_reason_of_the_event_is_found() {
         }),
         ("webhook_not_paused", |e| e.webhook_paused = true),
         ("columns", |e| e.missing_columns = Some("name".into())),
+        ("owner", |e| e.lost_rights = Some("its owner left".into())),
         ("trigger", |e| e.trigger = None),
         ("trigger", |e| e.trigger = Some("D".into())),
         ("trigger", |e| e.trigger_is_ours = false),
@@ -82,6 +84,15 @@ fn each_reason_of_the_event_is_found() {
     gone.table_is_there = false;
     gone.trigger = None;
     assert_eq!(failed(&gone, &[], &server()), ["table"]);
+}
+
+#[test]
+fn a_lost_right_stops_nothing_where_rights_are_not_checked_again() {
+    let mut event = event();
+    event.lost_rights = Some("its owner left".into());
+    let mut server = server();
+    server.recheck_privileges = false;
+    assert!(failed(&event, &[], &server).is_empty());
 }
 
 #[test]
