@@ -82,9 +82,20 @@ impl Array {
         out: &mut LimitedText,
         surroundings: &mut Surroundings,
     ) -> Written {
+        // SAFETY: as this function's.
+        surroundings.nested(|surroundings| unsafe { self.write_nested(image, out, surroundings) })
+    }
+
+    /// # Safety
+    /// As `write`.
+    unsafe fn write_nested(
+        &mut self,
+        image: *const u8,
+        out: &mut LimitedText,
+        surroundings: &mut Surroundings,
+    ) -> Written {
         // SAFETY: the stored form is as the constants above say.
         unsafe {
-            pg_sys::check_stack_depth();
             out.require(self.least_len(varlena::unfetched_len(image)))?;
             let element = self
                 .element

@@ -45,9 +45,20 @@ impl Composite {
         out: &mut LimitedText,
         surroundings: &mut Surroundings,
     ) -> Written {
+        // SAFETY: as this function's.
+        surroundings.nested(|surroundings| unsafe { self.write_nested(image, out, surroundings) })
+    }
+
+    /// # Safety
+    /// As `write`.
+    unsafe fn write_nested(
+        &mut self,
+        image: *const u8,
+        out: &mut LimitedText,
+        surroundings: &mut Surroundings,
+    ) -> Written {
         // SAFETY: as this function's; a composite value starts with a tuple header.
         unsafe {
-            pg_sys::check_stack_depth();
             out.require(varlena::unfetched_len(image) / BYTES_PER_BYTE)?;
             let header = varlena::aligned(image, &mut surroundings.memory);
             let row_type = RowType::look_up(self.type_id);

@@ -68,12 +68,45 @@ pub struct Field {
     pub name: Option<String>,
 }
 
+/// Arrays and composites within each other that a row may hold. The writers of a nested value are
+/// also dropped one within the other, where no check of the stack is possible; so many fit into
+/// the part that PostgreSQL keeps free of its stack.
+const MAX_DEPTH: usize = 1000;
+
 /// What every value may need while it is written.
 struct Surroundings {
     nulls: NullStyle,
     lists: ListStyle,
     text: ServerText,
     memory: RowMemory,
+    /// Arrays and composites around the value that is written.
+    depth: usize,
+}
+
+impl Surroundings {
+    /// Writes a value that holds others. Raises `54001` if it is nested too deep.
+    #[inline]
+    fn nested(&mut self, write: impl FnOnce(&mut Self) -> limited::Written) -> limited::Written {
+        // SAFETY: compares an address with a limit; its error unwinds.
+        unsafe { pg_sys::check_stack_depth() };
+        if self.depth == MAX_DEPTH {
+            too_deep();
+        }
+        self.depth += 1;
+        let written = write(self);
+        self.depth -= 1;
+        written
+    }
+}
+
+#[cold]
+fn too_deep() -> ! {
+    pgrx::ereport!(
+        ERROR,
+        pgrx::PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX,
+        format!("a value of a webhook message nests deeper than {MAX_DEPTH} levels"),
+        "leave the column out of payload_fields"
+    );
 }
 
 impl RowWriter {
@@ -94,6 +127,7 @@ impl RowWriter {
             lists,
             text: ServerText::of_database(),
             memory: RowMemory::new(),
+            depth: 0,
         };
         // SAFETY: as this function's.
         let fields = unsafe { Fields::compile(descriptor, fields, &mut surroundings) };
@@ -123,6 +157,7 @@ impl RowWriter {
     ) -> Result<(), TooLarge> {
         // An error in the row before may have left something behind.
         self.surroundings.memory.give_back();
+        self.surroundings.depth = 0;
         out.begin(limit_bytes + self.dispensable_len);
         // SAFETY: as this function's; t_data of a row points at its header.
         let written = unsafe {
