@@ -54,6 +54,9 @@ struct Mark {
 #[derive(Default)]
 pub struct Buffer {
     rows: Vec<Captured>,
+    /// So many rows at the front have their ids. Rows of outer subtransactions stay while those of
+    /// inner ones are written one after the other, so no flush may look at all of them.
+    with_ids: usize,
     /// UTF-8 text of all rows, one after the other.
     text: Vec<u8>,
     /// One mark an open subtransaction: what was there when it began.
@@ -111,6 +114,7 @@ impl Buffer {
     fn cut(&mut self, mark: Mark) {
         self.rows.truncate(mark.rows);
         self.text.truncate(mark.text);
+        self.with_ids = self.with_ids.min(mark.rows);
     }
 
     pub fn subtransaction_started(&mut self) {
@@ -140,15 +144,17 @@ impl Buffer {
     /// Gives every row without one its id: the flush number, then its place. Rows that
     /// stay behind keep theirs, so that order holds across flushes.
     pub fn assign_ids(&mut self, flush_number: i64) {
-        for (place, row) in self.rows.iter_mut().filter(|row| row.id == 0).enumerate() {
+        for (place, row) in self.rows[self.with_ids..].iter_mut().enumerate() {
             row.id = (flush_number << PLACE_BITS) | place as i64;
         }
+        self.with_ids = self.rows.len();
     }
 
     /// Takes out the rows that may be written now, oldest first. If writing them fails, they go
     /// with the subtransaction whose rows they are: nothing has to be put back.
     pub fn take_writable(&mut self) -> Batch {
         let from = self.writable_from();
+        self.with_ids = self.with_ids.min(from.rows);
         if from.rows == 0 {
             return Batch {
                 rows: mem::take(&mut self.rows),
