@@ -50,10 +50,25 @@ const DENIED_V6: &[(Ipv6Net, &str)] = &[
 const LINK_LOCAL_V4: Ipv4Net = v4([169, 254, 0, 0], 16);
 const LINK_LOCAL_V6: Ipv6Net = v6([0xfe80, 0], 10);
 const METADATA: &[IpAddr] = &[
+    // Azure
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    // nearly all
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    // Alibaba
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    // Oracle
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    // Amazon: of instances, and of pods
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0023)),
+    // Google
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254)),
 ];
+
+/// Addresses here stand for IPv4 ones, which a gateway calls: NAT64 (RFC 6052) holds them in the
+/// last 32 bits, 6to4 (RFC 3056) behind the first 16.
+const NAT64: Ipv6Net = v6([0x64, 0xff9b], 96);
+const SIX_TO_FOUR: Ipv6Net = v6([0x2002, 0], 16);
 
 const fn v4(octets: [u8; 4], prefix: u8) -> Ipv4Net {
     let [a, b, c, d] = octets;
@@ -179,7 +194,25 @@ fn is_link_local(address: IpAddr) -> bool {
 }
 
 fn is_guarded(address: IpAddr) -> bool {
-    is_link_local(address) || METADATA.contains(&address)
+    is_link_local(address)
+        || METADATA.contains(&address)
+        || embedded_v4(address).is_some_and(|address| is_guarded(IpAddr::V4(address)))
+}
+
+/// The IPv4 address that a gateway calls in the place of this one.
+fn embedded_v4(address: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(address) = address else {
+        return None;
+    };
+    let bits = address.to_bits();
+    let embedded = |shift: u32| Ipv4Addr::from_bits((bits >> shift & u128::from(u32::MAX)) as u32);
+    if NAT64.contains(&address) {
+        Some(embedded(0))
+    } else if SIX_TO_FOUR.contains(&address) {
+        Some(embedded(80))
+    } else {
+        None
+    }
 }
 
 /// Why an address is not public; `None` if it is.
@@ -287,12 +320,36 @@ mod tests {
             "168.63.129.16",
             "fe80::1",
             "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd20:ce::254",
+            "100.100.100.200",
+            "192.0.0.192",
+            "::ffff:100.100.100.200",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b::100.100.100.200",
+            "2002:a9fe:a9fe::1",
         ] {
             assert!(wide.judge(address(shut)).is_err(), "{shut}");
         }
-        assert!(wide.judge(address("127.0.0.1")).is_ok());
-        let exact = policy("169.254.169.254, fe80::1/128, fd00:ec2::254");
-        for open in ["169.254.169.254", "fe80::1", "fd00:ec2::254"] {
+        for open in [
+            "127.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "2002:a00:1::1",
+            "100.100.100.201",
+        ] {
+            assert!(wide.judge(address(open)).is_ok(), "{open}");
+        }
+        let each = [
+            "169.254.169.254",
+            "fe80::1",
+            "fd00:ec2::254",
+            "fd20:ce::254",
+            "100.100.100.200",
+            "192.0.0.192",
+            "64:ff9b::a9fe:a9fe",
+        ];
+        let exact = policy(&each.join(", "));
+        for open in each {
             assert!(exact.judge(address(open)).is_ok(), "{open}");
         }
         assert!(exact.judge(address("169.254.169.253")).is_err());
