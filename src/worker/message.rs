@@ -118,7 +118,7 @@ impl Message {
             size: self.size,
             record: None,
             old_record: None,
-            changed: self.changed.clone(),
+            changed: None,
             source: self.source.clone(),
             actor: self.actor.clone(),
             share: None,
@@ -156,8 +156,8 @@ impl Message {
                 record: None,
                 old_record: None,
                 changed: self.changed.clone(),
-                source: None,
-                actor: None,
+                source: self.source.clone(),
+                actor: self.actor.clone(),
                 share: None,
                 no_body: Some(NoBody::TooLarge(Oversize {
                     at_least_bytes: least as u64,
@@ -171,8 +171,9 @@ impl Message {
     /// by its share.
     pub fn held_bytes(&self) -> usize {
         let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        let body = length(&self.record) + length(&self.old_record);
-        length(&self.changed) + if self.has_share() { 0 } else { body }
+        let body = length(&self.record) + length(&self.old_record) + length(&self.changed);
+        let beside = length(&self.source) + length(&self.actor);
+        beside + if self.has_share() { 0 } else { body }
     }
 }
 

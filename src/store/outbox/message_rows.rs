@@ -17,6 +17,19 @@ macro_rules! size {
     };
 }
 
+/// What of a page's budget a row takes with its long texts; null if it has no record.
+macro_rules! held {
+    ($alias:literal) => {
+        concat!(
+            "(",
+            size!($alias),
+            "::pg_catalog.int8 + coalesce(pg_catalog.octet_length(",
+            $alias,
+            ".changed), 0))"
+        )
+    };
+}
+
 /// A text that is longer than an honest one is passed over: pages stay small in memory.
 macro_rules! bounded {
     ($alias:literal, $column:literal, $bytes:literal) => {
@@ -36,7 +49,23 @@ macro_rules! bounded {
     };
 }
 
-/// The columns are read by `stored_message`, by place.
+/// A long text comes with all others of its row or, where they are too long for a page, later.
+macro_rules! inlined {
+    ($alias:literal, $inline:literal, $text:expr) => {
+        concat!(
+            "case when ",
+            held!($alias),
+            " <= ",
+            $inline,
+            " then ",
+            $text,
+            " end"
+        )
+    };
+}
+
+/// The columns are read by `stored_message`, by place. Without a record, `changed` may say why. A
+/// source has 200 characters at most, a role's name 63 bytes.
 macro_rules! columns {
     ($alias:literal, $inline:literal) => {
         concat!(
@@ -53,24 +82,20 @@ macro_rules! columns {
             $alias,
             ".captured_at, ",
             size!($alias),
+            ", ",
+            inlined!($alias, $inline, concat!($alias, ".record")),
+            ", ",
+            inlined!($alias, $inline, concat!($alias, ".old_record")),
             ", case when ",
-            size!($alias),
-            " <= ",
-            $inline,
-            " then ",
             $alias,
-            ".record end, case when ",
-            size!($alias),
-            " <= ",
-            $inline,
-            " then ",
-            $alias,
-            ".old_record end, ",
-            bounded!($alias, "changed", "1048576"),
+            ".record is null then ",
+            bounded!($alias, "changed", "256"),
+            " else ",
+            inlined!($alias, $inline, bounded!($alias, "changed", "1048576")),
+            " end, ",
+            bounded!($alias, "source", "1024"),
             ", ",
-            bounded!($alias, "source", "8192"),
-            ", ",
-            bounded!($alias, "actor", "8192")
+            bounded!($alias, "actor", "256")
         )
     };
 }
