@@ -97,11 +97,14 @@ impl Shared {
 
     /// Waits to be woken. False when nobody did for so long that the thread
     /// ends: then the seat is given up.
-    pub(super) fn rest(&self, seat: &Arc<Seat>) -> bool {
+    pub(super) fn rest(&self, seat: &Arc<Seat>, generation: u64) -> bool {
         self.lie_down(seat);
-        // A job or a closing that came before we were in the list rang for
-        // somebody else.
-        if !self.jobs.is_empty() || self.is_closing.load(SeqCst) {
+        // A job, a closing or new settings that came before we were in the list rang for
+        // somebody else. Connections that the settings forbid must not stay open meanwhile.
+        if !self.jobs.is_empty()
+            || self.is_closing.load(SeqCst)
+            || self.generation.load(SeqCst) != generation
+        {
             self.stand_up(&mut self.floor(), seat);
         }
         let since = Instant::now();

@@ -34,7 +34,7 @@ impl Shared {
                     }
                     equipped = self.serve_run(seat, equipped, stamp, run);
                 }
-                Err(_) if self.rest(seat) => {}
+                Err(_) if self.rest(seat, generation) => {}
                 Err(_) => break,
             }
         }
