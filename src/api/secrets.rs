@@ -43,7 +43,7 @@ fn reveal_secret(
 
 fn with_token(row: SecretRow) -> Result<RevealedSecret> {
     let token = Secret::parse(&row.secret)?.token();
-    Ok((row.secret.into(), token.into(), row.expires_at))
+    Ok((row.secret.as_str().into(), token.into(), row.expires_at))
 }
 
 #[pg_extern(sql = false)]

@@ -28,6 +28,7 @@ pub mod number_text;
 pub mod oversize;
 pub mod payload;
 pub mod position;
+pub mod redaction;
 pub mod rest;
 pub mod retry;
 pub mod rotation;

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
+use zeroize::Zeroizing;
 
 use crate::core::error::{Error, Result};
 
@@ -19,6 +20,9 @@ const PREFIX: &str = "whsec_";
 /// Standard Webhooks: a key has 24 to 64 bytes; ours have 32.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
+/// The prefix and 64 bytes in base64.
+const MAX_TEXT_BYTES: usize = PREFIX.len() + 88;
+
 /// What is signed with the key to derive the token. Changing it changes every
 /// token in use.
 const TOKEN_CONTEXT: &[u8] = b"webhook token";
@@ -27,18 +31,23 @@ const TOKEN_CONTEXT: &[u8] = b"webhook token";
 const TOKEN_CHARS: usize = 40;
 const TOKEN_ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
-/// The HMAC key of a webhook. `Debug` prints nothing of it.
+/// The HMAC key of a webhook. `Debug` prints nothing of it, and its memory is wiped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
-    text: String,
-    key: Vec<u8>,
+    text: Zeroizing<String>,
+    key: Zeroizing<Vec<u8>>,
 }
 
 impl Secret {
     pub fn from_random(bytes: [u8; 32]) -> Self {
+        let key = Zeroizing::new(bytes);
+        // A text that grew would leave its first part behind.
+        let mut text = Zeroizing::new(String::with_capacity(MAX_TEXT_BYTES));
+        text.push_str(PREFIX);
+        STANDARD.encode_string(key.as_slice(), &mut text);
         Self {
-            text: format!("{PREFIX}{}", STANDARD.encode(bytes)),
-            key: bytes.to_vec(),
+            text,
+            key: Zeroizing::new(key.to_vec()),
         }
     }
 
@@ -49,11 +58,11 @@ impl Secret {
     pub fn parse(text: &str) -> Result<Self> {
         let key = text
             .strip_prefix(PREFIX)
-            .and_then(|encoded| STANDARD.decode(encoded).ok())
+            .and_then(|encoded| STANDARD.decode(encoded).ok().map(Zeroizing::new))
             .filter(|key| KEY_BYTES.contains(&key.len()));
         match key {
             Some(key) => Ok(Self {
-                text: text.to_owned(),
+                text: Zeroizing::new(text.to_owned()),
                 key,
             }),
             None => Err(
@@ -66,6 +75,11 @@ impl Secret {
     /// The secret itself, for its owner's eyes and for storage.
     pub fn expose(&self) -> &str {
         &self.text
+    }
+
+    /// The key in base64.
+    pub fn encoded_key(&self) -> &str {
+        self.text.strip_prefix(PREFIX).unwrap_or(&self.text)
     }
 
     pub fn key_bytes(&self) -> &[u8] {

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::core::endpoint::Endpoint;
 use crate::core::oversize::Oversize;
+use crate::core::redaction::Redactions;
 use crate::core::signing::Signer;
 
 /// The identity of one call; part of its headers and perhaps of its payload.
@@ -57,6 +58,8 @@ pub struct Target {
     pub headers: Vec<(String, String)>,
     /// Newest first; one without an end is the current one.
     pub signers: Vec<(Signer, Option<SystemTime>)>,
+    /// What an answer must not bring into the log.
+    pub confidential: Arc<Redactions>,
 }
 
 /// When a request was written, for an owner who cannot wait for the answer to know it.

@@ -88,7 +88,14 @@ impl Desk {
                 self.trim(SLACK_BODY_BYTES);
                 let answer =
                     missing_descriptor(&job.target).unwrap_or_else(|| self.post(job, stamp));
-                settle(&mut outcome, answer, self.rules.config.max_response_size);
+                let most_bytes = self.rules.config.max_response_size;
+                let was_cut = answer.was_cut || answer.body.len() >= most_bytes;
+                settle(&mut outcome, answer, most_bytes);
+                let confidential = &job.target.confidential;
+                confidential.mask(&mut outcome.response, was_cut);
+                if let Some(detail) = &mut outcome.detail {
+                    confidential.mask(detail, false);
+                }
             }
         }
         if self.body.capacity() > KEPT_BODY_BYTES {

@@ -143,6 +143,7 @@ fn target_within(url: &str, timeout: Duration) -> Arc<Target> {
         timeout,
         headers: vec![],
         signers: vec![(Signer::new(&Secret::from_random([1; 32])), None)],
+        confidential: Arc::default(),
     })
 }
 

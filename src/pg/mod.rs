@@ -9,6 +9,7 @@ pub mod backtraces;
 pub mod clock;
 pub mod commit_end;
 pub mod commit_start;
+pub mod confidential;
 pub mod databases;
 pub mod descriptors;
 pub mod encoding;

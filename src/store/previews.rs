@@ -1,6 +1,7 @@
 //! What a preview needs: the event as its messages see it, and a row to show.
 
 use pgrx::{pg_sys, JsonB, PgSqlErrorCode};
+use zeroize::Zeroizing;
 
 use super::rows::first;
 use super::user_table::UserTable;
@@ -21,7 +22,7 @@ pub struct PreviewedEvent {
     /// The trigger fields by their present names.
     pub object_fields: Option<Vec<String>>,
     pub payload_template: Option<String>,
-    pub secret: String,
+    pub secret: Zeroizing<String>,
 }
 
 const EVENT: &str = "
@@ -48,7 +49,7 @@ pub fn find(event: &str) -> Result<PreviewedEvent, Error> {
             object: row.get(4),
             object_fields: row.get(5),
             payload_template: row.get(6),
-            secret: row.value(7),
+            secret: Zeroizing::new(row.value(7)),
         })
     });
     found.ok_or_else(|| {

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use crate::pg::spi::{Arg, Query};
 
 pub struct WebhookRow {
@@ -22,7 +24,7 @@ pub struct WebhookRow {
 
 pub struct SecretRow {
     pub webhook_key: i32,
-    pub secret: String,
+    pub secret: Zeroizing<String>,
     /// Microseconds since 2000-01-01 UTC.
     pub expires_at: Option<i64>,
 }
@@ -173,7 +175,7 @@ impl RoutingStore {
         self.secrets.read(&[], |row| {
             all.secrets.push(SecretRow {
                 webhook_key: row.i32(0)?,
-                secret: row.text(1)?,
+                secret: Zeroizing::new(row.text(1)?),
                 expires_at: row.i64(2),
             });
             Some(())

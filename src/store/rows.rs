@@ -9,6 +9,7 @@ use pgrx::spi::{SpiHeapTupleData, SpiTupleTable};
 use pgrx::Spi;
 
 use super::version;
+use crate::pg::confidential;
 use crate::pg::encoding::to_server_cstring;
 use crate::pg::recovery;
 use crate::pg::report::ok_or_raise;
@@ -64,6 +65,24 @@ fn only_reads(sql: &str) -> bool {
 /// The first row of the answer.
 pub fn first<T>(sql: &str, args: &[Param], read: impl Fn(&Row<'_>) -> T) -> Option<T> {
     query(sql, args, read).into_iter().next()
+}
+
+/// The first row of the answer of a statement that writes. `passed` is what its relation
+/// `passed (value text)` holds: no log and no plan shows it, whatever is logged.
+pub fn first_with<T>(
+    sql: &str,
+    args: &[Param],
+    passed: Option<&str>,
+    read: impl Fn(&Row<'_>) -> T,
+) -> Option<T> {
+    ok_or_raise(version::check());
+    ok_or_raise(recovery::check_is_over("webhooks cannot be changed"));
+    let text = to_server_cstring(sql);
+    Spi::connect_mut(|client| {
+        confidential::pass(passed);
+        let answer = client.update(text.as_c_str(), None, datums(args));
+        answer.expect(TAKES).next().map(|row| read(&Row(row)))
+    })
 }
 
 /// Runs a statement without an answer.

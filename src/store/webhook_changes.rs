@@ -6,8 +6,9 @@
 
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::{JsonB, PgSqlErrorCode};
+use zeroize::Zeroizing;
 
-use super::rows::{execute, first};
+use super::rows::{execute, first, first_with};
 use super::webhook_definitions::name_is_taken;
 use crate::core::error::Result;
 use crate::pg::owner::as_owner;
@@ -51,22 +52,24 @@ where name = $1
   and webhook_key <> $2
   and dropped_at is null";
 
+/// `passed` has the headers, which may be credentials.
 const UPDATE: &str = "
 update webhook.webhook_def
 set name = coalesce($2, name),
     description = case when $3 is null then description else nullif($3, '') end,
     call_throttling = case when $4 then $5 else call_throttling end,
     enabled = coalesce($6, enabled),
-    headers = coalesce($7, headers),
-    timeout_ms = coalesce($8, timeout_ms),
-    max_attempts = coalesce($9, max_attempts),
-    max_age = coalesce($10, max_age),
-    max_in_flight = coalesce($11, max_in_flight),
-    delivery_order = coalesce($12, delivery_order),
-    log_level = coalesce($13, log_level),
+    headers = coalesce((select p.value::pg_catalog.jsonb from passed p), headers),
+    timeout_ms = coalesce($7, timeout_ms),
+    max_attempts = coalesce($8, max_attempts),
+    max_age = coalesce($9, max_age),
+    max_in_flight = coalesce($10, max_in_flight),
+    delivery_order = coalesce($11, delivery_order),
+    log_level = coalesce($12, log_level),
     modified_at = pg_catalog.clock_timestamp(),
-    modified_by = $14
-where webhook_key = $1";
+    modified_by = $13
+where webhook_key = $1
+returning webhook_key";
 
 const SET_EVENTS: &str = "
 update webhook.event_def
@@ -160,6 +163,8 @@ fn refuse_taken_name(webhook_key: i32, name: Option<&str>) -> Result<()> {
 
 fn update_row(webhook_key: i32, changes: WebhookChanges, by: &str) {
     let name = changes.name.clone().unwrap_or_default();
+    let headers = changes.headers.map(|headers| headers.0.to_string());
+    let headers = headers.map(Zeroizing::new);
     let arguments = [
         webhook_key.into(),
         changes.name.into(),
@@ -167,7 +172,6 @@ fn update_row(webhook_key: i32, changes: WebhookChanges, by: &str) {
         changes.call_throttling.is_some().into(),
         changes.call_throttling.flatten().into(),
         changes.enabled.into(),
-        changes.headers.into(),
         changes.timeout_ms.into(),
         changes.max_attempts.into(),
         changes.max_age.into(),
@@ -178,7 +182,10 @@ fn update_row(webhook_key: i32, changes: WebhookChanges, by: &str) {
     ];
     // The unique index decides between two who take one name at the same time.
     translated(
-        || execute(UPDATE, &arguments),
+        || {
+            let passed = headers.as_ref().map(|headers| headers.as_str());
+            first_with(UPDATE, &arguments, passed, |_| ());
+        },
         |refusal| {
             (refusal.code == PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION).then(|| name_is_taken(&name))
         },

@@ -6,9 +6,10 @@
 
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::{JsonB, PgSqlErrorCode};
+use zeroize::Zeroizing;
 
 use super::identity;
-use super::rows::{execute, first, query};
+use super::rows::{execute, first, first_with, query};
 use crate::core::error::{Error, Kind, Result};
 use crate::core::secret::Secret;
 use crate::core::webhook::shown;
@@ -35,7 +36,7 @@ pub struct NewWebhook {
 
 /// A secret as it is shown to those who may see it.
 pub struct SecretRow {
-    pub secret: String,
+    pub secret: Zeroizing<String>,
     pub expires_at: Option<TimestampWithTimeZone>,
 }
 
@@ -45,10 +46,12 @@ select true from webhook.webhook_def where id = $1";
 const NAME_TAKEN: &str = "
 select true from webhook.webhook_def where name = $1 and dropped_at is null";
 
+/// `passed` has the headers, which may be credentials.
 const INSERT: &str = "
 insert into webhook.webhook_def (id, name, description, call_throttling, enabled, headers, timeout_ms,
                                  max_attempts, max_age, max_in_flight, delivery_order, log_level, created_by)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+select $1, $2, $3, $4, $5, p.value::pg_catalog.jsonb, $6, $7, $8, $9, $10, $11, $12
+from passed p
 returning webhook_key, created_at";
 
 const INSERT_URLS: &str = "
@@ -56,9 +59,12 @@ insert into webhook.url_def (webhook_key, position, url)
 select $1, u.position, u.url
 from pg_catalog.unnest($2) with ordinality as u (url, position)";
 
+/// `passed` has the secret.
 const INSERT_SECRET: &str = "
 insert into webhook.secret_def (webhook_key, secret)
-values ($1, $2)";
+select $1, p.value
+from passed p
+returning webhook_key";
 
 /// Locks the row, so that definitions of one webhook change one after the other.
 /// An id goes before a name.
@@ -166,13 +172,19 @@ pub fn insert(webhook: NewWebhook, secret: &Secret) -> Result<TimestampWithTimeZ
             },
         );
         execute(INSERT_URLS, &[key.into(), urls.into()]);
-        execute(INSERT_SECRET, &[key.into(), secret.expose().into()]);
+        insert_secret(key, secret);
         Ok(created_at)
     })
 }
 
+fn insert_secret(webhook_key: i32, secret: &Secret) {
+    let args = [webhook_key.into()];
+    first_with(INSERT_SECRET, &args, Some(secret.expose()), |_| ());
+}
+
 fn insert_row(webhook: NewWebhook) -> (i32, TimestampWithTimeZone) {
-    first(
+    let headers = Zeroizing::new(webhook.headers.0.to_string());
+    first_with(
         INSERT,
         &[
             webhook.id.into(),
@@ -180,7 +192,6 @@ fn insert_row(webhook: NewWebhook) -> (i32, TimestampWithTimeZone) {
             webhook.description.into(),
             webhook.call_throttling.into(),
             webhook.enabled.into(),
-            webhook.headers.into(),
             webhook.timeout_ms.into(),
             webhook.max_attempts.into(),
             webhook.max_age.into(),
@@ -189,6 +200,7 @@ fn insert_row(webhook: NewWebhook) -> (i32, TimestampWithTimeZone) {
             webhook.log_level.into(),
             webhook.created_by.into(),
         ],
+        Some(&headers),
         |row| (row.value(1), row.value(2)),
     )
     .expect("an INSERT of one row returns it")
@@ -227,7 +239,7 @@ pub fn replace_secret(webhook_key: i32, secret: &Secret, overlap: Interval) {
     as_owner(|| {
         execute(EXPIRE_SECRETS, &[webhook_key.into(), overlap.into()]);
         execute(FORGET_EXPIRED, &[webhook_key.into()]);
-        execute(INSERT_SECRET, &[webhook_key.into(), secret.expose().into()]);
+        insert_secret(webhook_key, secret);
     });
 }
 
@@ -235,7 +247,7 @@ pub fn replace_secret(webhook_key: i32, secret: &Secret, overlap: Interval) {
 pub fn secrets(webhook_key: i32) -> Vec<SecretRow> {
     as_owner(|| {
         query(SECRETS, &[webhook_key.into()], |row| SecretRow {
-            secret: row.value(1),
+            secret: Zeroizing::new(row.value(1)),
             expires_at: row.get(2),
         })
     })

@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use zeroize::Zeroizing;
+
 use super::message::EventRoute;
 use super::time;
 use crate::core::body::Body;
@@ -16,6 +18,7 @@ use crate::core::error::Result;
 use crate::core::event::{test_event_key, TEST_EVENT_TYPE};
 use crate::core::headers;
 use crate::core::payload::{DefaultPayload, PayloadConstants};
+use crate::core::redaction::Redactions;
 use crate::core::secret::Secret;
 use crate::core::signing::Signer;
 use crate::core::template::render::TemplateConstants;
@@ -196,6 +199,7 @@ struct SharedParts {
     headers: Vec<(String, String)>,
     signers: Vec<(Signer, Option<SystemTime>)>,
     token: String,
+    confidential: Arc<Redactions>,
 }
 
 fn shared_parts(row: &WebhookRow, secrets: &[&SecretRow]) -> Result<SharedParts> {
@@ -203,8 +207,12 @@ fn shared_parts(row: &WebhookRow, secrets: &[&SecretRow]) -> Result<SharedParts>
     let headers = headers::validate(&value)?;
     let mut signers = Vec::new();
     let mut token = String::new();
+    let mut confidential: Vec<Zeroizing<String>> = Vec::new();
     for secret_row in secrets {
         let secret = Secret::parse(&secret_row.secret)?;
+        confidential.extend([secret_row.secret.clone(), secret.token().into()]);
+        // An answer may hold the key without what marks it.
+        confidential.push(secret.encoded_key().to_owned().into());
         if secret_row.expires_at.is_none() {
             token = secret.token();
         }
@@ -216,10 +224,14 @@ fn shared_parts(row: &WebhookRow, secrets: &[&SecretRow]) -> Result<SharedParts>
             "the webhook has no secret",
         ));
     }
+    let values = headers.iter().map(|(_, value)| value.as_str());
+    let values = values.chain(confidential.iter().map(|value| value.as_str()));
+    let confidential = Arc::new(Redactions::of(values));
     Ok(SharedParts {
         headers,
         signers,
         token,
+        confidential,
     })
 }
 
@@ -229,6 +241,7 @@ fn target(row: &WebhookRow, url: &str, shared: &SharedParts) -> Result<Arc<Targe
         timeout: Duration::from_millis(u64::try_from(row.timeout_ms).unwrap_or(0).max(1)),
         headers: shared.headers.clone(),
         signers: shared.signers.clone(),
+        confidential: Arc::clone(&shared.confidential),
     }))
 }
 

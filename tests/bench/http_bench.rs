@@ -171,6 +171,7 @@ impl Bench {
             timeout: TIMEOUT,
             headers: vec![],
             signers: vec![(Signer::new(&Secret::from_random([1; 32])), None)],
+            confidential: Arc::default(),
         });
         let payload: Arc<dyn Payload> = Arc::new(Fixed(self.body.clone()));
         let (mut calls, mut outcomes) = (0_u64, Vec::new());

@@ -119,6 +119,46 @@ fn plain_text_in_place_of_a_handshake_is_a_failure() {
     assert!(detail(&outcome).starts_with("tls: "), "{outcome:?}");
 }
 
+/// The record in which a server that knows no later version chooses this one.
+fn server_hello(version: [u8; 2]) -> Vec<u8> {
+    const ECDHE_RSA_WITH_AES_128_CBC_SHA: [u8; 2] = [0xc0, 0x13];
+    let (no_session, no_compression) = ([0], [0]);
+    let body = [
+        &version[..],
+        &[7; 32],
+        &no_session,
+        &ECDHE_RSA_WITH_AES_128_CBC_SHA,
+        &no_compression,
+    ]
+    .concat();
+    let len = u8::try_from(body.len()).unwrap();
+    let handshake = [&[2, 0, 0, len][..], &body].concat();
+    [&[22][..], &version, &[0, len + 4], &handshake].concat()
+}
+
+/// What OpenSSL answers where TLS 1.1 is all that it may speak.
+const PROTOCOL_VERSION_ALERT: [u8; 7] = [21, 3, 2, 0, 2, 2, 70];
+
+#[test]
+fn a_receiver_that_speaks_an_old_protocol_is_refused_with_the_reason() {
+    for (answer, reason) in [
+        (server_hello([3, 1]), "tls: "),
+        (server_hello([3, 2]), "tls: "),
+        (PROTOCOL_VERSION_ALERT.to_vec(), "ProtocolVersion"),
+    ] {
+        let receiver = Receiver::start(move |connection| {
+            let _ = connection.stream.read(&mut [0; 4096]);
+            let _ = connection.send(&answer);
+            connection.hang();
+        });
+        let outcome = trusting(None).call(&target(&format!("https://{}/", receiver.address)));
+        assert_eq!(outcome.verdict, Verdict::Failed);
+        println!("{}", detail(&outcome));
+        assert!(detail(&outcome).starts_with("tls: "), "{outcome:?}");
+        assert!(detail(&outcome).contains(reason), "{outcome:?}");
+    }
+}
+
 #[test]
 fn a_ca_file_is_checked() {
     assert_eq!(check_ca_pem(AUTHORITY), Ok(1));
