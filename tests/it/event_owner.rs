@@ -306,6 +306,34 @@ fn an_event_of_a_table_with_row_security_needs_its_owner_or_bypassrls() {
 }
 
 #[test]
+fn a_partition_stops_with_the_rights_on_the_table_of_the_event() {
+    let (cluster, receiver, _event) = scene("partition_rights");
+    let mut alice = cluster.connect_as("alice", "postgres");
+    alice
+        .batch_execute(
+            "create table parts (id integer) partition by range (id);
+             create table part partition of parts for values from (0) to (100);
+             grant select, trigger on parts to boss",
+        )
+        .unwrap();
+    run(
+        &cluster,
+        "boss",
+        "select webhook.create_event('hook', 'parts', 'table.recordInsert')",
+    );
+    alice.batch_execute("insert into part values (1)").unwrap();
+    cluster.sql("revoke select on parts from boss");
+    alice.batch_execute("insert into part values (2)").unwrap();
+    cluster.sql("grant select on parts to boss");
+    alice.batch_execute("insert into part values (3)").unwrap();
+    wait_idle(&cluster);
+    assert_eq!(
+        records_at(&receiver, "/ok"),
+        [r#"Insert {"id":1}"#, r#"Insert {"id":3}"#]
+    );
+}
+
+#[test]
 fn a_restored_event_belongs_to_the_role_of_that_name_or_to_the_tables_owner() {
     let (cluster, _receiver, _event) = scene("restored_owner");
     let mut dump = cluster.client_program("pg_dump", "postgres");

@@ -1,12 +1,16 @@
 //! Group roles of one database, and what readers see of URLs.
 
+use super::support::definitions::{create_webhook, wait_idle};
 use super::support::{ready_cluster, Cluster};
 
 const URLS: &str = "array['https://example.com/hook?token=abc&page=2', 'https://example.com/plain?page=2',
                          'https://example.com/?ToKen=x1&zz=0123456789abcdefghij', 'https://example.com/services/T000']";
 
 fn scene(name: &str) -> Cluster {
-    let (cluster, _receiver) = ready_cluster(name);
+    let (cluster, receiver) = ready_cluster(name);
+    create_webhook(&cluster, "called", &[receiver.url("/ok?token=abc")], "");
+    cluster.sql("select webhook.test_webhook('called')");
+    wait_idle(&cluster);
     cluster.sql(&format!(
         "create role admins; create role readers;
          create role an_admin login in role admins; create role a_reader login in role readers;
@@ -29,7 +33,8 @@ fn ask(cluster: &Cluster, role: &str, query: &str) -> Result<String, String> {
     }
 }
 
-const SEEN: &str = "select array_to_string(outgoing_urls, ' ') from webhook.webhooks";
+const SEEN: &str =
+    "select array_to_string(outgoing_urls, ' ') from webhook.webhooks where name = 'hook'";
 
 #[test]
 fn readers_see_urls_without_credentials_and_administrators_see_them() {
@@ -37,7 +42,7 @@ fn readers_see_urls_without_credentials_and_administrators_see_them() {
     let masked = "https://example.com/hook?token=***&page=2 https://example.com/plain?page=2 \
                   https://example.com/?ToKen=***&zz=*** https://example.com/services/T000";
     assert_eq!(ask(&cluster, "old_reader", SEEN).unwrap(), masked);
-    for view in ["queue", "metrics"] {
+    for view in ["calls", "queue", "metrics", "webhooks"] {
         let all = format!("select string_agg(v::text, ' ') from webhook.{view} v");
         let seen = ask(&cluster, "old_reader", &all).unwrap();
         assert!(

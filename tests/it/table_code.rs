@@ -1,7 +1,7 @@
 //! Code of a table's owner that functions of the extension evaluate: it runs as that owner.
 
 use super::support::definitions::{create_event, create_webhook};
-use super::support::{ready_cluster, Cluster, Receiver};
+use super::support::{ready_cluster, Cluster, Receiver, PATIENCE};
 
 /// Functions of mallory's that make her a superuser if one runs them.
 const TRAP: &str = "
@@ -125,6 +125,37 @@ fn a_preview_shows_no_rows_that_row_security_hides_from_its_caller() {
     let error = error.as_db_error().unwrap();
     assert_eq!(error.code().code(), "42501", "{error:?}");
     assert!(error.hint().is_some(), "{error:?}");
+}
+
+#[test]
+fn a_session_that_is_ended_in_the_tables_code_takes_nothing_with_it() {
+    let (cluster, _receiver) = scene("ended_in_code");
+    run_as(
+        &cluster,
+        "mallory",
+        "create function wait() returns boolean language plpgsql as $$
+         begin perform pg_sleep(600); return true; end $$;
+         create domain trap as integer check (wait());
+         create table items (id integer, caught trap)",
+    );
+    let event = create_event(&cluster, "hook", "items", "Insert", "");
+    let mut session = cluster.connect("postgres");
+    let pid: i32 = session
+        .query_one("select pg_backend_pid()", &[])
+        .unwrap()
+        .get(0);
+    let previewing = std::thread::spawn(move || {
+        session.batch_execute(&format!(
+            "select webhook.preview_payload('{event}', '{{\"caught\": 1}}')"
+        ))
+    });
+    let sleeps = format!("select wait_event from pg_stat_activity where pid = {pid}");
+    cluster.wait_for_text(PATIENCE, &sleeps, "PgSleep");
+    cluster.sql(&format!("select pg_terminate_backend({pid})"));
+    let error = previewing.join().unwrap().unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "57P01", "{error:?}");
+    cluster.sql("drop table items; drop domain trap");
+    assert!(!mallory_is_superuser(&cluster));
 }
 
 #[test]
