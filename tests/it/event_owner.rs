@@ -313,7 +313,7 @@ fn a_partition_stops_with_the_rights_on_the_table_of_the_event() {
         .batch_execute(
             "create table parts (id integer) partition by range (id);
              create table part partition of parts for values from (0) to (100);
-             grant select, trigger on parts to boss",
+             grant select, trigger on parts, part to boss",
         )
         .unwrap();
     run(
