@@ -663,7 +663,8 @@ comment on function webhook.preview_payload(text, jsonb) is
     'record: values of columns, by name, of the row after the change; what it leaves out is taken from some '
     'row of the table, or null if there is none, as is the row before the change. The caller needs TRIGGER '
     'and SELECT on the table; where its row security applies to the caller, the row is one of nulls. Code of the '
-    'table (checks of domains, policies) runs as the table''s owner. Errors: 42704 unknown event or column, 22023 a value that does not fit its '
+    'table (checks of domains, policies) runs as the table''s owner, so each type of its columns must belong to '
+    'a role with that owner''s rights. Errors: 42704 unknown event or column, 22023 a value that does not fit its '
     'column, 42501 privilege missing.';
 comment on function webhook.redeliver(uuid) is
     'Sends a message again under its old id, whatever became of it, to each URL of its webhook; a retry '

@@ -37,6 +37,7 @@ fn preview_payload(event: Option<Text>, record: Option<Json>) -> Text {
 fn preview(event: &str, record: Option<JsonB>) -> Result<String> {
     let event = previews::find(event)?;
     let (table, definition) = table_of(&event)?;
+    previews::check_types(&table)?;
     let columns = user_table::columns(&table);
     let record = checked_record(record, &columns)?;
     let event_type = EventType::parse(&event.event_type)?;

@@ -36,6 +36,48 @@ left join pg_catalog.pg_class c on c.oid = e.object_name
 where e.id = $1
   and e.dropped_at is null";
 
+/// A type that a row of table $1 is made of, and whose owner does not have the rights of the table's
+/// owner: its code (the check of a domain, the canonical function of a range) would get them.
+const FOREIGN_TYPE: &str = "
+with recursive used (type) as (
+    select a.atttypid
+    from pg_catalog.pg_attribute a
+    where a.attrelid = $1
+      and a.attnum > 0
+      and not a.attisdropped
+    union
+    select x.type
+    from used u
+    join pg_catalog.pg_type t on t.oid = u.type
+    cross join lateral (
+        select t.typbasetype
+        union all
+        select t.typelem
+        union all
+        select a.atttypid
+        from pg_catalog.pg_attribute a
+        where t.typrelid <> 0
+          and a.attrelid = t.typrelid
+          and a.attnum > 0
+          and not a.attisdropped
+        union all
+        select r.rngsubtype
+        from pg_catalog.pg_range r
+        where t.oid in (r.rngtypid, r.rngmultitypid)
+    ) x (type)
+    where x.type <> 0
+)
+select t.typname::pg_catalog.text,
+       pg_catalog.pg_get_userbyid(t.typowner)::pg_catalog.text,
+       pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text
+from used u
+join pg_catalog.pg_type t on t.oid = u.type
+join pg_catalog.pg_class c on c.oid = $1
+where t.oid >= 16384
+  and not pg_catalog.pg_has_role(t.typowner, c.relowner, 'MEMBER')
+order by 1
+limit 1";
+
 /// The event with this id.
 ///
 /// # Errors
@@ -59,6 +101,27 @@ pub fn find(event: &str) -> Result<PreviewedEvent, Error> {
         )
         .with_hint("the view webhook.events lists ids")
     })
+}
+
+/// # Errors
+/// `42501` if code of a role without the rights of the table's owner would run with them.
+pub fn check_types(table: &UserTable) -> Result<(), Error> {
+    let foreign: Option<(String, String, String)> =
+        first(FOREIGN_TYPE, &[table.oid.into()], |row| {
+            (row.value(1), row.value(2), row.value(3))
+        });
+    let Some((name, owner, table_owner)) = foreign else {
+        return Ok(());
+    };
+    Err(Error::new(
+        Kind::InsufficientPrivilege,
+        format!(
+            "table \"{}\" has a column of type \"{name}\", whose code would run with the rights of role \"{table_owner}\"",
+            table.label
+        ),
+    )
+    .with_detail(format!("the type belongs to role \"{owner}\""))
+    .with_hint("give the type to the owner of the table, or its owner membership in that role"))
 }
 
 /// Shows `f` a row of the table, or of nulls if it has none, before and after the
