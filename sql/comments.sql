@@ -446,3 +446,4 @@ comment on view webhook.event_owner is
     'Internal: the role that owns each event, and the right on the table that it has lost.';
 comment on view webhook.event_now is
     'Internal: events with their present table name and what is wrong with them.';
+comment on function webhook.extension_installed() is 'Called once by CREATE EXTENSION: starts the worker of this database when the transaction commits.';

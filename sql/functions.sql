@@ -369,3 +369,10 @@ begin
     end if;
 end
 $$;
+
+-- What the last statement of the installation calls.
+create function webhook.extension_installed()
+returns void
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'extension_installed_wrapper';

@@ -5,7 +5,8 @@ create sequence webhook.definition_key_seq as integer;
 
 create table webhook.webhook_def (
     webhook_key     integer primary key default pg_catalog.nextval('webhook.definition_key_seq'),
-    id              text not null unique,
+    -- as src/core/ids.rs makes them
+    id              text not null unique check (id collate pg_catalog."C" operator(pg_catalog.~) '^[a-z0-9]{6}$'),
     name            text not null,
     description     text,
     call_throttling integer,
@@ -54,7 +55,7 @@ create unique index url_def_url on webhook.url_def (webhook_key, url) where drop
 -- the name survives a dump and restore.
 create table webhook.event_def (
     event_key           integer primary key default pg_catalog.nextval('webhook.definition_key_seq'),
-    id                  text not null unique,
+    id                  text not null unique check (id collate pg_catalog."C" operator(pg_catalog.~) '^[a-z0-9]{6}$'),
     webhook_key         integer not null references webhook.webhook_def on delete cascade,
     event_type          text not null check (event_type operator(pg_catalog.=) any (
         array['table.recordInsert', 'table.recordUpdate', 'table.recordDelete']

@@ -3,6 +3,28 @@
 --   PG_CONFIG=$(scripts/private-server test) cargo test --features tools --test it -- upgrade::
 -- The tables webhook.outbox_N keep their columns: sessions with the library of 0.1.0 go on writing.
 
+-- The worker, a superuser, uses what it finds in the schema: it belongs to the extension's owner.
+do $$
+declare
+    owner pg_catalog.name;
+begin
+    select r.rolname
+    into owner
+    from pg_catalog.pg_namespace n
+    join pg_catalog.pg_roles r on r.oid operator(pg_catalog.=) n.nspowner
+    join pg_catalog.pg_extension e on e.extnamespace operator(pg_catalog.=) n.oid
+    where e.extname operator(pg_catalog.=) 'webhook_ext'
+      and not r.rolsuper
+      and r.oid operator(pg_catalog.<>) e.extowner;
+    if owner is not null then
+        raise exception using
+            errcode = 'insufficient_privilege',
+            message = pg_catalog.format('schema webhook belongs to role "%s"', owner),
+            hint = 'look for what that role changed in it, then ALTER SCHEMA webhook OWNER TO the owner of the extension';
+    end if;
+end
+$$;
+
 -- Sessions that write take locks on these tables in any order: all at once, or none and again. Only
 -- the outbox is waited for, while nothing else is held: it is never free where many write.
 do $$
@@ -673,6 +695,90 @@ comment on function webhook.redeliver(uuid) is
     'newer than the message, the caller needs SELECT on the event''s table, or membership in its owner. '
     'Errors: 22023 null, 42704 no such message (or past webhook.log_retention), 55000 its webhook was dropped, '
     'or the database is a copy that was not adopted, 42501 privilege missing.';
+
+-- Ids stand in names of triggers.
+alter table webhook.webhook_def add constraint webhook_def_id_check
+    check (id collate pg_catalog."C" operator(pg_catalog.~) '^[a-z0-9]{6}$');
+alter table webhook.event_def add constraint event_def_id_check
+    check (id collate pg_catalog."C" operator(pg_catalog.~) '^[a-z0-9]{6}$');
+
+-- Privileges: none but those that are granted here, whatever default privileges the installer has.
+-- Those that were granted by hand are told of.
+revoke all on all tables in schema webhook from public;
+revoke all on all sequences in schema webhook from public;
+do $$
+declare
+    item record;
+begin
+    for item in
+        with member as (
+            select d.classid, d.objid
+            from pg_catalog.pg_depend d
+            join pg_catalog.pg_extension e on e.oid operator(pg_catalog.=) d.refobjid
+            where e.extname operator(pg_catalog.=) 'webhook_ext'
+              and d.refclassid operator(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+              and d.deptype operator(pg_catalog.=) 'e'
+        ),
+        object (described, owner, acl) as (
+            select 'schema webhook', n.nspowner, coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))
+            from pg_catalog.pg_namespace n
+            where n.nspname operator(pg_catalog.=) 'webhook'
+            union all
+            select pg_catalog.format(
+                       '%s webhook.%I', case when c.relkind operator(pg_catalog.=) 'S' then 'sequence' else 'table' end, c.relname),
+                   c.relowner, c.relacl
+            from member m
+            join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) m.objid
+            where m.classid operator(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+            union all
+            select pg_catalog.format('table webhook.%I', c.relname), c.relowner, a.attacl
+            from member m
+            join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) m.objid
+            join pg_catalog.pg_attribute a on a.attrelid operator(pg_catalog.=) c.oid
+            where m.classid operator(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+            union all
+            select pg_catalog.format('function %s', p.oid::pg_catalog.regprocedure),
+                   p.proowner, coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
+            from member m
+            join pg_catalog.pg_proc p on p.oid operator(pg_catalog.=) m.objid
+            where m.classid operator(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+            union all
+            select pg_catalog.format('type %s', t.oid::pg_catalog.regtype), t.typowner, t.typacl
+            from member m
+            join pg_catalog.pg_type t on t.oid operator(pg_catalog.=) m.objid
+            where m.classid operator(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
+              and t.typrelid operator(pg_catalog.=) 0
+        )
+        select distinct
+               pg_catalog.format(
+                   'revoke all on %s from %s cascade', o.described, coalesce(pg_catalog.quote_ident(r.rolname), 'public')
+               ) as statement,
+               r.rolname operator(pg_catalog.!~) '^webhook_(admin|reader)$' as is_other
+        from object o
+        cross join pg_catalog.aclexplode(o.acl) x
+        left join pg_catalog.pg_roles r on r.oid operator(pg_catalog.=) x.grantee
+        where x.grantee operator(pg_catalog.<>) o.owner
+    loop
+        if item.is_other then
+            raise notice 'done by this update: %', item.statement;
+        end if;
+        execute item.statement;
+    end loop;
+end
+$$;
+
+grant usage on schema webhook to webhook_admin, webhook_reader;
+grant select
+    on webhook.webhooks, webhook.events, webhook.messages, webhook.calls, webhook.queue, webhook.worker,
+       webhook.metrics
+    to webhook_admin, webhook_reader;
+grant execute on function webhook.worker_process(), webhook.worker_detail(), webhook.unseen_messages(), webhook.busy_messages() to webhook_reader;
+grant execute on function webhook.masked_url(text) to webhook_reader;
+grant execute on all functions in schema webhook to webhook_admin;
+revoke execute
+    on function webhook.definitions_changed(), webhook.refuse_replicated(), webhook.grant_to(text, text),
+       webhook.revoke_from(text), webhook.check_grantee(text), webhook.extension_installed()
+    from webhook_admin;
 
 -- Last: the worker of the new library waits for this.
 select webhook.extension_installed();

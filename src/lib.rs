@@ -30,7 +30,8 @@ pub extern "C-unwind" fn _PG_init() {
     worker::launcher::register_at_start();
 }
 
-extension_sql_file!("../sql/tables.sql", name = "tables");
+extension_sql_file!("../sql/schema.sql", name = "schema");
+extension_sql_file!("../sql/tables.sql", name = "tables", requires = ["schema"]);
 extension_sql_file!(
     "../sql/capture.sql",
     name = "capture",

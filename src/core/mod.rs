@@ -35,6 +35,7 @@ pub mod rotation;
 pub mod secret;
 pub mod signing;
 pub mod snapshot;
+pub mod sql_text;
 pub mod standby;
 pub mod template;
 pub mod throttle;

@@ -66,6 +66,11 @@ pub fn listen_once(concerns: Concerns) {
     register_once();
 }
 
+/// From now on a schema that changes counts.
+pub fn listen() {
+    register_once();
+}
+
 /// From now on an invalidation of `relation` counts.
 pub fn watch(relation: pg_sys::Oid) {
     register_once();

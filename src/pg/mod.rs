@@ -20,6 +20,7 @@ pub mod identity;
 pub mod invalidation;
 pub mod liveness;
 pub mod local_settings;
+pub mod members;
 pub mod memory;
 mod outbox_layout;
 pub mod owner;

@@ -9,7 +9,8 @@
 use pgrx::pg_sys;
 
 use super::local_settings::{with_settings, with_settings_undone};
-use super::report::raise;
+use super::members;
+use super::report::{ok_or_raise, raise};
 use crate::core::error::{Error, Kind};
 
 /// Whatever the session's search_path holds, no object of a user's may be found.
@@ -85,22 +86,18 @@ pub fn extension() -> Option<pg_sys::Oid> {
     (oid != pg_sys::InvalidOid).then_some(oid)
 }
 
-/// The owner of `webhook.webhook_def`.
+/// The owner of `webhook.webhook_def`, if all that statements name is the extension's.
 fn owner() -> pg_sys::Oid {
+    let Some(extension) = extension() else {
+        raise(missing("extension webhook_ext"));
+    };
+    ok_or_raise(members::check(extension));
     // SAFETY: catalog look-ups in a transaction; the names are NUL-terminated.
     let table = unsafe {
         let schema = pg_sys::get_namespace_oid(c"webhook".as_ptr(), false);
         pg_sys::get_relname_relid(c"webhook_def".as_ptr(), schema)
     };
-    owner_of(table).unwrap_or_else(|| {
-        raise(
-            Error::new(
-                Kind::NotInPrerequisiteState,
-                "table webhook.webhook_def does not exist",
-            )
-            .with_hint("reinstall the extension webhook_ext in this database"),
-        )
-    })
+    owner_of(table).unwrap_or_else(|| raise(missing("table webhook.webhook_def")))
 }
 
 /// `None` if there is no such relation.
@@ -120,6 +117,14 @@ fn owner_of(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
         pg_sys::ReleaseSysCache(tuple);
         Some(owner)
     }
+}
+
+fn missing(what: &str) -> Error {
+    Error::new(
+        Kind::NotInPrerequisiteState,
+        format!("{what} does not exist"),
+    )
+    .with_hint("reinstall the extension webhook_ext in this database")
 }
 
 /// The role whose rights count now.

@@ -21,6 +21,8 @@ const WORKER_LOCK_CLASS: u32 = 0x7765_6268;
 
 /// Functions of SQL take advisory locks of the kinds 1 and 2: this one nobody else can hold.
 const WORKER_LOCK_KIND: u16 = 3;
+/// What a worker holds that waits to become the only one.
+const WAITING_LOCK_KIND: u16 = 4;
 /// What a worker of 0.1.0 holds, as pg_advisory_lock(int, int) does.
 const FIRST_RELEASE_LOCK_KIND: u16 = 2;
 
@@ -163,6 +165,26 @@ pub fn become_the_only_worker() -> bool {
     // Once it has the lock, it stays the only one of its kind while it waits for an older one.
     let tag = worker_lock(WORKER_LOCK_KIND);
     try_lock(&tag, pg_sys::ExclusiveLock, true) && !first_release_worker_runs()
+}
+
+/// Takes the lock that makes a process the only one that waits for the worker to end.
+pub fn become_the_only_one_that_waits() -> bool {
+    try_lock(&worker_lock(WAITING_LOCK_KIND), pg_sys::ExclusiveLock, true)
+}
+
+/// Gives that lock back.
+pub fn let_another_one_wait() {
+    // SAFETY: the lock is the session's, which took it before; it is released in a transaction
+    // without any statement.
+    unsafe {
+        pg_sys::StartTransactionCommand();
+        pg_sys::LockRelease(
+            &worker_lock(WAITING_LOCK_KIND),
+            pg_sys::ExclusiveLock as c_int,
+            true,
+        );
+        pg_sys::CommitTransactionCommand();
+    }
 }
 
 fn worker_lock(kind: u16) -> pg_sys::LOCKTAG {

@@ -12,6 +12,7 @@ use super::rows::{execute, first};
 use super::user_table::UserTable;
 use crate::core::definition::EventType;
 use crate::core::error::{Error, Kind};
+use crate::core::sql_text::{identifier, literal};
 use crate::core::webhook::shown;
 use crate::pg::local_settings::{count_statements, lock_timeout_ms, with_settings};
 use crate::pg::owner::as_owner;
@@ -85,13 +86,21 @@ fn run(verb: &str, table: &UserTable, event: &EventTrigger<'_>, condition_path: 
     ];
     translated(
         || {
-            if count_statements(&statement) != 1 {
+            if event.condition.is_some_and(|text| !is_enclosed(text))
+                || count_statements(&statement) != 1
+            {
                 raise(not_one_expression(event));
             }
             with_settings(&settings, || execute(&statement, &[]));
         },
         translate,
     );
+}
+
+/// Whether the condition ends where its parentheses do: one that a role wrote into the table by
+/// hand would else name the trigger's function. A text that is no SQL at all raises an error.
+fn is_enclosed(condition: &str) -> bool {
+    count_statements(&format!("select (\n{condition}\n)")) == 1
 }
 
 /// The condition stands on lines of its own, so that a comment in it ends where it does.
@@ -106,9 +115,10 @@ fn trigger_statement(verb: &str, table: &UserTable, event: &EventTrigger<'_>) ->
         None => String::new(),
     };
     format!(
-        "{verb} trigger webhook_{id} after {change} on {table} for each row {when}\
-         execute function webhook.capture('{id}')",
-        id = event.id,
+        "{verb} trigger {name} after {change} on {table} for each row {when}\
+         execute function webhook.capture({id})",
+        name = identifier(&format!("webhook_{}", event.id)),
+        id = literal(event.id),
         table = table.quoted
     )
 }

@@ -8,6 +8,7 @@ use pgrx::pg_sys;
 use super::{identity, version};
 use crate::core::error::{Error, Kind};
 use crate::core::identity::Provenance;
+use crate::pg::members;
 use crate::pg::report;
 use crate::pg::spi::Query;
 
@@ -25,7 +26,8 @@ pub enum Standing {
     Stopped,
     /// There is no extension here.
     Gone,
-    /// The SQL and this library are of different versions: nothing is safe to touch.
+    /// The SQL and this library are of different versions, or the schema is not the extension's:
+    /// nothing is safe to touch.
     Unfit,
     /// This database is a copy of another one and was not adopted: nothing is sent.
     Held,
@@ -123,6 +125,10 @@ impl Lifecycle {
             .is_some_and(|known| oid != Some(known))
         {
             return Standing::Replaced;
+        }
+        if let Some(Err(refusal)) = oid.map(members::check) {
+            self.stop_because(refusal);
+            return Standing::Unfit;
         }
         let mut tables = HashSet::new();
         self.tables.read(&[], |row| tables.extend(row.oid(0)));

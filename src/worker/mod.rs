@@ -64,6 +64,9 @@ const WAIT_STEP: Duration = Duration::from_millis(10);
 /// After an error the loop rests, so that a lasting one does not fill the log.
 const REST_AFTER_ERROR: Duration = Duration::from_secs(1);
 
+/// Between attempts to restore the state, which double their pause up to this.
+const LONGEST_REST: Duration = Duration::from_secs(30);
+
 /// Where the state of the last worker is read from.
 const RESTORED_TABLES: &[&str] = &["ledger", "fold", "lane"];
 /// What goes on is logged once in this time.
@@ -147,15 +150,23 @@ pub extern "C-unwind" fn webhook_worker_main(argument: pg_sys::Datum) {
 }
 
 /// Two sessions may start a worker at once; and after DROP and CREATE EXTENSION the old
-/// one may need a moment to leave. Whoever waits in vain is not needed.
+/// one may need a moment to leave. One that waits in vain, or is not the first to wait, is not
+/// needed.
 fn wait_for_predecessor(limit: Duration) {
     let started = Instant::now();
+    if process::become_the_only_worker() {
+        return;
+    }
+    if !process::become_the_only_one_that_waits() {
+        process::exit_for_good();
+    }
     while !process::become_the_only_worker() {
         if started.elapsed() > limit || process::shutdown_requested() {
             process::exit_for_good();
         }
         process::sleep(WAIT_STEP);
     }
+    process::let_another_one_wait();
 }
 
 /// What is committed from now on is told to us, so that all that was committed before may be
@@ -256,41 +267,62 @@ fn restore(stores: &Stores) -> Option<Result<Result<Restored, String>, tx::Failu
     }
 }
 
+/// A worker that cannot begin keeps its place and tries again: one that ends is started again
+/// every second.
 fn run(lifecycle: &Lifecycle) -> End {
     memory::give_back_large_blocks();
-    let (ring, bell) = match wait::bell() {
-        Ok(pair) => pair,
-        Err(error) => {
-            pgrx::warning!("webhook worker cannot make its bell: {error}");
+    let mut pause = REST_AFTER_ERROR;
+    loop {
+        let reason = match begin() {
+            Some(Ok(ready)) => return ready.run(lifecycle),
+            Some(Err(reason)) => reason,
+            None => return End::ToBeRestarted,
+        };
+        let error = Error::new(
+            Kind::NotInPrerequisiteState,
+            format!("webhook worker cannot restore its state: {reason}"),
+        );
+        let shown = format!("idle{}{}", process::DETAIL_MARK, error.message);
+        process::report_activity(&shown, false);
+        report::warn(error.with_hint(BEGIN_ANEW));
+        if !may_try_again(lifecycle, pause) {
             return End::ToBeRestarted;
         }
+        pause = (pause * 2).min(LONGEST_REST);
+    }
+}
+
+/// Waits; `false` if the worker is to leave meanwhile.
+fn may_try_again(lifecycle: &Lifecycle, pause: Duration) -> bool {
+    let started = Instant::now();
+    while started.elapsed() < pause {
+        process::sleep(LOOK_AROUND.min(pause));
+        if process::shutdown_requested() || process::database_is_wanted() {
+            return false;
+        }
+        process::reload_if_requested();
+        invalidation::accept();
+    }
+    standing(lifecycle).is_none_or(|found| found == Standing::Ready)
+}
+
+/// `None` if the worker is to leave.
+fn begin() -> Option<Result<Loop, String>> {
+    let stores = Stores::new();
+    let restored = match restore(&stores)? {
+        Ok(Ok(restored)) => restored,
+        Ok(Err(reason)) => return Some(Err(reason)),
+        Err(failure) => return Some(Err(failure.message)),
+    };
+    let (ring, bell) = match wait::bell() {
+        Ok(pair) => pair,
+        Err(error) => return Some(Err(format!("cannot make its bell: {error}"))),
     };
     let settings = settings::delivery();
     let pool = Pool::new(Engine::client_config(&settings), ring);
-    let stores = Stores::new();
-    let Some(restored) = restore(&stores) else {
-        return End::ToBeRestarted;
-    };
-    let engine = match restored {
-        Ok(Ok(restored)) => Engine::new(stores, settings, pool, &restored),
-        Ok(Err(reason)) => Err(reason),
-        Err(failure) => Err(failure.message),
-    };
-    match engine {
-        Ok(mut engine) => {
-            engine.fit_connections();
-            Loop::new(engine, bell).run(lifecycle)
-        }
-        Err(reason) => {
-            report::warn(
-                Error::new(
-                    Kind::NotInPrerequisiteState,
-                    format!("webhook worker cannot restore its state: {reason}"),
-                )
-                .with_hint(BEGIN_ANEW),
-            );
-            process::sleep(REST_AFTER_ERROR);
-            End::ToBeRestarted
-        }
-    }
+    let engine = Engine::new(stores, settings, pool, &restored);
+    Some(engine.map(|mut engine| {
+        engine.fit_connections();
+        Loop::new(engine, bell)
+    }))
 }

@@ -8,6 +8,18 @@ use super::support::{ready_cluster, Cluster, PATIENCE};
 /// One that PostgreSQL converts, and one whose bytes mean what clients make of them.
 const ENCODINGS: &[&str] = &["LATIN1", "SQL_ASCII"];
 
+/// Others that a server may have.
+const OTHERS: &[&str] = &[
+    "EUC_JP",
+    "EUC_CN",
+    "EUC_KR",
+    "EUC_TW",
+    "EUC_JIS_2004",
+    "LATIN2",
+    "WIN1251",
+    "KOI8R",
+];
+
 fn database_in(cluster: &Cluster, encoding: &str) -> Client {
     let name = encoding.to_lowercase();
     cluster.sql(&format!(
@@ -179,4 +191,43 @@ fn an_answer_that_the_encoding_of_the_database_does_not_have_is_logged_all_the_s
         "select string_agg(http_response, '|') from webhook.calls",
         "10 ? für Ü",
     );
+}
+
+#[test]
+fn the_extension_can_be_created_in_a_database_of_any_encoding() {
+    let (cluster, receiver) = ready_cluster("any_encoding");
+    for encoding in OTHERS {
+        let name = encoding.to_lowercase();
+        cluster.sql(&format!(
+            "create database {name} encoding '{encoding}' template template0 locale 'C'"
+        ));
+        let path = format!("/ok/{encoding}");
+        cluster.sql_in(
+            &name,
+            &format!(
+                "create extension webhook_ext;
+                 create table items (id integer);
+                 select webhook.create_webhook('w', array['{}']);
+                 select webhook.create_event('w', 'items', 'table.recordInsert');
+                 insert into items values (1)",
+                receiver.url(&path)
+            ),
+        );
+        receiver.wait_for(PATIENCE, &path, 1);
+        cluster.sql_in(&name, "select webhook.stop_worker()");
+    }
+}
+
+/// So every encoding that a database may have reads them as they are.
+#[test]
+fn the_scripts_that_make_the_schema_are_ascii() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/sql");
+    let mut count = 0;
+    for file in std::fs::read_dir(directory).unwrap() {
+        let path = file.unwrap().path();
+        let text = std::fs::read(&path).unwrap();
+        assert!(text.is_ascii(), "{}", path.display());
+        count += 1;
+    }
+    assert!(count > 5, "{count} scripts");
 }

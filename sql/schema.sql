@@ -1,0 +1,55 @@
+-- The schema belongs to the extension alone. CREATE EXTENSION takes one that is there already, as
+-- that of a restored dump is: whoever owns it could later put other objects in the place of ours,
+-- and the worker, a superuser, would run them; what it holds could be taken for ours now.
+
+do $$
+declare
+    owner pg_catalog.name;
+    found pg_catalog.text;
+    grantee pg_catalog.text;
+begin
+    select r.rolname
+    into owner
+    from pg_catalog.pg_namespace n
+    join pg_catalog.pg_roles r on r.oid operator(pg_catalog.=) n.nspowner
+    join pg_catalog.pg_extension e on e.extnamespace operator(pg_catalog.=) n.oid
+    where e.extname operator(pg_catalog.=) 'webhook_ext'
+      and not r.rolsuper
+      and r.oid operator(pg_catalog.<>) e.extowner;
+    if owner is not null then
+        raise exception using
+            errcode = 'insufficient_privilege',
+            message = pg_catalog.format('schema webhook belongs to role "%s"', owner),
+            hint = 'drop or rename it: CREATE EXTENSION webhook_ext makes the schema itself';
+    end if;
+
+    select pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)
+    into found
+    from pg_catalog.pg_depend d
+    join pg_catalog.pg_extension e on e.extnamespace operator(pg_catalog.=) d.refobjid
+    where e.extname operator(pg_catalog.=) 'webhook_ext'
+      and d.refclassid operator(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass
+      and d.classid operator(pg_catalog.<>) 'pg_catalog.pg_default_acl'::pg_catalog.regclass
+      and not (d.classid operator(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+               and d.objid operator(pg_catalog.=) e.oid)
+    limit 1;
+    if found is not null then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = pg_catalog.format('schema webhook is not empty: it holds %s', found),
+            hint = 'move what it holds to another schema, or drop or rename it: CREATE EXTENSION webhook_ext makes the schema itself';
+    end if;
+
+    -- At once: nobody may create anything beside the script.
+    for grantee in
+        select distinct coalesce(pg_catalog.quote_ident(r.rolname), 'public')
+        from pg_catalog.pg_namespace n
+        cross join pg_catalog.aclexplode(n.nspacl) x
+        left join pg_catalog.pg_roles r on r.oid operator(pg_catalog.=) x.grantee
+        where n.nspname operator(pg_catalog.=) 'webhook'
+          and x.grantee operator(pg_catalog.<>) n.nspowner
+    loop
+        execute pg_catalog.format('revoke all on schema webhook from %s cascade', grantee);
+    end loop;
+end
+$$;
