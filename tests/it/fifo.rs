@@ -290,6 +290,9 @@ fn a_waiting_message_holds_its_own_url_alone_also_after_a_restart_and_keeps_its_
     receiver.wait_for(PATIENCE, "/ok/held", 2);
     let second = &receiver.received_at("/ok/held")[1];
     assert!(second.received_at_us >= due_us as u64, "it was not due yet");
+    // A failure that is written down after the call of resume_webhook() would hold it again.
+    let failures = "select count(*)::text from webhook.calls where status <> 'Success'";
+    cluster.wait_for_text(PATIENCE, failures, "2");
     cluster.wait_for_text(PATIENCE, QUEUE, "backing_off 5 1 0, active 0 0 0");
     cluster.sql("select webhook.resume_webhook('two')");
     wait_until_empty(&cluster, PATIENCE);
