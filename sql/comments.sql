@@ -4,10 +4,11 @@
 
 comment on function webhook.create_webhook(text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text) is
     'Creates a webhook: a named set of URLs, a secret, a call rate. Returns it with its secret (the HMAC '
-    'key) and token (stands in payloads). name: unique, 1 to 100 characters. outgoing_urls: 1 to 100, '
-    'http or https, each once; every message goes to every URL. call_throttling: most calls per second, 1 '
+    'key) and token (stands in payloads). name: unique, 1 to 100 characters, none of them invisible, and not the '
+    'id of another webhook. outgoing_urls: 1 to 100 of up to 2048 bytes, '
+    'http or https, each once; every message goes to every URL. description: up to 10000 characters. call_throttling: most calls per second, 1 '
     'to 1000000, all URLs together; null = no limit. enabled: false = its events capture nothing. '
-    'headers: extra request headers, a JSON object of name to text. timeout_ms: 1 to 600000, from connect '
+    'headers: extra request headers, a JSON object of name to text, up to 50 and 8 kB. timeout_ms: 1 to 600000, from connect '
     'to the last byte read. max_attempts: 1 to 1000 calls per message and URL. max_age: a message older '
     'than this is given up. max_in_flight: 1 to 1000 calls at a time per URL. delivery_order: none, or fifo: '
     'per URL the changes of one row, and transactions that follow one another, arrive in that order; one '
@@ -37,7 +38,8 @@ comment on function webhook.resume_webhook(text) is
     'unknown webhook.';
 comment on function webhook.regenerate_secret(text, interval) is
     'Gives a webhook, by id or name, a new secret and returns it. During overlap (0 or more) messages '
-    'carry the signatures of both. Errors: 42704 unknown webhook, 22023 negative overlap.';
+    'carry the signatures of both. At most 8 secrets of a webhook sign at a time, and overlap is at most 3650 '
+    'days. Errors: 42704 unknown webhook, 22023 overlap out of range, or as many secrets have not expired.';
 comment on function webhook.reveal_secret(text) is
     'The secrets that sign the messages of a webhook, given by id or name, newest first; the current one '
     'has no expires_at. Errors: 42704 unknown webhook.';
@@ -45,11 +47,12 @@ comment on function webhook.create_event(text, regclass, text, text[], text[], t
     'Creates an event: a rule which change of a table makes a message for a webhook (id or name). It is '
     'one trigger on the table, webhook_<id>. event_type: table.recordInsert, table.recordUpdate or '
     'table.recordDelete. object_fields: recordUpdate only, a message only if one of these changed; null = '
-    'any. event_sources: only changes made by these sources (webhook.source, else application_name); null '
-    '= all. payload_fields: columns in data; null = all, also later ones. payload_template: JSON in '
+    'any. event_sources: only changes made by these sources (webhook.source, else application_name), up to '
+    '1000 of up to 200 characters; null = all. payload_fields: columns in data; null = all, also later ones. payload_template: JSON in '
     'place of the default payload, with [@...] parameters (webhook.template_parameters lists them) in its '
     'strings: a string that is one parameter becomes the value with its type, a parameter in a longer one '
-    'becomes text; not together with payload_fields. condition: SQL boolean over new and old, created with the rights of the caller. '
+    'becomes text; not together with payload_fields; up to 1000000 characters and 128 levels. condition: SQL '
+    'boolean over new and old, up to 10000 characters, created with the rights of the caller. '
     'It runs with the rights of each role that writes to the table, as TRIGGER allows: grant TRIGGER only to '
     'roles whose code writers may run. '
     'null_style: typed (null or empty string by type) or null. list_style: array or keyed. '
@@ -72,7 +75,8 @@ comment on function webhook.drop_event(text) is
 comment on function webhook.preview_payload(text, jsonb) is
     'The body that a message of an event would have, byte for byte; the ids of message and call are zeros. '
     'record: values of columns, by name, of the row after the change; what it leaves out is taken from some '
-    'row of the table, or null if there is none, as is the row before the change. The caller needs TRIGGER '
+    'row of the table, or null if there is none, as is the row before the change. It has at most 1 MB of JSON '
+    'and 64 levels. The caller needs TRIGGER '
     'and SELECT on the table; where its row security applies to the caller, the row is one of nulls. Code of the '
     'table (checks of domains, policies) runs as the table''s owner, so each type of its columns must belong to '
     'a role with that owner''s rights. Errors: 42704 unknown event or column, 22023 a value that does not fit its '
@@ -122,8 +126,8 @@ comment on function webhook.rest(text, text, jsonb) is
     'The REST API for webhooks and events: status and body of the answer to a request, for a gateway that '
     'calls it. /v3/outgoingWebhooks, .../{webhookId}, .../{webhookId}/events and .../events/{eventId}; /v2 is an '
     'alias. GET, POST on lists; GET, PUT (what is left out stays), DELETE on one. Answers 200, 201, 204; 400 '
-    'with {"Message": ...} on bad input or an unknown property, and nothing has changed; 404; 405. ObjectName '
-    'is spelled as in payloads. Runs with the rights of the caller. Errors: 55P03 the table is in use.';
+    'with {"Message": ...} on bad input or an unknown property, and nothing has changed; 404; 405. A body has at '
+    'most 1 MB and 64 levels. ObjectName is spelled as in payloads. Runs with the rights of the caller. Errors: 55P03 the table is in use.';
 comment on function webhook.wait_idle(interval) is
     'Waits until no message is due or in flight: true, or false after timeout (0 or more). What is '
     'paused, switched off, backing off or waits for a later retry does not count. Starts the worker '

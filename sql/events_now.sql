@@ -9,7 +9,16 @@ select e.event_key,
        e.id,
        e.event_type,
        coalesce(
-           case when n.nspname = 'public' then c.relname else n.nspname || '.' || c.relname end,
+           -- a part that holds a dot or a quote is quoted, so that two tables never have one name
+           case
+               when n.nspname = 'public' then
+                   case when c.relname ~ '[."]' then concat('"', replace(c.relname::text, '"', '""'), '"') else c.relname::text end
+               when c.oid is not null then concat(
+                   case when n.nspname ~ '[."]' then concat('"', replace(n.nspname::text, '"', '""'), '"') else n.nspname::text end,
+                   '.',
+                   case when c.relname ~ '[."]' then concat('"', replace(c.relname::text, '"', '""'), '"') else c.relname::text end
+               )
+           end,
            e.object_label
        ) as object_text
 from webhook.event_def e

@@ -211,8 +211,8 @@ comment on function webhook.rest(text, text, jsonb) is
     'The REST API for webhooks and events: status and body of the answer to a request, for a gateway that '
     'calls it. /v3/outgoingWebhooks, .../{webhookId}, .../{webhookId}/events and .../events/{eventId}; /v2 is an '
     'alias. GET, POST on lists; GET, PUT (what is left out stays), DELETE on one. Answers 200, 201, 204; 400 '
-    'with {"Message": ...} on bad input or an unknown property, and nothing has changed; 404; 405. ObjectName '
-    'is spelled as in payloads. Runs with the rights of the caller. Errors: 55P03 the table is in use.';
+    'with {"Message": ...} on bad input or an unknown property, and nothing has changed; 404; 405. A body has at '
+    'most 1 MB and 64 levels. ObjectName is spelled as in payloads. Runs with the rights of the caller. Errors: 55P03 the table is in use.';
 comment on column webhook.calls.attempt is
     '1 for the first call of the message to this URL, then 2, 3, ...';
 
@@ -659,11 +659,12 @@ comment on function webhook.create_event(text, regclass, text, text[], text[], t
     'Creates an event: a rule which change of a table makes a message for a webhook (id or name). It is '
     'one trigger on the table, webhook_<id>. event_type: table.recordInsert, table.recordUpdate or '
     'table.recordDelete. object_fields: recordUpdate only, a message only if one of these changed; null = '
-    'any. event_sources: only changes made by these sources (webhook.source, else application_name); null '
-    '= all. payload_fields: columns in data; null = all, also later ones. payload_template: JSON in '
+    'any. event_sources: only changes made by these sources (webhook.source, else application_name), up to '
+    '1000 of up to 200 characters; null = all. payload_fields: columns in data; null = all, also later ones. payload_template: JSON in '
     'place of the default payload, with [@...] parameters (webhook.template_parameters lists them) in its '
     'strings: a string that is one parameter becomes the value with its type, a parameter in a longer one '
-    'becomes text; not together with payload_fields. condition: SQL boolean over new and old, created with the rights of the caller. '
+    'becomes text; not together with payload_fields; up to 1000000 characters and 128 levels. condition: SQL '
+    'boolean over new and old, up to 10000 characters, created with the rights of the caller. '
     'It runs with the rights of each role that writes to the table, as TRIGGER allows: grant TRIGGER only to '
     'roles whose code writers may run. '
     'null_style: typed (null or empty string by type) or null. list_style: array or keyed. '
@@ -683,7 +684,8 @@ comment on function webhook.update_event(text, text[], text[], text[], text, tex
 comment on function webhook.preview_payload(text, jsonb) is
     'The body that a message of an event would have, byte for byte; the ids of message and call are zeros. '
     'record: values of columns, by name, of the row after the change; what it leaves out is taken from some '
-    'row of the table, or null if there is none, as is the row before the change. The caller needs TRIGGER '
+    'row of the table, or null if there is none, as is the row before the change. It has at most 1 MB of JSON '
+    'and 64 levels. The caller needs TRIGGER '
     'and SELECT on the table; where its row security applies to the caller, the row is one of nulls. Code of the '
     'table (checks of domains, policies) runs as the table''s owner, so each type of its columns must belong to '
     'a role with that owner''s rights. Errors: 42704 unknown event or column, 22023 a value that does not fit its '
@@ -695,6 +697,49 @@ comment on function webhook.redeliver(uuid) is
     'newer than the message, the caller needs SELECT on the event''s table, or membership in its owner. '
     'Errors: 22023 null, 42704 no such message (or past webhook.log_retention), 55000 its webhook was dropped, '
     'or the database is a copy that was not adopted, 42501 privilege missing.';
+
+-- What arguments may hold.
+comment on function webhook.create_webhook(text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text) is
+    'Creates a webhook: a named set of URLs, a secret, a call rate. Returns it with its secret (the HMAC '
+    'key) and token (stands in payloads). name: unique, 1 to 100 characters, none of them invisible, and not the '
+    'id of another webhook. outgoing_urls: 1 to 100 of up to 2048 bytes, '
+    'http or https, each once; every message goes to every URL. description: up to 10000 characters. call_throttling: most calls per second, 1 '
+    'to 1000000, all URLs together; null = no limit. enabled: false = its events capture nothing. '
+    'headers: extra request headers, a JSON object of name to text, up to 50 and 8 kB. timeout_ms: 1 to 600000, from connect '
+    'to the last byte read. max_attempts: 1 to 1000 calls per message and URL. max_age: a message older '
+    'than this is given up. max_in_flight: 1 to 1000 calls at a time per URL. delivery_order: none, or fifo: '
+    'per URL the changes of one row, and transactions that follow one another, arrive in that order; one '
+    'call at a time, and a message that fails holds those behind it until it was delivered, given up or '
+    'canceled. log_level: all, errors or none; counters always count. Errors: 22023 bad argument, 42710 '
+    'name or URL taken.';
+comment on function webhook.regenerate_secret(text, interval) is
+    'Gives a webhook, by id or name, a new secret and returns it. During overlap (0 or more) messages '
+    'carry the signatures of both. At most 8 secrets of a webhook sign at a time, and overlap is at most 3650 '
+    'days. Errors: 42704 unknown webhook, 22023 overlap out of range, or as many secrets have not expired.';
+
+-- Two tables never have one name: a part with a dot or a quote in it is quoted.
+set local search_path = pg_catalog, pg_temp;
+create or replace view webhook.event_label as
+select e.event_key,
+       e.id,
+       e.event_type,
+       coalesce(
+           -- a part that holds a dot or a quote is quoted, so that two tables never have one name
+           case
+               when n.nspname = 'public' then
+                   case when c.relname ~ '[."]' then concat('"', replace(c.relname::text, '"', '""'), '"') else c.relname::text end
+               when c.oid is not null then concat(
+                   case when n.nspname ~ '[."]' then concat('"', replace(n.nspname::text, '"', '""'), '"') else n.nspname::text end,
+                   '.',
+                   case when c.relname ~ '[."]' then concat('"', replace(c.relname::text, '"', '""'), '"') else c.relname::text end
+               )
+           end,
+           e.object_label
+       ) as object_text
+from webhook.event_def e
+left join pg_class c on c.oid = e.object_name
+left join pg_namespace n on n.oid = c.relnamespace;
+set local search_path = webhook, pg_temp;
 
 -- Ids stand in names of triggers.
 alter table webhook.webhook_def add constraint webhook_def_id_check

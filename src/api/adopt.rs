@@ -3,17 +3,17 @@
 use pgrx::prelude::*;
 
 use crate::core::error::{Error, Kind, Result};
-use crate::core::webhook::{required, shown};
+use crate::core::webhook::shown;
+use crate::pg::arguments::{required_word, TextArgument};
 use crate::pg::commit_start;
 use crate::pg::identity::is_superuser;
 use crate::pg::recovery;
 use crate::pg::report::{self, ok_or_raise};
-use crate::pg::text::Text;
 use crate::store::{deliveries, identity, worker_switch};
 
 #[pg_extern(sql = false)]
-fn adopt(pending: Option<Text>) {
-    let forgets = ok_or_raise(checked(pending.as_deref()));
+fn adopt(pending: Option<TextArgument>) {
+    let forgets = ok_or_raise(checked(pending));
     if identity::copy_notice().is_none() {
         pgrx::notice!("this database is no copy: nothing is to be done");
         return;
@@ -29,7 +29,7 @@ fn adopt(pending: Option<Text>) {
 }
 
 /// Whether what is pending is to be forgotten.
-fn checked(pending: Option<&str>) -> Result<bool> {
+fn checked(pending: Option<TextArgument>) -> Result<bool> {
     recovery::check_is_over("a database cannot be adopted")?;
     if !is_superuser() {
         return Err(Error::new(
@@ -38,7 +38,7 @@ fn checked(pending: Option<&str>) -> Result<bool> {
         )
         .with_hint("only a superuser may let a copy of a database send messages"));
     }
-    match required("pending", pending)? {
+    match required_word(pending, "pending")?.as_str() {
         "keep" => Ok(false),
         "forget" => Ok(true),
         other => Err(Error::invalid(format!(

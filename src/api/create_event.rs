@@ -9,11 +9,15 @@ use super::random;
 use crate::core::definition::{EventType, ListStyle, NullStyle};
 use crate::core::error::Result;
 use crate::core::event::{self, Fields};
+use crate::core::limits::{
+    CONDITION_CHARS, EVENT_SOURCES, FIELDS, SEARCH_PATH_CHARS, TEMPLATE_CHARS,
+};
 use crate::core::template;
 use crate::core::webhook::required;
+use crate::pg::arguments::{list, required_word, text, word, TextArgument, TextListArgument};
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
-use crate::pg::text::{strings, texts, Text};
+use crate::pg::text::{texts, Text};
 use crate::store::event_definitions::{self, NewEvent};
 use crate::store::user_table::{self, UserTable};
 use crate::store::webhook_definitions;
@@ -54,9 +58,6 @@ pub type EventAnswer = (
 );
 
 /// A list of names as it comes from SQL.
-pub type NameList = Option<Vec<Option<Text>>>;
-
-/// The same in Rust.
 pub type Names = Option<Vec<Option<String>>>;
 
 /// The arguments that say what makes a message and what is in it.
@@ -80,18 +81,18 @@ pub struct Wanted<'a> {
     reason = "the signature is the contract"
 )]
 fn create_event(
-    webhook: Option<Text>,
+    webhook: Option<TextArgument>,
     object_name: Option<pg_sys::Oid>,
-    event_type: Option<Text>,
-    object_fields: NameList,
-    event_sources: NameList,
-    payload_fields: NameList,
-    payload_template: Option<Text>,
-    condition: Option<Text>,
+    event_type: Option<TextArgument>,
+    object_fields: Option<TextListArgument>,
+    event_sources: Option<TextListArgument>,
+    payload_fields: Option<TextListArgument>,
+    payload_template: Option<TextArgument>,
+    condition: Option<TextArgument>,
     enabled: Option<bool>,
-    null_style: Option<Text>,
-    list_style: Option<Text>,
-    condition_path: Option<Text>,
+    null_style: Option<TextArgument>,
+    list_style: Option<TextArgument>,
+    condition_path: Option<TextArgument>,
 ) -> TableIterator<
     'static,
     (
@@ -109,23 +110,30 @@ fn create_event(
         name!(created_by, Text),
     ),
 > {
-    let wanted = Wanted {
-        event_type: event_type.as_deref(),
-        object_fields: object_fields.map(strings),
-        event_sources: event_sources.map(strings),
-        payload_fields: payload_fields.map(strings),
-        payload_template: payload_template.as_deref(),
-        condition: condition.as_deref(),
-        enabled,
-        null_style: null_style.as_deref(),
-        list_style: list_style.as_deref(),
-    };
-    let path = condition_path.as_deref().unwrap_or(CONDITION_PATH);
-    let created = required("webhook", webhook.as_deref()).and_then(|webhook| {
+    let created = || -> Result<CreatedEvent> {
+        let webhook = required_word(webhook, "webhook")?;
         let table = required("object_name", object_name)?;
-        create(webhook, table, wanted, path)
-    });
-    TableIterator::once(in_sql(ok_or_raise(created)))
+        let event_type = word(event_type, "event_type")?;
+        let payload_template = text(payload_template, "payload_template", TEMPLATE_CHARS)?;
+        let condition = text(condition, "condition", CONDITION_CHARS)?;
+        let null_style = word(null_style, "null_style")?;
+        let list_style = word(list_style, "list_style")?;
+        let path = text(condition_path, "condition_path", SEARCH_PATH_CHARS)?;
+        let wanted = Wanted {
+            event_type: event_type.as_deref(),
+            object_fields: list(object_fields, "object_fields", FIELDS)?,
+            event_sources: list(event_sources, "event_sources", EVENT_SOURCES)?,
+            payload_fields: list(payload_fields, "payload_fields", FIELDS)?,
+            payload_template: payload_template.as_deref(),
+            condition: condition.as_deref(),
+            enabled,
+            null_style: null_style.as_deref(),
+            list_style: list_style.as_deref(),
+        };
+        let path = path.as_deref().unwrap_or(CONDITION_PATH);
+        create(&webhook, table, wanted, path)
+    };
+    TableIterator::once(in_sql(ok_or_raise(created())))
 }
 
 /// Checks everything, then stores the event and creates its trigger.

@@ -9,13 +9,15 @@ use super::random;
 use crate::core::definition::{DeliveryOrder, LogLevel};
 use crate::core::error::{Error, Result};
 use crate::core::headers;
+use crate::core::limits::DESCRIPTION_CHARS;
 use crate::core::secret::Secret;
 use crate::core::webhook::{
-    self, required, CALL_THROTTLING, MAX_ATTEMPTS, MAX_IN_FLIGHT, TIMEOUT_MS,
+    self, required, CALL_THROTTLING, MAX_ATTEMPTS, MAX_IN_FLIGHT, MAX_URLS, TIMEOUT_MS,
 };
+use crate::pg::arguments::{json, list, text, word, JsonArgument, TextArgument, TextListArgument};
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
-use crate::pg::text::{strings, texts, Json, Text};
+use crate::pg::text::{texts, Text};
 use crate::store::webhook_definitions::{self, NewWebhook};
 
 /// What NULL means where a value is needed; the same as the defaults in SQL.
@@ -45,18 +47,18 @@ pub type CreatedWebhook = (
     reason = "the signature is the contract"
 )]
 fn create_webhook(
-    name: Option<Text>,
-    outgoing_urls: Option<Vec<Option<Text>>>,
-    description: Option<Text>,
+    name: Option<TextArgument>,
+    outgoing_urls: Option<TextListArgument>,
+    description: Option<TextArgument>,
     call_throttling: Option<i32>,
     enabled: Option<bool>,
-    headers: Option<Json>,
+    headers: Option<JsonArgument>,
     timeout_ms: Option<i32>,
     max_attempts: Option<i32>,
     max_age: Option<Interval>,
     max_in_flight: Option<i32>,
-    delivery_order: Option<Text>,
-    log_level: Option<Text>,
+    delivery_order: Option<TextArgument>,
+    log_level: Option<TextArgument>,
 ) -> TableIterator<
     'static,
     (
@@ -72,21 +74,26 @@ fn create_webhook(
         name!(created_by, Text),
     ),
 > {
-    let wanted = WebhookArguments {
-        name: name.as_deref(),
-        outgoing_urls: outgoing_urls.map(strings),
-        description: description.map(|text| text.0),
-        call_throttling,
-        enabled,
-        headers: headers.map(|headers| JsonB(headers.0)),
-        timeout_ms,
-        max_attempts,
-        max_age,
-        max_in_flight,
-        delivery_order: delivery_order.as_deref(),
-        log_level: log_level.as_deref(),
+    let created = || -> Result<CreatedWebhook> {
+        let name = word(name, "name")?;
+        let delivery_order = word(delivery_order, "delivery_order")?;
+        let log_level = word(log_level, "log_level")?;
+        create(WebhookArguments {
+            name: name.as_deref(),
+            outgoing_urls: list(outgoing_urls, "outgoing_urls", MAX_URLS)?,
+            description: text(description, "description", DESCRIPTION_CHARS)?,
+            call_throttling,
+            enabled,
+            headers: json(headers, "headers")?.map(JsonB),
+            timeout_ms,
+            max_attempts,
+            max_age,
+            max_in_flight,
+            delivery_order: delivery_order.as_deref(),
+            log_level: log_level.as_deref(),
+        })
     };
-    TableIterator::once(ok_or_raise(create(wanted)))
+    TableIterator::once(ok_or_raise(created()))
 }
 
 /// What a webhook shall be; `None` is the default, in an update what it was.
@@ -116,7 +123,7 @@ impl WebhookArguments<'_> {
         Ok(NewWebhook {
             id: String::new(),
             name: webhook::name(required("name", self.name)?)?.to_owned(),
-            description: self.description,
+            description: self.description.map(webhook::description).transpose()?,
             outgoing_urls: webhook::outgoing_urls(&required("outgoing_urls", self.outgoing_urls)?)?,
             call_throttling: self
                 .call_throttling

@@ -5,10 +5,9 @@ use pgrx::prelude::*;
 
 use super::adopt;
 use crate::core::error::{Error, Kind, Result};
-use crate::core::webhook::required;
+use crate::pg::arguments::{required_word, TextArgument};
 use crate::pg::commit_start;
 use crate::pg::report::ok_or_raise;
-use crate::pg::text::Text;
 use crate::store::deliveries::{self, FoundMessage};
 use crate::store::{reach, webhook_definitions, worker_switch};
 
@@ -42,12 +41,12 @@ fn redeliver(message_id: Option<pgrx::Uuid>) -> i32 {
 
 #[pg_extern(sql = false)]
 fn redeliver_failed(
-    webhook: Option<Text>,
+    webhook: Option<TextArgument>,
     since: Option<TimestampWithTimeZone>,
     until: Option<TimestampWithTimeZone>,
 ) -> i64 {
     ok_or_raise(adopt::check_is_not_held("redeliver messages"));
-    let key = ok_or_raise(key_of(webhook.as_deref()));
+    let key = ok_or_raise(key_of(webhook));
     let mut told = 0;
     let total = deliveries::redeliver_failed(key, since, until, PART, |so_far| {
         if so_far - told >= TELL_AFTER {
@@ -68,15 +67,15 @@ fn cancel(message_id: Option<pgrx::Uuid>) -> bool {
 }
 
 #[pg_extern(sql = false)]
-fn cancel_pending(webhook: Option<Text>) -> i64 {
-    let key = ok_or_raise(key_of(webhook.as_deref()));
+fn cancel_pending(webhook: Option<TextArgument>) -> i64 {
+    let key = ok_or_raise(key_of(webhook));
     let withdrawn = deliveries::cancel_pending(key);
     wake();
     withdrawn
 }
 
-fn key_of(webhook: Option<&str>) -> Result<i32> {
-    let (key, _) = webhook_definitions::find(required("webhook", webhook)?)?;
+fn key_of(webhook: Option<TextArgument>) -> Result<i32> {
+    let (key, _) = webhook_definitions::find(&required_word(webhook, "webhook")?)?;
     Ok(key)
 }
 
@@ -91,7 +90,7 @@ fn found(message_id: Option<pgrx::Uuid>) -> Result<(pgrx::Uuid, FoundMessage)> {
     let message = deliveries::find(id).ok_or_else(|| {
         Error::new(
             Kind::UndefinedObject,
-            format!("message {} does not exist", shown(id)),
+            format!("message_id {} does not exist", shown(id)),
         )
         .with_hint("the view webhook.messages lists those that are not past webhook.log_retention")
     })?;

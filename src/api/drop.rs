@@ -3,16 +3,15 @@
 use pgrx::prelude::*;
 
 use crate::core::error::Result;
-use crate::core::webhook::required;
+use crate::pg::arguments::{required_word, TextArgument};
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
-use crate::pg::text::Text;
 use crate::store::{event_definitions, webhook_definitions};
 
 #[pg_extern(sql = false)]
-fn drop_webhook(webhook: Option<Text>) {
+fn drop_webhook(webhook: Option<TextArgument>) {
     let dropped = || -> Result<()> {
-        let (key, _) = webhook_definitions::find(required("webhook", webhook.as_deref())?)?;
+        let (key, _) = webhook_definitions::find(&required_word(webhook, "webhook")?)?;
         self::webhook(key);
         Ok(())
     };
@@ -29,9 +28,9 @@ pub fn webhook(key: i32) {
 }
 
 #[pg_extern(sql = false)]
-fn drop_event(event: Option<Text>) {
+fn drop_event(event: Option<TextArgument>) {
     let dropped = || -> Result<()> {
-        let key = event_definitions::find(required("event", event.as_deref())?)?;
+        let key = event_definitions::find(&required_word(event, "event")?)?;
         self::event(key);
         Ok(())
     };

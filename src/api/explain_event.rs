@@ -4,7 +4,7 @@ use pgrx::prelude::*;
 
 use crate::core::error::Result;
 use crate::core::explain::{explain, Check, ServerFacts};
-use crate::core::webhook::required;
+use crate::pg::arguments::{required_word, TextArgument};
 use crate::pg::report::ok_or_raise;
 use crate::pg::text::Text;
 use crate::pg::{liveness, session, settings, wake};
@@ -12,7 +12,7 @@ use crate::store::{event_definitions, explanation, identity, worker_switch};
 
 #[pg_extern(sql = false)]
 fn explain_event(
-    event: Option<Text>,
+    event: Option<TextArgument>,
 ) -> TableIterator<
     'static,
     (
@@ -22,7 +22,7 @@ fn explain_event(
     ),
 > {
     let checks = || -> Result<Vec<Check>> {
-        let key = event_definitions::find(required("event", event.as_deref())?)?;
+        let key = event_definitions::find(&required_word(event, "event")?)?;
         let (event, urls) = (explanation::event(key), explanation::urls(key));
         Ok(explain(&event, &urls, &server()))
     };

@@ -7,11 +7,10 @@ use pgrx::prelude::*;
 
 use super::adopt;
 use crate::core::error::{Error, Result};
-use crate::core::webhook::required;
+use crate::pg::arguments::{required_word, TextArgument};
 use crate::pg::local_settings::with_settings;
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
-use crate::pg::text::Text;
 use crate::pg::{commit_start, liveness, poll, recovery, wake};
 use crate::store::{identity, idleness, webhook_definitions, worker_switch};
 
@@ -23,27 +22,29 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// The worker ends within this even if receivers hang.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
+pub const DAY_MICROS: i128 = 86_400_000_000;
+
 /// An interval as PostgreSQL compares it: a month has 30 days.
 pub fn micros(interval: &Interval) -> i128 {
-    const DAY: i128 = 86_400_000_000;
-    i128::from(interval.months()) * 30 * DAY
-        + i128::from(interval.days()) * DAY
+    i128::from(interval.months()) * 30 * DAY_MICROS
+        + i128::from(interval.days()) * DAY_MICROS
         + i128::from(interval.micros())
 }
 
 #[pg_extern(sql = false)]
-fn pause_webhook(webhook: Option<Text>) {
+fn pause_webhook(webhook: Option<TextArgument>) {
     set_paused(webhook, true);
 }
 
 #[pg_extern(sql = false)]
-fn resume_webhook(webhook: Option<Text>) {
+fn resume_webhook(webhook: Option<TextArgument>) {
     set_paused(webhook, false);
 }
 
-fn set_paused(webhook: Option<Text>, paused: bool) {
-    let (key, _) =
-        ok_or_raise(required("webhook", webhook.as_deref()).and_then(webhook_definitions::find));
+fn set_paused(webhook: Option<TextArgument>, paused: bool) {
+    let found =
+        required_word(webhook, "webhook").and_then(|webhook| webhook_definitions::find(&webhook));
+    let (key, _) = ok_or_raise(found);
     webhook_definitions::set_paused(key, paused, &current_role());
 }
 

@@ -11,12 +11,12 @@ use crate::core::event::{numbered, Column};
 use crate::core::payload::PayloadConstants;
 use crate::core::secret::Secret;
 use crate::core::template::render::{push_name_list, MessageParts, TemplateConstants};
-use crate::core::webhook::required;
+use crate::pg::arguments::{json, required_word, JsonArgument, TextArgument};
 use crate::pg::report::ok_or_raise;
 use crate::pg::row_json::LimitedText;
 use crate::pg::sample_row::SampleRow;
 use crate::pg::spi::with_snapshot;
-use crate::pg::text::{Json, Text};
+use crate::pg::text::Text;
 use crate::pg::{clock, session, settings};
 use crate::store::capture_definitions::{self, CaptureDefinition};
 use crate::store::previews::{self, PreviewedEvent};
@@ -28,10 +28,12 @@ const NO_ID: Uuid = Uuid::nil();
 
 /// What capture would keep of a change, and the body that the worker would make of it.
 #[pg_extern(sql = false)]
-fn preview_payload(event: Option<Text>, record: Option<Json>) -> Text {
-    let record = record.map(|record| JsonB(record.0));
-    let event = required("event", event.as_deref());
-    ok_or_raise(event.and_then(|event| preview(event, record))).into()
+fn preview_payload(event: Option<TextArgument>, record: Option<JsonArgument>) -> Text {
+    let previewed = || -> Result<String> {
+        let event = required_word(event, "event")?;
+        preview(&event, json(record, "record")?.map(JsonB))
+    };
+    ok_or_raise(previewed()).into()
 }
 
 fn preview(event: &str, record: Option<JsonB>) -> Result<String> {

@@ -5,16 +5,18 @@
 //! checked before anything is written, so an answer of 400 has changed nothing.
 
 use pgrx::prelude::*;
-use serde_json::{json, Value};
+use serde_json::Value;
 
 use super::create_event::{self, Wanted, CONDITION_PATH};
 use super::create_webhook::{self, WebhookArguments};
 use super::{drop, update_event, update_webhook};
 use crate::core::error::{Error, Kind};
+use crate::core::limits::PATH_CHARS;
 use crate::core::rest::{self, EventBody, Method, Resource, WebhookBody};
 use crate::core::webhook::{required, shown};
+use crate::pg::arguments::{json, required_word, text, JsonArgument, TextArgument};
 use crate::pg::report::raise;
-use crate::pg::text::{Json, Text};
+use crate::pg::text::Json;
 use crate::store::{event_definitions, rest_answers, user_table, webhook_definitions};
 
 const OK: i32 = 200;
@@ -38,7 +40,7 @@ impl Answer {
     }
 
     fn failure(status: i32, message: &str) -> Self {
-        Self::new(status, json!({ "Message": message }))
+        Self::new(status, serde_json::json!({ "Message": message }))
     }
 
     fn not_found(what: &str, name: &str) -> Self {
@@ -65,18 +67,20 @@ type Answered = Result<Answer, Answer>;
 
 #[pg_extern(sql = false)]
 fn rest(
-    method: Option<Text>,
-    path: Option<Text>,
-    body: Option<Json>,
+    method: Option<TextArgument>,
+    path: Option<TextArgument>,
+    body: Option<JsonArgument>,
 ) -> TableIterator<'static, (name!(status, i32), name!(body, Option<Json>))> {
-    let body = body.map(|body| body.0);
-    let Answer { status, body } =
-        answer(method.as_deref(), path.as_deref(), body.as_ref()).unwrap_or_else(|ending| ending);
+    let answered = || -> Answered {
+        let method = required_word(method, "method")?;
+        let path = required("path", text(path, "path", PATH_CHARS)?)?;
+        answer(&method, &path, json(body, "body")?.as_ref())
+    };
+    let Answer { status, body } = answered().unwrap_or_else(|ending| ending);
     TableIterator::once((status, body.map(Json)))
 }
 
-fn answer(method: Option<&str>, path: Option<&str>, body: Option<&Value>) -> Answered {
-    let (method, path) = (required("method", method)?, required("path", path)?);
+fn answer(method: &str, path: &str, body: Option<&Value>) -> Answered {
     let Some(resource) = rest::resource(path) else {
         return Err(Answer::not_found("path", path));
     };

@@ -6,23 +6,25 @@
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::prelude::*;
 
-use super::operate::micros;
+use super::operate::{micros, DAY_MICROS};
 use super::random;
 use crate::core::error::{Error, Result};
 use crate::core::secret::Secret;
-use crate::core::webhook::required;
+use crate::pg::arguments::{required_word, TextArgument};
 use crate::pg::report::ok_or_raise;
 use crate::pg::text::Text;
 use crate::store::webhook_definitions::{self, SecretRow};
 
 const DEFAULT_OVERLAP_HOURS: i32 = 24;
+/// Ten years: receivers know the new secret long before.
+const MAX_OVERLAP_DAYS: i32 = 3_650;
 
 /// As the function returns it, column by column.
 type RevealedSecret = (Text, Text, Option<TimestampWithTimeZone>);
 
 #[pg_extern(sql = false)]
 fn reveal_secret(
-    webhook: Option<Text>,
+    webhook: Option<TextArgument>,
 ) -> TableIterator<
     'static,
     (
@@ -32,7 +34,7 @@ fn reveal_secret(
     ),
 > {
     let revealed = || -> Result<Vec<RevealedSecret>> {
-        let (key, _) = webhook_definitions::find(required("webhook", webhook.as_deref())?)?;
+        let (key, _) = webhook_definitions::find(&required_word(webhook, "webhook")?)?;
         webhook_definitions::secrets(key)
             .into_iter()
             .map(with_token)
@@ -47,20 +49,27 @@ fn with_token(row: SecretRow) -> Result<RevealedSecret> {
 }
 
 #[pg_extern(sql = false)]
-fn regenerate_secret(webhook: Option<Text>, overlap: Option<Interval>) -> Text {
+fn regenerate_secret(webhook: Option<TextArgument>, overlap: Option<Interval>) -> Text {
     let regenerated = || -> Result<Text> {
-        let (key, _) = webhook_definitions::find(required("webhook", webhook.as_deref())?)?;
+        let (key, _) = webhook_definitions::find(&required_word(webhook, "webhook")?)?;
         let overlap = overlap.unwrap_or_else(|| Interval::from_hours(DEFAULT_OVERLAP_HOURS));
-        if micros(&overlap) < 0 {
-            return Err(
-                Error::invalid(format!("overlap \"{overlap}\" is negative")).with_hint(
-                    "use an interval like '24 hours'; with '0' the old secret ends at once",
-                ),
-            );
-        }
+        check_overlap(&overlap)?;
         let secret = Secret::from_random(random::bytes()?);
-        webhook_definitions::replace_secret(key, &secret, overlap);
+        webhook_definitions::replace_secret(key, &secret, overlap)?;
         Ok(secret.expose().into())
     };
     ok_or_raise(regenerated())
+}
+
+fn check_overlap(overlap: &Interval) -> Result<()> {
+    let micros = micros(overlap);
+    let wrong = if micros < 0 {
+        "is negative".to_owned()
+    } else if micros > i128::from(MAX_OVERLAP_DAYS) * DAY_MICROS {
+        format!("is longer than {MAX_OVERLAP_DAYS} days")
+    } else {
+        return Ok(());
+    };
+    Err(Error::invalid(format!("overlap \"{overlap}\" {wrong}"))
+        .with_hint("use an interval like '24 hours'; with '0' the old secret ends at once"))
 }

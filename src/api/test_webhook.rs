@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::adopt::check_is_not_held;
 use crate::core::error::Result;
-use crate::core::webhook::required;
+use crate::pg::arguments::{required_word, TextArgument};
 use crate::pg::commit_start;
 use crate::pg::report::ok_or_raise;
 use crate::pg::text::Text;
@@ -14,10 +14,10 @@ use crate::store::{test_message, webhook_definitions, worker_switch};
 /// One message for all URLs, as a change makes one.
 #[pg_extern(sql = false)]
 fn test_webhook(
-    webhook: Option<Text>,
+    webhook: Option<TextArgument>,
 ) -> TableIterator<'static, (name!(outgoing_url, Text), name!(message_id, pgrx::Uuid))> {
     let put = || -> Result<(Uuid, Vec<String>)> {
-        let (key, _) = webhook_definitions::find(required("webhook", webhook.as_deref())?)?;
+        let (key, _) = webhook_definitions::find(&required_word(webhook, "webhook")?)?;
         check_is_not_held("send a test message")?;
         let id = Uuid::now_v7();
         Ok((id, test_message::put(key, id)))

@@ -3,15 +3,18 @@
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
-use super::create_event::{in_sql, CreatedEvent, NameList, Wanted, CONDITION_PATH};
+use super::create_event::{in_sql, CreatedEvent, Wanted, CONDITION_PATH};
 use crate::core::definition::{EventType, ListStyle, NullStyle};
 use crate::core::error::{Error, Kind, Result};
 use crate::core::event::{self, Column};
+use crate::core::limits::{
+    CONDITION_CHARS, EVENT_SOURCES, FIELDS, SEARCH_PATH_CHARS, TEMPLATE_CHARS,
+};
 use crate::core::template;
-use crate::core::webhook::required;
+use crate::pg::arguments::{list, required_word, text, word, TextArgument, TextListArgument};
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
-use crate::pg::text::{strings, Text};
+use crate::pg::text::Text;
 use crate::store::event_changes::{self, EventChanges, Present};
 use crate::store::event_definitions;
 use crate::store::event_trigger::{self, EventTrigger};
@@ -25,16 +28,16 @@ use crate::store::user_table::{self, UserTable};
     reason = "the signature is the contract"
 )]
 fn update_event(
-    event: Option<Text>,
-    object_fields: NameList,
-    event_sources: NameList,
-    payload_fields: NameList,
-    payload_template: Option<Text>,
-    condition: Option<Text>,
+    event: Option<TextArgument>,
+    object_fields: Option<TextListArgument>,
+    event_sources: Option<TextListArgument>,
+    payload_fields: Option<TextListArgument>,
+    payload_template: Option<TextArgument>,
+    condition: Option<TextArgument>,
     enabled: Option<bool>,
-    null_style: Option<Text>,
-    list_style: Option<Text>,
-    condition_path: Option<Text>,
+    null_style: Option<TextArgument>,
+    list_style: Option<TextArgument>,
+    condition_path: Option<TextArgument>,
 ) -> TableIterator<
     'static,
     (
@@ -52,20 +55,27 @@ fn update_event(
         name!(created_by, Text),
     ),
 > {
-    let wanted = Wanted {
-        event_type: None,
-        object_fields: object_fields.map(strings),
-        event_sources: event_sources.map(strings),
-        payload_fields: payload_fields.map(strings),
-        payload_template: payload_template.as_deref(),
-        condition: condition.as_deref(),
-        enabled,
-        null_style: null_style.as_deref(),
-        list_style: list_style.as_deref(),
+    let updated = || -> Result<CreatedEvent> {
+        let event = required_word(event, "event")?;
+        let payload_template = text(payload_template, "payload_template", TEMPLATE_CHARS)?;
+        let condition = text(condition, "condition", CONDITION_CHARS)?;
+        let null_style = word(null_style, "null_style")?;
+        let list_style = word(list_style, "list_style")?;
+        let path = text(condition_path, "condition_path", SEARCH_PATH_CHARS)?;
+        let wanted = Wanted {
+            event_type: None,
+            object_fields: list(object_fields, "object_fields", FIELDS)?,
+            event_sources: list(event_sources, "event_sources", EVENT_SOURCES)?,
+            payload_fields: list(payload_fields, "payload_fields", FIELDS)?,
+            payload_template: payload_template.as_deref(),
+            condition: condition.as_deref(),
+            enabled,
+            null_style: null_style.as_deref(),
+            list_style: list_style.as_deref(),
+        };
+        update(&event, wanted, path.as_deref().unwrap_or(CONDITION_PATH))
     };
-    let path = condition_path.as_deref().unwrap_or(CONDITION_PATH);
-    let updated = required("event", event.as_deref()).and_then(|event| update(event, wanted, path));
-    TableIterator::once(in_sql(ok_or_raise(updated)))
+    TableIterator::once(in_sql(ok_or_raise(updated())))
 }
 
 /// Changes the event with this id; checks everything before it writes.

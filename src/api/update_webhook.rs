@@ -7,10 +7,14 @@ use pgrx::JsonB;
 use super::create_webhook::{checked_headers, checked_max_age, checked_order, WebhookArguments};
 use crate::core::definition::LogLevel;
 use crate::core::error::Result;
-use crate::core::webhook::{self, required, MAX_ATTEMPTS, MAX_IN_FLIGHT, TIMEOUT_MS};
+use crate::core::limits::DESCRIPTION_CHARS;
+use crate::core::webhook::{self, MAX_ATTEMPTS, MAX_IN_FLIGHT, MAX_URLS, TIMEOUT_MS};
+use crate::pg::arguments::{
+    json, list, required_word, text, word, JsonArgument, TextArgument, TextListArgument,
+};
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
-use crate::pg::text::{strings, texts, Json, Text};
+use crate::pg::text::{texts, Text};
 use crate::store::reach;
 use crate::store::webhook_changes::{self, ChangedWebhook, WebhookChanges};
 use crate::store::webhook_definitions;
@@ -22,19 +26,19 @@ use crate::store::webhook_definitions;
     reason = "the signature is the contract"
 )]
 fn update_webhook(
-    webhook: Option<Text>,
-    name: Option<Text>,
-    outgoing_urls: Option<Vec<Option<Text>>>,
-    description: Option<Text>,
+    webhook: Option<TextArgument>,
+    name: Option<TextArgument>,
+    outgoing_urls: Option<TextListArgument>,
+    description: Option<TextArgument>,
     call_throttling: Option<i32>,
     enabled: Option<bool>,
-    headers: Option<Json>,
+    headers: Option<JsonArgument>,
     timeout_ms: Option<i32>,
     max_attempts: Option<i32>,
     max_age: Option<Interval>,
     max_in_flight: Option<i32>,
-    delivery_order: Option<Text>,
-    log_level: Option<Text>,
+    delivery_order: Option<TextArgument>,
+    log_level: Option<TextArgument>,
 ) -> TableIterator<
     'static,
     (
@@ -48,23 +52,28 @@ fn update_webhook(
         name!(modified_by, Option<Text>),
     ),
 > {
-    let wanted = WebhookArguments {
-        name: name.as_deref(),
-        outgoing_urls: outgoing_urls.map(strings),
-        description: description.map(|text| text.0),
-        call_throttling,
-        enabled,
-        headers: headers.map(|headers| JsonB(headers.0)),
-        timeout_ms,
-        max_attempts,
-        max_age,
-        max_in_flight,
-        delivery_order: delivery_order.as_deref(),
-        log_level: log_level.as_deref(),
+    let updated = || -> Result<ChangedWebhook> {
+        let webhook = required_word(webhook, "webhook")?;
+        let name = word(name, "name")?;
+        let delivery_order = word(delivery_order, "delivery_order")?;
+        let log_level = word(log_level, "log_level")?;
+        let wanted = WebhookArguments {
+            name: name.as_deref(),
+            outgoing_urls: list(outgoing_urls, "outgoing_urls", MAX_URLS)?,
+            description: text(description, "description", DESCRIPTION_CHARS)?,
+            call_throttling,
+            enabled,
+            headers: json(headers, "headers")?.map(JsonB),
+            timeout_ms,
+            max_attempts,
+            max_age,
+            max_in_flight,
+            delivery_order: delivery_order.as_deref(),
+            log_level: log_level.as_deref(),
+        };
+        update(&webhook, wanted)
     };
-    let now = ok_or_raise(
-        required("webhook", webhook.as_deref()).and_then(|webhook| update(webhook, wanted)),
-    );
+    let now = ok_or_raise(updated());
     TableIterator::once((
         now.id.into(),
         now.name.into(),
@@ -95,7 +104,7 @@ fn checked(wanted: WebhookArguments<'_>) -> Result<WebhookChanges> {
             .outgoing_urls
             .map(|urls| webhook::outgoing_urls(&urls))
             .transpose()?,
-        description: wanted.description,
+        description: wanted.description.map(webhook::description).transpose()?,
         call_throttling: wanted
             .call_throttling
             .map(webhook::changed_throttling)

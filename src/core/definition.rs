@@ -5,6 +5,7 @@
 //! value and the words there are.
 
 use super::error::{Error, Result};
+use super::webhook::shown;
 
 /// How a SQL NULL in a column stands in the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -143,7 +144,8 @@ impl LogLevel {
 }
 
 fn unknown_word(argument: &str, value: &str, words: &str) -> Error {
-    Error::invalid(format!("{argument} cannot be \"{value}\"")).with_hint(format!("use {words}"))
+    Error::invalid(format!("{argument} cannot be \"{}\"", shown(value)))
+        .with_hint(format!("use {words}"))
 }
 
 #[cfg(test)]

@@ -3,8 +3,11 @@
 //!
 //! Pure. An empty list or text means the same as none: no filter, no condition.
 
+use std::collections::{HashMap, HashSet};
+
 use super::definition::EventType;
 use super::error::{Error, Kind, Result};
+use super::limits;
 use super::nearest::nearest;
 use super::webhook::shown;
 
@@ -34,14 +37,22 @@ pub struct Fields {
 }
 
 /// The list without repetitions; `None` if it is empty.
-fn list(argument: &str, values: Option<Vec<Option<String>>>) -> Result<Option<Vec<String>>> {
+fn list(
+    argument: &str,
+    values: Option<Vec<Option<String>>>,
+    (most, most_chars): (usize, usize),
+) -> Result<Option<Vec<String>>> {
+    let values = values.unwrap_or_default();
+    limits::check_count(argument, values.len(), most)?;
+    let mut seen = HashSet::new();
     let mut kept: Vec<String> = Vec::new();
-    for value in values.into_iter().flatten() {
+    for value in values {
         let value = value.filter(|v| !v.is_empty()).ok_or_else(|| {
             Error::invalid(format!("{argument} contains null or an empty text"))
                 .with_hint(format!("leave it out of {argument}"))
         })?;
-        if !kept.contains(&value) {
+        limits::check_element(argument, &value, most_chars)?;
+        if seen.insert(value.clone()) {
             kept.push(value);
         }
     }
@@ -50,19 +61,13 @@ fn list(argument: &str, values: Option<Vec<Option<String>>>) -> Result<Option<Ve
 
 /// Checks `event_sources`. The case of a source does not count.
 pub fn event_sources(values: Option<Vec<Option<String>>>) -> Result<Option<Vec<String>>> {
-    let Some(sources) = list("event_sources", values)? else {
+    let limits = (limits::EVENT_SOURCES, limits::SOURCE_CHARS);
+    let Some(mut sources) = list("event_sources", values, limits)? else {
         return Ok(None);
     };
-    let mut kept: Vec<String> = Vec::new();
-    for source in sources {
-        if !kept
-            .iter()
-            .any(|k| k.to_lowercase() == source.to_lowercase())
-        {
-            kept.push(source);
-        }
-    }
-    Ok(Some(kept))
+    let mut seen = HashSet::new();
+    sources.retain(|source| seen.insert(source.to_lowercase()));
+    Ok(Some(sources))
 }
 
 /// Checks `object_fields`: only an update has fields that changed.
@@ -88,7 +93,7 @@ pub fn fields(
     values: Option<Vec<Option<String>>>,
     columns: &[Column],
 ) -> Result<Option<Fields>> {
-    list(argument, values)?
+    list(argument, values, (limits::FIELDS, limits::WORD_CHARS))?
         .map(|names| numbered(argument, names, columns))
         .transpose()
 }
@@ -98,21 +103,17 @@ pub fn fields(
 /// # Errors
 /// `42704` for a name that no column has, `42809` for a virtual generated column.
 pub fn numbered(argument: &str, names: Vec<String>, columns: &[Column]) -> Result<Fields> {
-    let numbers = names
-        .iter()
-        .map(|name| column_number(argument, name, columns))
-        .collect::<Result<_>>()?;
+    let by_name: HashMap<&str, &Column> = columns.iter().map(|c| (c.name.as_str(), c)).collect();
+    let number = |name: &String| match by_name.get(name.as_str()) {
+        Some(column) if column.stored => Ok(column.number),
+        Some(_) => Err(not_stored(argument, name)),
+        None => Err(no_such_column(argument, name, columns)),
+    };
+    let numbers = names.iter().map(number).collect::<Result<_>>()?;
     Ok(Fields { names, numbers })
 }
 
-fn column_number(argument: &str, name: &str, columns: &[Column]) -> Result<i16> {
-    if let Some(column) = columns.iter().find(|column| column.name == name) {
-        return if column.stored {
-            Ok(column.number)
-        } else {
-            Err(not_stored(argument, name))
-        };
-    }
+fn no_such_column(argument: &str, name: &str, columns: &[Column]) -> Error {
     let known = || columns.iter().map(|column| column.name.as_str());
     let hint = match nearest(name, known()) {
         Some(near) => format!("did you mean \"{near}\"?"),
@@ -121,14 +122,14 @@ fn column_number(argument: &str, name: &str, columns: &[Column]) -> Result<i16> 
             shown(&known().collect::<Vec<_>>().join(", "))
         ),
     };
-    Err(Error::new(
+    Error::new(
         Kind::UndefinedObject,
         format!(
             "{argument} names a column that does not exist: \"{}\"",
             shown(name)
         ),
     )
-    .with_hint(hint))
+    .with_hint(hint)
 }
 
 fn not_stored(argument: &str, name: &str) -> Error {

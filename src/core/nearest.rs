@@ -2,8 +2,14 @@
 //!
 //! Pure, and only for hints: it may find nothing.
 
+/// Known names are shorter; the comparison takes time with the length of both.
+const LONGEST_NAME_BYTES: usize = 200;
+
 /// The candidate with the fewest edits, if they are few for the length of the name.
 pub fn nearest<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if wanted.len() > LONGEST_NAME_BYTES {
+        return None;
+    }
     let wanted: Vec<char> = wanted.to_lowercase().chars().collect();
     // Up to a third of the name may be mistyped; of a short one a single character.
     let limit = (wanted.len() / 3).max(1);

@@ -202,8 +202,9 @@ fn boolean(property: &str, value: &Value) -> Result<bool> {
 }
 
 /// Arguments of the SQL functions and what the API calls them.
-const PROPERTIES: [(&str, &str); 9] = [
+const PROPERTIES: [(&str, &str); 10] = [
     ("name", "Name"),
+    ("description", "Description"),
     ("outgoing_urls", "OutgoingUrls"),
     ("call_throttling", "CallThrottling"),
     ("event_type", "EventType"),

@@ -5,11 +5,12 @@
 
 use super::endpoint::Endpoint;
 use super::error::{Error, Kind, Result};
+use super::limits;
 
 /// As long as the hosted product allows.
 const MAX_NAME_CHARS: usize = 100;
 /// Each URL is a lane with its own state and connections.
-const MAX_URLS: usize = 100;
+pub const MAX_URLS: usize = 100;
 /// How much of a refused value an error message repeats.
 const SHOWN_CHARS: usize = 100;
 
@@ -72,13 +73,37 @@ pub fn changed_throttling(value: i32) -> Result<Option<i32>> {
     }
 }
 
-/// Cuts a value for an error message.
+/// A value for an error message: cut, and without characters that would show it as another.
 pub fn shown(value: &str) -> String {
-    if value.chars().count() <= SHOWN_CHARS {
-        return value.to_owned();
+    shown_up_to(value, SHOWN_CHARS)
+}
+
+/// As [`shown`], for a longer text.
+pub fn shown_up_to(value: &str, most_chars: usize) -> String {
+    let mut shown = String::new();
+    for (place, c) in value.chars().enumerate() {
+        if place == most_chars {
+            shown.push('…');
+            break;
+        }
+        if misleads(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
     }
-    let head: String = value.chars().take(SHOWN_CHARS).collect();
-    format!("{head}…")
+    shown
+}
+
+/// Control characters, and those that are invisible or turn the direction of writing: a text
+/// that holds one may look like another.
+pub fn misleads(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// The value of an argument that must be given.
@@ -91,14 +116,24 @@ pub fn required<T>(argument: &str, value: Option<T>) -> Result<T> {
 
 /// Checks `name`.
 pub fn name(value: &str) -> Result<&str> {
-    let hint = format!("use 1 to {MAX_NAME_CHARS} characters, none of them a control character");
+    let hint = format!(
+        "use 1 to {MAX_NAME_CHARS} characters, none of them a control character, invisible, or one \
+         that turns the direction of writing"
+    );
     let length = value.chars().count();
-    if value.trim().is_empty() || length > MAX_NAME_CHARS || value.chars().any(char::is_control) {
-        let shown: String = shown(value).escape_debug().collect();
-        return Err(Error::invalid(format!("name \"{shown}\" is not valid"))
-            .with_detail(format!("it has {length} characters"))
-            .with_hint(hint));
+    if value.trim().is_empty() || length > MAX_NAME_CHARS || value.chars().any(misleads) {
+        return Err(
+            Error::invalid(format!("name \"{}\" is not valid", shown(value)))
+                .with_detail(format!("it has {length} characters"))
+                .with_hint(hint),
+        );
     }
+    Ok(value)
+}
+
+/// Checks `description`.
+pub fn description(value: String) -> Result<String> {
+    limits::check_text("description", &value, limits::DESCRIPTION_CHARS)?;
     Ok(value)
 }
 

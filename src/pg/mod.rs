@@ -5,6 +5,7 @@
 //! is decided here and nowhere else. May name `core`, nothing above.
 
 pub mod append;
+pub mod arguments;
 pub mod backtraces;
 pub mod clock;
 pub mod commit_end;

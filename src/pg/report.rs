@@ -64,8 +64,13 @@ const CLASS_BITS: isize = 0xfff;
 impl Refusal {
     /// Whether the SQLSTATE is of the same class as `other`.
     pub fn is_of_class(&self, other: PgSqlErrorCode) -> bool {
-        self.code as isize & CLASS_BITS == other as isize & CLASS_BITS
+        is_of_class(self.code, other)
     }
+}
+
+/// Whether two SQLSTATEs are of one class.
+pub fn is_of_class(code: PgSqlErrorCode, other: PgSqlErrorCode) -> bool {
+    code as isize & CLASS_BITS == other as isize & CLASS_BITS
 }
 
 /// Runs `f`; an error of PostgreSQL that `translate` has words for is raised in those

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::core::address::AddressPolicy;
 use crate::core::error::Result;
+use crate::core::limits;
 use crate::core::retry::Schedule;
 use crate::core::standby::parse_slot_names;
 
@@ -29,6 +30,8 @@ const DEFAULT_MAX_RESPONSE_BYTES: i32 = 16 << 10;
 const LARGEST_RESPONSE_BYTES: i32 = 1 << 20;
 const DEFAULT_LOG_RETENTION_SECONDS: i32 = 7 * 86_400;
 const DEFAULT_LOG_MAX_MB: i32 = 10 << 10;
+/// Most bytes of a character in any encoding of a server.
+const CHARACTER_BYTES: usize = 4;
 
 /// Characters of a derived account id: about 82 bits, so that two clusters differ.
 const ACCOUNT_ID_CHARS: usize = 16;
@@ -198,14 +201,20 @@ pub fn define() {
 }
 
 fn define_capture() {
-    GucRegistry::define_string_guc(
-        c"webhook.source",
-        c"Event source of this session's changes.",
-        c"Compared with event_sources of an event, whatever the case. Empty: application_name is the source.",
-        &SOURCE,
-        GucContext::Userset,
-        GucFlags::default(),
-    );
+    // SAFETY: the hook is guarded.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"webhook.source",
+            c"Event source of this session's changes.",
+            c"At most 200 characters. Compared with event_sources of an event, whatever the case. Empty: application_name is the source.",
+            &SOURCE,
+            GucContext::Userset,
+            GucFlags::default(),
+            Some(check_source),
+            None,
+            None,
+        );
+    }
     GucRegistry::define_bool_guc(
         c"webhook.capture",
         c"Master switch of capture.",
@@ -425,6 +434,33 @@ unsafe extern "C-unwind" fn on_new_identity(_value: *const c_char, _extra: *mut 
 }
 
 #[pg_guard]
+unsafe extern "C-unwind" fn check_source(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL passes a NUL-terminated string.
+    unsafe {
+        let source = CStr::from_ptr(*value);
+        // A text that is far too long is not looked at, and not repeated in the message.
+        let is_far_too_long = source.count_bytes() > limits::SOURCE_CHARS * CHARACTER_BYTES;
+        let text = if is_far_too_long {
+            "".into()
+        } else {
+            source.to_string_lossy()
+        };
+        let error = match limits::check_source(&text) {
+            Ok(_) if !is_far_too_long => return true,
+            Ok(_) => limits::too_long("webhook.source", limits::SOURCE_CHARS),
+            Err(error) => error,
+        };
+        pg_sys::GUC_check_errmsg_string = kept(&error.message);
+        pg_sys::GUC_check_errhint_string = kept(&error.hint.unwrap_or_default());
+        false
+    }
+}
+
+#[pg_guard]
 unsafe extern "C-unwind" fn check_retry_schedule(
     value: *mut *mut c_char,
     _extra: *mut *mut c_void,
@@ -463,14 +499,20 @@ unsafe fn check(value: *const c_char, parse: impl FnOnce(&str) -> Result<()>) ->
         let Err(error) = parse(&text) else {
             return true;
         };
-        let keep = |text: &str| {
-            let text = CString::new(text).unwrap_or_default();
-            pg_sys::MemoryContextStrdup(pg_sys::ErrorContext, text.as_ptr())
-        };
-        pg_sys::GUC_check_errdetail_string = keep(&error.message);
+        pg_sys::GUC_check_errdetail_string = kept(&error.message);
         if let Some(hint) = &error.hint {
-            pg_sys::GUC_check_errhint_string = keep(hint);
+            pg_sys::GUC_check_errhint_string = kept(hint);
         }
         false
     }
+}
+
+/// A copy where PostgreSQL allocates such texts itself; it frees them with its report.
+///
+/// # Safety
+/// Called from a check hook.
+unsafe fn kept(text: &str) -> *mut c_char {
+    let text = CString::new(text).unwrap_or_default();
+    // SAFETY: the context lives as long as the process.
+    unsafe { pg_sys::MemoryContextStrdup(pg_sys::ErrorContext, text.as_ptr()) }
 }

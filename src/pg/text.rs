@@ -50,13 +50,6 @@ pub fn texts(list: Vec<String>) -> Vec<Text> {
     list.into_iter().map(Text).collect()
 }
 
-/// A list as Rust takes it.
-pub fn strings(list: Vec<Option<Text>>) -> Vec<Option<String>> {
-    list.into_iter()
-        .map(|text| text.map(|text| text.0))
-        .collect()
-}
-
 impl FromDatum for Text {
     unsafe fn from_polymorphic_datum(
         datum: pg_sys::Datum,

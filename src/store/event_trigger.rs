@@ -9,14 +9,15 @@ use std::ffi::CStr;
 use pgrx::PgSqlErrorCode;
 
 use super::rows::{execute, first};
+use super::table_label::table_label;
 use super::user_table::UserTable;
 use crate::core::definition::EventType;
 use crate::core::error::{Error, Kind};
 use crate::core::sql_text::{identifier, literal};
-use crate::core::webhook::shown;
+use crate::core::webhook::{shown, shown_up_to};
 use crate::pg::local_settings::{count_statements, lock_timeout_ms, with_settings};
 use crate::pg::owner::as_owner;
-use crate::pg::report::{raise, translated, Refusal};
+use crate::pg::report::{is_of_class, raise, translated, Refusal};
 
 /// A trigger needs a lock that waits for every writer of the table, and everybody who
 /// comes later waits behind it: so not for long.
@@ -41,16 +42,18 @@ where t.tgrelid = $1
 
 /// The statement that drops the trigger of an event, if the trigger is there. Only one
 /// that calls our function: another trigger may have taken the name.
-const DROP_TRIGGER: &str = "
-select pg_catalog.format('drop trigger %I on %I.%I', t.tgname, n.nspname, c.relname),
-       case when n.nspname = 'public' then c.relname::pg_catalog.text else n.nspname || '.' || c.relname end
+const DROP_TRIGGER: &str = concat!(
+    "select pg_catalog.format('drop trigger %I on %I.%I', t.tgname, n.nspname, c.relname), ",
+    table_label!(),
+    "
 from webhook.event_def e
 join pg_catalog.pg_trigger t on t.tgrelid = e.object_name
 join pg_catalog.pg_class c on c.oid = t.tgrelid
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where e.event_key = $1
   and t.tgname = 'webhook_' || e.id
-  and t.tgfoid = 'webhook.capture()'::pg_catalog.regprocedure";
+  and t.tgfoid = 'webhook.capture()'::pg_catalog.regprocedure"
+);
 
 /// With the caller's rights, and with the caller's names in the condition.
 pub fn create(table: &UserTable, event: &EventTrigger<'_>, condition_path: &str) {
@@ -84,6 +87,7 @@ fn run(verb: &str, table: &UserTable, event: &EventTrigger<'_>, condition_path: 
         (LOCK_TIMEOUT, timeout.as_str()),
         (SEARCH_PATH, condition_path),
     ];
+    check_path(condition_path);
     translated(
         || {
             if event.condition.is_some_and(|text| !is_enclosed(text))
@@ -101,6 +105,23 @@ fn run(verb: &str, table: &UserTable, event: &EventTrigger<'_>, condition_path: 
 /// hand would else name the trigger's function. A text that is no SQL at all raises an error.
 fn is_enclosed(condition: &str) -> bool {
     count_statements(&format!("select (\n{condition}\n)")) == 1
+}
+
+/// PostgreSQL reads the list; its error would not say which argument is meant.
+fn check_path(condition_path: &str) {
+    translated(
+        || with_settings(&[(SEARCH_PATH, condition_path)], || ()),
+        |refusal| {
+            Some(
+                Error::invalid(format!(
+                    "condition_path \"{}\" is not a list of schemas",
+                    shown(condition_path)
+                ))
+                .with_detail(shown_up_to(&refusal.message, SHOWN_MESSAGE_CHARS))
+                .with_hint("leave condition_path out: it is the search_path of the session"),
+            )
+        },
+    );
 }
 
 /// The condition stands on lines of its own, so that a comment in it ends where it does.
@@ -154,39 +175,51 @@ fn lock_refused(refusal: &Refusal, table: &str) -> Option<Error> {
 fn condition_refused(refusal: &Refusal, event: &EventTrigger<'_>) -> Option<Error> {
     use PgSqlErrorCode::*;
     let condition = event.condition?;
-    let kind = match refusal.code {
+    let usual = "write a boolean expression over new and old, as in new.balance < 0";
+    let (kind, usual) = match refusal.code {
         ERRCODE_UNDEFINED_COLUMN
         | ERRCODE_UNDEFINED_FUNCTION
         | ERRCODE_UNDEFINED_OBJECT
-        | ERRCODE_UNDEFINED_TABLE => Kind::UndefinedObject,
-        ERRCODE_SYNTAX_ERROR
-        | ERRCODE_DATATYPE_MISMATCH
-        | ERRCODE_INVALID_OBJECT_DEFINITION
-        | ERRCODE_INVALID_TEXT_REPRESENTATION
-        | ERRCODE_INVALID_DATETIME_FORMAT
-        | ERRCODE_INVALID_COLUMN_REFERENCE
-        | ERRCODE_FEATURE_NOT_SUPPORTED
-        | ERRCODE_GROUPING_ERROR
-        | ERRCODE_WINDOWING_ERROR
-        | ERRCODE_AMBIGUOUS_FUNCTION
-        | ERRCODE_AMBIGUOUS_COLUMN
-        | ERRCODE_CANNOT_COERCE
-        | ERRCODE_INDETERMINATE_DATATYPE
-        | ERRCODE_WRONG_OBJECT_TYPE => Kind::InvalidParameter,
+        | ERRCODE_UNDEFINED_TABLE
+        | ERRCODE_INVALID_SCHEMA_NAME => (Kind::UndefinedObject, usual),
+        ERRCODE_INSUFFICIENT_PRIVILEGE => (
+            Kind::InsufficientPrivilege,
+            "ask for the privilege that detail names, or leave it out of the condition",
+        ),
+        ERRCODE_STATEMENT_TOO_COMPLEX => (
+            Kind::InvalidParameter,
+            "nest the condition less deeply, or put it into a function",
+        ),
+        code if is_of_condition(code) => (Kind::InvalidParameter, usual),
         _ => return None,
     };
-    let hint = refusal.hint.clone().unwrap_or_else(|| {
-        "write a boolean expression over new and old, as in new.balance < 0".to_owned()
-    });
+    let hint = refusal.hint.clone().unwrap_or_else(|| usual.to_owned());
     Some(
         Error::new(
             kind,
             format!("condition \"{}\" is not valid", shown(condition)),
         )
-        .with_detail(refusal.message.clone())
-        .with_hint(hint),
+        .with_detail(shown_up_to(&refusal.message, SHOWN_MESSAGE_CHARS))
+        .with_hint(shown_up_to(&hint, SHOWN_MESSAGE_CHARS)),
     )
 }
+
+/// What is wrong with an expression: a value it holds (22), its syntax or the rules of
+/// access (42), what a trigger cannot have (0A), what it exceeds (54).
+fn is_of_condition(code: PgSqlErrorCode) -> bool {
+    use PgSqlErrorCode::*;
+    [
+        ERRCODE_DATA_EXCEPTION,
+        ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
+        ERRCODE_FEATURE_NOT_SUPPORTED,
+        ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+    ]
+    .into_iter()
+    .any(|class| is_of_class(code, class))
+}
+
+/// A message of PostgreSQL may repeat the whole condition.
+const SHOWN_MESSAGE_CHARS: usize = 500;
 
 /// Drops the trigger if it is there. As the extension's owner.
 pub fn drop(event_key: i32) {

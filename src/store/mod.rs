@@ -26,6 +26,7 @@ pub mod rows;
 pub mod segments;
 pub mod settlement;
 pub mod shared_windows;
+mod table_label;
 pub mod test_message;
 pub mod user_table;
 pub mod version;

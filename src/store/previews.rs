@@ -7,10 +7,13 @@ use super::rows::first;
 use super::user_table::UserTable;
 use crate::core::error::{Error, Kind};
 use crate::core::event::Column;
-use crate::core::webhook::shown;
+use crate::core::webhook::{shown, shown_up_to};
 use crate::pg::owner::{as_owner, as_table_owner, row_security_applies};
 use crate::pg::report::{translated, Refusal};
 use crate::pg::sample_row::{with_sample_row, SampleRow};
+
+/// A message of PostgreSQL may repeat a value of any length.
+const SHOWN_MESSAGE_CHARS: usize = 500;
 
 /// An event and the constants of its payload.
 pub struct PreviewedEvent {
@@ -167,7 +170,7 @@ fn does_not_fit(refusal: &Refusal, table: &UserTable) -> Option<Error> {
         || refusal.is_of_class(ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION);
     unreadable.then(|| {
         Error::invalid(format!("record does not fit table \"{}\"", table.label))
-            .with_detail(refusal.message.clone())
+            .with_detail(shown_up_to(&refusal.message, SHOWN_MESSAGE_CHARS))
             .with_hint("give each column a value that can be cast to its type, or leave it out")
     })
 }

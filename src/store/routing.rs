@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::table_label::table_label;
 use crate::pg::spi::{Arg, Query};
 
 pub struct WebhookRow {
@@ -67,12 +68,22 @@ select webhook_key, id, call_throttling, paused, headers::pg_catalog.text, timeo
 from webhook.webhook_def
 where dropped_at is null";
 
-/// Newest first: that is the order of the signatures in a request.
+/// Newest first: that is the order of the signatures in a request. No more than
+/// webhook.regenerate_secret() lets a webhook have: a header that receivers refuse would fail
+/// every call.
 const SECRETS: &str = "
-select webhook_key, secret, expires_at
-from webhook.secret_def
-where expires_at is null or expires_at > pg_catalog.now()
-order by created_at desc";
+select s.webhook_key, s.secret, s.expires_at
+from (
+    select webhook_key, secret, expires_at, created_at,
+           pg_catalog.row_number() over (
+               partition by webhook_key
+               order by expires_at is null desc, created_at desc
+           ) as place
+    from webhook.secret_def
+    where expires_at is null or expires_at > pg_catalog.now()
+) s
+where s.place <= 8
+order by s.created_at desc";
 
 const URLS: &str = "
 select u.url_key, u.webhook_key, u.url, u.disabled_at is not null
@@ -81,10 +92,12 @@ join webhook.webhook_def w using (webhook_key)
 where u.dropped_at is null and w.dropped_at is null
 order by u.url_key";
 
-const EVENTS: &str = "
-select e.event_key, e.id, e.webhook_key, e.event_type,
+const EVENTS: &str = concat!(
+    "select e.event_key, e.id, e.webhook_key, e.event_type,
        coalesce(
-           case when n.nspname = 'public' then c.relname else n.nspname || '.' || c.relname end,
+           case when c.oid is not null then ",
+    table_label!(),
+    " end,
            e.object_label
        ),
        webhook.present_columns(e.object_name, e.object_oid, e.object_fields, e.object_attnums),
@@ -93,7 +106,8 @@ from webhook.event_def e
 join webhook.webhook_def w using (webhook_key)
 left join pg_catalog.pg_class c on c.oid = e.object_name
 left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where w.dropped_at is null";
+where w.dropped_at is null"
+);
 
 const WAS_DROPPED: &str = "
 select true

@@ -5,6 +5,7 @@
 use pgrx::pg_sys;
 
 use super::rows::{first, query};
+use super::table_label::table_label;
 use crate::core::error::{Error, Kind, Result};
 use crate::core::event::Column;
 use crate::core::webhook::shown;
@@ -32,8 +33,10 @@ struct Facts {
 }
 
 /// 16384 is the first oid that does not belong to PostgreSQL itself.
-const FACTS: &str = "
-select case when n.nspname = 'public' then c.relname::pg_catalog.text else n.nspname || '.' || c.relname end,
+const FACTS: &str = concat!(
+    "select ",
+    table_label!(),
+    ",
        pg_catalog.format('%I.%I', n.nspname, c.relname),
        c.relkind::pg_catalog.text,
        c.relpersistence = 't',
@@ -48,17 +51,17 @@ select case when n.nspname = 'public' then c.relname::pg_catalog.text else n.nsp
            )
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where c.oid = $1";
+where c.oid = $1"
+);
 
-/// A dot in a name may be read two ways; the schema goes first.
-const BY_LABEL: &str = "
-select c.oid
+const BY_LABEL: &str = concat!(
+    "select c.oid
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where (n.nspname <> 'public' and n.nspname || '.' || c.relname = $1)
-   or (n.nspname = 'public' and c.relname = $1)
-order by n.nspname = 'public'
-limit 1";
+where ",
+    table_label!(),
+    " = $1"
+);
 
 /// In UTF-8, whatever the encoding of the database.
 const COLUMNS: &str = "
@@ -98,7 +101,8 @@ pub fn by_label(label: &str) -> Result<pg_sys::Oid> {
             format!("object_name \"{}\" does not exist", shown(label)),
         )
         .with_hint(
-            "give the name of a table as it is spelled, with its schema unless that is public",
+            "give the name of a table as it is spelled, with its schema unless that is public, and \
+             in double quotes what holds a dot",
         )
     })
 }

@@ -9,7 +9,7 @@ use pgrx::{JsonB, PgSqlErrorCode};
 use zeroize::Zeroizing;
 
 use super::rows::{execute, first, first_with};
-use super::webhook_definitions::name_is_taken;
+use super::webhook_definitions::{name_is_taken, refuse_id_as_name};
 use crate::core::error::Result;
 use crate::pg::owner::as_owner;
 use crate::pg::report::translated;
@@ -156,7 +156,7 @@ fn refuse_taken_name(webhook_key: i32, name: Option<&str>) -> Result<()> {
         return Ok(());
     };
     match first(NAME_TAKEN, &[name.into(), webhook_key.into()], |_| ()) {
-        None => Ok(()),
+        None => refuse_id_as_name(name, Some(webhook_key)),
         Some(()) => Err(name_is_taken(name)),
     }
 }

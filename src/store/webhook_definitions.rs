@@ -34,17 +34,25 @@ pub struct NewWebhook {
     pub created_by: String,
 }
 
+/// Each adds a signature to a header, which receivers limit to some 8 kB.
+const MAX_SECRETS: i64 = 8;
+
 /// A secret as it is shown to those who may see it.
 pub struct SecretRow {
     pub secret: Zeroizing<String>,
     pub expires_at: Option<TimestampWithTimeZone>,
 }
 
+/// An id that is a name would take its webhook's place where either is given.
 const ID_TAKEN: &str = "
-select true from webhook.webhook_def where id = $1";
+select true from webhook.webhook_def where id = $1 or (name = $1 and dropped_at is null)";
 
 const NAME_TAKEN: &str = "
 select true from webhook.webhook_def where name = $1 and dropped_at is null";
+
+/// Also one that was dropped: messages and calls still name it. $2 is the webhook itself.
+const NAME_IS_ID: &str = "
+select true from webhook.webhook_def where id = $1 and webhook_key is distinct from $2";
 
 /// `passed` has the headers, which may be credentials.
 const INSERT: &str = "
@@ -110,6 +118,11 @@ delete from webhook.secret_def
 where webhook_key = $1
   and expires_at <= pg_catalog.clock_timestamp()";
 
+const COUNT_SECRETS: &str = "
+select pg_catalog.count(*)
+from webhook.secret_def
+where webhook_key = $1";
+
 const SECRETS: &str = "
 select secret, expires_at
 from webhook.secret_def
@@ -149,6 +162,19 @@ pub fn name_is_taken(name: &str) -> Error {
     .with_hint("choose another name, or drop the other webhook first")
 }
 
+/// # Errors
+/// `22023` if the name is the id of another webhook than this one.
+pub fn refuse_id_as_name(name: &str, webhook_key: Option<i32>) -> Result<()> {
+    match first(NAME_IS_ID, &[name.into(), webhook_key.into()], |_| ()) {
+        None => Ok(()),
+        Some(()) => Err(Error::invalid(format!(
+            "name \"{}\" is the id of another webhook",
+            shown(name)
+        ))
+        .with_hint("choose another name: functions take an id or a name")),
+    }
+}
+
 /// Whether any webhook, also a dropped one, has this id.
 pub fn id_is_taken(id: &str) -> bool {
     as_owner(|| first(ID_TAKEN, &[id.into()], |_| ()).is_some())
@@ -161,6 +187,7 @@ pub fn insert(webhook: NewWebhook, secret: &Secret) -> Result<TimestampWithTimeZ
         if first(NAME_TAKEN, &[name.as_str().into()], |_| ()).is_some() {
             return Err(name_is_taken(&name));
         }
+        refuse_id_as_name(&name, None)?;
         identity::record_origin();
         let urls = webhook.outgoing_urls.clone();
         // The unique index decides between two who take one name at the same time.
@@ -235,12 +262,32 @@ pub fn set_paused(webhook_key: i32, paused: bool, by: &str) {
 }
 
 /// Makes `secret` the current one; those before it sign along for `overlap`.
-pub fn replace_secret(webhook_key: i32, secret: &Secret, overlap: Interval) {
+///
+/// # Errors
+/// `22023` if as many secrets as may would sign along with it. Nothing has changed then, once
+/// the error is raised.
+pub fn replace_secret(webhook_key: i32, secret: &Secret, overlap: Interval) -> Result<()> {
     as_owner(|| {
         execute(EXPIRE_SECRETS, &[webhook_key.into(), overlap.into()]);
         execute(FORGET_EXPIRED, &[webhook_key.into()]);
+        let left: i64 = first(COUNT_SECRETS, &[webhook_key.into()], |row| row.value(1))
+            .expect("a count is one row");
+        if left >= MAX_SECRETS {
+            return Err(too_many_secrets());
+        }
         insert_secret(webhook_key, secret);
-    });
+        Ok(())
+    })
+}
+
+fn too_many_secrets() -> Error {
+    Error::invalid(format!(
+        "webhook has {MAX_SECRETS} secrets that have not expired, and overlap would keep them"
+    ))
+    .with_hint(
+        "wait until one expires (webhook.reveal_secret() shows when), or give a shorter overlap: \
+         with '0' all of them end at once",
+    )
 }
 
 /// The secrets that sign now, newest first.

@@ -9,6 +9,7 @@ mod support;
 mod access_matrix;
 mod addresses;
 mod backtraces;
+mod bad_input;
 mod cancel;
 mod cancel_pending;
 mod capture;

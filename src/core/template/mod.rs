@@ -13,12 +13,15 @@ mod read;
 mod record;
 pub mod render;
 
+use std::collections::{HashMap, HashSet};
+
 use parameter::{Fixed, Parameter};
 use read::{Node, Part};
 
 use super::error::{Error, Result};
 use super::event::{numbered, Column, Fields};
 use super::json_text::{push_escaped, push_string};
+use super::limits;
 
 /// The argument that errors name.
 const ARGUMENT: &str = "payload_template";
@@ -69,6 +72,7 @@ pub fn checked(text: Option<&str>, columns: &[Column]) -> Result<Option<CheckedT
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
+    limits::check_text(ARGUMENT, text, limits::TEMPLATE_CHARS)?;
     let template = Template::parse(text)?;
     Ok(Some(CheckedTemplate {
         text: text.to_owned(),
@@ -121,7 +125,8 @@ impl Template {
 
     /// Every field it names, once.
     pub fn all_fields(&self) -> Vec<String> {
-        let only_old = self.old_fields.iter().filter(|f| !self.fields.contains(f));
+        let present: HashSet<&String> = self.fields.iter().collect();
+        let only_old = self.old_fields.iter().filter(|f| !present.contains(f));
         self.fields.iter().chain(only_old).cloned().collect()
     }
 }
@@ -130,6 +135,8 @@ impl Template {
 #[derive(Default)]
 struct Writer {
     literal: Vec<u8>,
+    places: Places,
+    old_places: Places,
     template: Template,
 }
 
@@ -183,8 +190,8 @@ impl Writer {
         self.end_literal();
         let template = &mut self.template;
         let source = match parameter {
-            Parameter::Field(name) => Source::Field(place_of(name, &mut template.fields)),
-            Parameter::Old(name) => Source::Old(place_of(name, &mut template.old_fields)),
+            Parameter::Field(name) => Source::Field(self.places.of(name, &mut template.fields)),
+            Parameter::Old(name) => Source::Old(self.old_places.of(name, &mut template.old_fields)),
             Parameter::Fixed(fixed) => Source::Fixed(*fixed),
         };
         template.pieces.push(Piece::Value(source, form));
@@ -198,14 +205,21 @@ impl Writer {
     }
 }
 
-fn place_of(name: &str, names: &mut Vec<String>) -> usize {
-    names
-        .iter()
-        .position(|known| known == name)
-        .unwrap_or_else(|| {
-            names.push(name.to_owned());
-            names.len() - 1
-        })
+/// Where each name stands in a list.
+#[derive(Default)]
+struct Places(HashMap<String, usize>);
+
+impl Places {
+    /// The place of the name, which is appended if the list lacks it.
+    fn of(&mut self, name: &str, names: &mut Vec<String>) -> usize {
+        if let Some(place) = self.0.get(name) {
+            return *place;
+        }
+        let place = names.len();
+        self.0.insert(name.to_owned(), place);
+        names.push(name.to_owned());
+        place
+    }
 }
 
 #[cfg(test)]

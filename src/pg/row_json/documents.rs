@@ -1,15 +1,20 @@
 //! `jsonb` and `hstore`, read from their stored form: so a large one is written as far as the
 //! limit allows, without the text that its output function would make of it first.
 
+use pgrx::pg_sys;
+
+use crate::core::definition::{ListStyle, NullStyle};
 use crate::core::hstore_image;
 use crate::core::hstore_text::push_hstore as push_hstore_text;
 use crate::core::jsonb_image::{self, Token};
 use crate::pg::encoding::from_server;
 use crate::pg::growth;
 
-use super::limited::{LimitedText, Written, LONGEST_ESCAPE};
+use super::limited::{LimitedText, TooLarge, Written, LONGEST_ESCAPE};
+use super::memory::RowMemory;
 use super::output::OutputFunction;
 use super::render::{push_number, NULL};
+use super::server_text::ServerText;
 use super::varlena;
 use super::Surroundings;
 
@@ -42,6 +47,26 @@ pub(super) unsafe fn push_jsonb(
         },
     });
     walked.unwrap_or_else(|| damaged("jsonb"))
+}
+
+/// The text of a jsonb, if it has up to `limit_bytes` in UTF-8.
+///
+/// # Safety
+/// `datum` is a jsonb, not null; a transaction is open.
+pub unsafe fn jsonb_text(datum: pg_sys::Datum, limit_bytes: usize) -> Result<String, TooLarge> {
+    let mut surroundings = Surroundings {
+        nulls: NullStyle::Null,
+        lists: ListStyle::Array,
+        text: ServerText::of_database(),
+        memory: RowMemory::new(),
+        depth: 0,
+    };
+    let mut out = LimitedText::default();
+    out.begin(limit_bytes);
+    // SAFETY: as this function's.
+    unsafe { push_jsonb(datum.cast_mut_ptr(), &mut out, &mut surroundings)? };
+    out.end()?;
+    Ok(out.into_string())
 }
 
 #[cold]

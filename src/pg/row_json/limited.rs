@@ -47,6 +47,11 @@ impl LimitedText {
         &self.bytes
     }
 
+    /// What it was written for is UTF-8.
+    pub(super) fn into_string(self) -> String {
+        String::from_utf8(self.bytes).expect("the writers convert to UTF-8")
+    }
+
     /// Bytes of the text; of one that is too large, those that are known.
     pub fn size(&self) -> usize {
         self.wanted.max(self.bytes.len())

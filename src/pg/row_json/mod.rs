@@ -39,6 +39,7 @@ mod server_text;
 mod tuple;
 mod varlena;
 
+pub use documents::jsonb_text;
 pub use limited::{LimitedText, TooLarge};
 pub(super) use tuple::{attribute, column_name, column_number};
 
