@@ -88,15 +88,14 @@ fn run(verb: &str, table: &UserTable, event: &EventTrigger<'_>, condition_path: 
         (SEARCH_PATH, condition_path),
     ];
     check_path(condition_path);
+    let is_one_expression = || {
+        event.condition.is_none_or(is_enclosed) && count_statements(&statement) == 1
+    };
+    if !translated(is_one_expression, translate) {
+        raise(not_one_expression(event));
+    }
     translated(
-        || {
-            if event.condition.is_some_and(|text| !is_enclosed(text))
-                || count_statements(&statement) != 1
-            {
-                raise(not_one_expression(event));
-            }
-            with_settings(&settings, || execute(&statement, &[]));
-        },
+        || with_settings(&settings, || execute(&statement, &[])),
         translate,
     );
 }

@@ -714,3 +714,57 @@ fn the_rest_api_answers_any_method_path_and_body() {
     findings.report("requests");
     assert!(calls >= 2_000, "{calls} requests");
 }
+
+#[test]
+fn a_source_that_is_too_long_is_refused_wherever_it_is_set() {
+    let long = "s".repeat(300);
+    let cluster = Cluster::builder("long_source")
+        .set("shared_preload_libraries", "webhook_ext")
+        .set("webhook.source", &long)
+        .start();
+    let source = || cluster.value::<String>("select current_setting('webhook.source')");
+    assert_eq!(
+        source(),
+        "",
+        "the server starts without what it cannot take"
+    );
+    cluster.configure("webhook.source", &"t".repeat(1_000));
+    let refusals = || {
+        cluster
+            .log()
+            .matches("webhook.source is longer than 200")
+            .count()
+    };
+    let before = refusals();
+    cluster.reload();
+    cluster.wait_until(
+        super::support::PATIENCE,
+        "the refusal in the log",
+        || match refusals() {
+            now if now > before => Ok(()),
+            now => Err(format!("{now} refusals")),
+        },
+    );
+    assert_eq!(source(), "");
+    let mut session = cluster.connect("postgres");
+    for statement in [
+        format!("set webhook.source = '{long}'"),
+        format!("set local webhook.source = '{long}'"),
+        format!("alter role postgres set webhook.source = '{long}'"),
+        format!("alter database postgres set webhook.source = '{long}'"),
+        format!("alter system set webhook.source = '{long}'"),
+        "select set_config('webhook.source', repeat('s', 100000000), false)".to_owned(),
+    ] {
+        let error = session.batch_execute(&statement).unwrap_err();
+        let error = error.as_db_error().expect("the server answers");
+        assert_eq!(error.code().code(), "22023", "{error:?}");
+        assert_eq!(
+            error.message(),
+            "webhook.source is longer than 200 characters"
+        );
+        assert!(error.hint().is_some(), "{error:?}");
+    }
+    session
+        .batch_execute(&format!("set webhook.source = '{}'", "ä".repeat(200)))
+        .unwrap();
+}

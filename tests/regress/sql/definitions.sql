@@ -118,12 +118,14 @@ select webhook.regenerate_secret('Order Sync', overlap => '0') as third_secret \
 select secret = :'third_secret' as is_third, expires_at from webhook.reveal_secret(:'webhook');
 select count(*) as secrets_stored from webhook.secret_def;
 
--- An id goes before a name; a name that was dropped is free again.
-select id as other from webhook.create_webhook(:'webhook', array['http://example.com/'], enabled => false) \gset
+-- An id goes before a name, also where an earlier version let a name be an id; a name that was dropped is
+-- free again.
+select id as other from webhook.create_webhook('Other Sync', array['http://example.com/'], enabled => false) \gset
+update webhook.webhook_def set name = :'webhook' where id = :'other';
 select webhook.pause_webhook(:'webhook');
 select name = 'Order Sync' as order_sync, status from webhook.webhooks order by created_at;
 select webhook.drop_webhook(:'other');
-select id as other from webhook.create_webhook(:'webhook', array['http://example.com/'], enabled => false) \gset
+select id as other from webhook.create_webhook('Other Sync', array['http://example.com/'], enabled => false) \gset
 select count(*) from webhook.webhooks where id = :'other';
 
 -- Dropping an event takes its trigger along; dropping a webhook takes everything.

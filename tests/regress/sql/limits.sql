@@ -49,7 +49,7 @@ select webhook.create_event('Known', 'customers', 'table.recordInsert', conditio
 \echo :LAST_ERROR_SQLSTATE
 select webhook.create_event('Known', 'customers', 'table.recordInsert', condition => 'new.id > 0', condition_path => '"unclosed');
 \echo :LAST_ERROR_SQLSTATE
-select webhook.create_event('Known', 'customers', 'table.recordInsert', condition_path => '"unclosed');
+select webhook.create_event('Known', 'customers', 'table.recordDelete', condition_path => '"unclosed');
 \echo :LAST_ERROR_SQLSTATE
 
 -- A webhook has eight secrets that sign.
