@@ -293,7 +293,7 @@ const DOCUMENTS: [&str; 33] = [
     "('{\"payload\": ' || repeat('[', 1000) || repeat(']', 1000) || '}')::jsonb",
     "jsonb_build_object('id', 10::numeric ^ 100000)",
     "jsonb_build_object(repeat('k', 100000), repeat('v', 2000000))",
-    "(select jsonb_object_agg('x-' || g, 'v') from generate_series(1, 100000) g)",
+    "(select jsonb_object_agg('x-' || g, 'v') from generate_series(1, 20000) g)",
     "(select jsonb_agg(10::numeric ^ 1000) from generate_series(1, 2000) g)",
 ];
 
