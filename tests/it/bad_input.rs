@@ -547,7 +547,7 @@ fn requests(scene: &Scene) -> Vec<(String, String, String)> {
         "/v3/outgoingWebhooks/nosuch/events",
         "/v3/outgoingWebhooks/nosuch/events/nosuch",
     ]
-    .map(|path| literal(path))
+    .map(literal)
     .to_vec();
     for path in [
         &webhook,
@@ -602,8 +602,8 @@ fn requests(scene: &Scene) -> Vec<(String, String, String)> {
         for property in PROPERTIES {
             for value in VALUES {
                 let body = format!(
-                    "{} || jsonb_build_object({}, {value})",
-                    format!("{}::jsonb", literal(&usual.to_string())),
+                    "{}::jsonb || jsonb_build_object({}, {value})",
+                    literal(&usual.to_string()),
                     literal(property)
                 );
                 all.push((method.to_owned(), literal(path), body));
