@@ -88,9 +88,8 @@ fn run(verb: &str, table: &UserTable, event: &EventTrigger<'_>, condition_path: 
         (SEARCH_PATH, condition_path),
     ];
     check_path(condition_path);
-    let is_one_expression = || {
-        event.condition.is_none_or(is_enclosed) && count_statements(&statement) == 1
-    };
+    let is_one_expression =
+        || event.condition.is_none_or(is_enclosed) && count_statements(&statement) == 1;
     if !translated(is_one_expression, translate) {
         raise(not_one_expression(event));
     }
