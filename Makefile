@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 export PG_CONFIG
 
-.PHONY: help setup demo test test-unit test-regress test-cluster test-matrix test-assert soak lint bench install uninstall clean
+.PHONY: help setup demo test test-unit test-regress test-cluster test-matrix test-assert soak fuzz lint bench install uninstall clean
 
 help:
 	@echo 'make demo          a throw-away server and receiver: watch changes become signed POSTs'
@@ -15,6 +15,7 @@ help:
 	@echo 'make test-matrix   regress and cluster tests against PostgreSQL 15 to 18 (or VERSIONS="17 18"); fetches what is not installed'
 	@echo 'make test-assert   regress and cluster tests against a PostgreSQL 15 built with assertions'
 	@echo 'make soak          random faults under load for SOAK_MINUTES (default 10)'
+	@echo 'make fuzz          arbitrary input for parsers and writers for FUZZ_MINUTES (default 10)'
 	@echo 'make lint          rustfmt, clippy, rustdoc, cargo-machete, pgspot'
 	@echo 'make bench         measure against the targets'
 	@echo 'make setup         install what is missing for all this'
@@ -40,6 +41,9 @@ test-assert:
 
 soak: setup
 	@scripts/soak
+
+fuzz: setup
+	@scripts/fuzz
 
 lint:
 	@scripts/setup lint

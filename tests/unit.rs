@@ -10,4 +10,5 @@ mod core;
 #[path = "../src/delivery/mod.rs"]
 mod delivery;
 
+mod fuzz;
 mod layering;

@@ -23,6 +23,8 @@ const SHORT_SCALE_SHIFT: u16 = 7;
 const SHORT_WEIGHT_SIGN: u16 = 0x0040;
 const SHORT_WEIGHT_MASK: u16 = 0x003F;
 
+const LARGEST_DIGIT: u16 = 9_999;
+
 /// A `numeric` taken apart. `weight` is the power of 10,000 of the first digit;
 /// `scale` counts the decimals to show.
 struct Numeric<'a> {
@@ -62,12 +64,13 @@ impl<'a> Numeric<'a> {
         }
     }
 
-    /// The base-10,000 digit at a place; places without a stored digit are zero.
+    /// The base-10,000 digit at a place; places without a stored digit are zero. One of a damaged
+    /// value may be larger, but must not need more room.
     fn digit(&self, place: i32) -> u64 {
         let stored = usize::try_from(place)
             .ok()
             .and_then(|place| word(self.digits, place));
-        u64::from(stored.unwrap_or(0))
+        u64::from(stored.unwrap_or(0).min(LARGEST_DIGIT))
     }
 }
 

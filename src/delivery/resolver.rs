@@ -136,6 +136,8 @@ fn is_of_this_host(address: IpAddr) -> Result<bool, Error> {
 mod tests {
     use super::*;
     use crate::core::address::AddressPolicy;
+    use crate::core::endpoint::Endpoint;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::{Duration, Instant};
 
     const POSTGRES_PORT: u16 = 5432;
@@ -200,6 +202,99 @@ mod tests {
             resolve(&resolver, "https://8.8.8.8:8443/").unwrap(),
             ["8.8.8.8:8443"]
         );
+    }
+
+    /// One address of each denied IPv4 range.
+    const DENIED: [[u8; 4]; 18] = [
+        [0, 1, 2, 3],
+        [10, 1, 2, 3],
+        [100, 64, 0, 1],
+        [100, 100, 100, 200],
+        [127, 0, 0, 1],
+        [168, 63, 129, 16],
+        [169, 254, 169, 254],
+        [172, 31, 255, 255],
+        [192, 0, 0, 192],
+        [192, 0, 2, 1],
+        [192, 88, 99, 1],
+        [192, 168, 1, 1],
+        [198, 19, 0, 1],
+        [198, 51, 100, 7],
+        [203, 0, 113, 7],
+        [224, 0, 0, 1],
+        [240, 0, 0, 1],
+        [255, 255, 255, 255],
+    ];
+
+    /// As a URL may spell it, and what resolvers of other libraries take for the same.
+    fn spellings([a, b, c, d]: [u8; 4]) -> Vec<String> {
+        let number = u32::from_be_bytes([a, b, c, d]);
+        let (low, lower) = (number & 0xff_ffff, number & 0xffff);
+        let (high, tail) = (number >> 16, number & 0xffff);
+        vec![
+            format!("{a}.{b}.{c}.{d}"),
+            format!("{a}.{b}.{c}.{d}."),
+            format!("{number}"),
+            format!("{number:#x}"),
+            format!("{number:#X}"),
+            format!("0{number:o}"),
+            format!("{a:#x}.{b:#x}.{c:#x}.{d:#x}"),
+            format!("0{a:o}.0{b:o}.0{c:o}.0{d:o}"),
+            format!("{a}.{low}"),
+            format!("{a}.{b}.{lower}"),
+            format!("{a}.0x{b:x}.0{c:o}.{d}"),
+            format!("{a}%2e{b}%2E{c}.{d}"),
+            format!("{a}\u{3002}{b}\u{ff0e}{c}\u{ff61}{d}"),
+            format!("[::ffff:{a}.{b}.{c}.{d}]"),
+            format!("[::ffff:{high:x}:{tail:x}]"),
+            format!("[0:0:0:0:0:FFFF:{high:04X}:{tail:04X}]"),
+            format!("[::{a}.{b}.{c}.{d}]"),
+            format!("[64:ff9b::{a}.{b}.{c}.{d}]"),
+            format!("[2002:{high:x}:{tail:x}::1]"),
+        ]
+    }
+
+    #[test]
+    fn every_spelling_of_every_denied_range_is_refused() {
+        let resolver = resolver("", &[]);
+        for address in DENIED {
+            for host in spellings(address) {
+                // What cannot be stored cannot be called.
+                let Ok(endpoint) = Endpoint::parse(&format!("https://{host}/")) else {
+                    panic!("{host} is an address");
+                };
+                let refused = resolve(&resolver, endpoint.as_str());
+                assert!(
+                    refused
+                        .as_ref()
+                        .is_err_and(|why| why.contains("is not allowed")),
+                    "{host}: {refused:?}"
+                );
+            }
+        }
+    }
+
+    /// What was judged is what is dialled, whatever the name's server says next.
+    #[test]
+    fn a_name_that_changes_is_looked_up_once_for_a_call() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&asked);
+        let names = Names::with_look_up(Box::new(move |_| {
+            let address = match counter.fetch_add(1, Ordering::SeqCst) {
+                0 => "1.1.1.1",
+                _ => "10.0.0.1",
+            };
+            Ok(vec![address.parse().unwrap()])
+        }));
+        let mut resolver = resolver("", &[]);
+        resolver.names = Arc::new(names);
+        let url = "https://changing.example/";
+        assert_eq!(resolve(&resolver, url).unwrap(), ["1.1.1.1:443"]);
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        // Another spelling of the name is looked up by itself, and judged by itself.
+        let error = resolve(&resolver, "https://changing.example./").unwrap_err();
+        assert!(error.contains("address 10.0.0.1 is not allowed"), "{error}");
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
     }
 
     #[test]

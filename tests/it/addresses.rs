@@ -1,6 +1,8 @@
 //! Where calls may go: private addresses and plain http only where the settings say
 //! so, and a changed setting counts from the reload on.
 
+use std::path::Path;
+
 use super::support::definitions::{create_event, create_webhook, wait_idle};
 use super::support::{Cluster, Receiver, PATIENCE};
 
@@ -110,6 +112,13 @@ fn other_spellings_of_a_private_address_and_names_of_one_are_refused_too() {
         "[::ffff:127.0.0.1]",
         "0.0.0.0",
         "127.1.2.3",
+        // with the dot that ends an absolute name
+        "localhost.",
+        "127.0.0.1.",
+        // as IDNA reads them
+        "１２７。０．０｡１",
+        "ⓛocalhost",
+        "%6c%6fcalhost",
     ];
     let urls: Vec<String> = hosts
         .iter()
@@ -157,4 +166,41 @@ fn this_servers_own_port_is_never_called() {
         cluster.value("select detail from webhook.calls where webhook_name = 'own' limit 1");
     assert!(detail.contains("is this PostgreSQL server"), "{detail}");
     receiver.wait_for(PATIENCE, "/ok", 1);
+}
+
+/// As curl reads them; nobody listens there.
+fn with_proxies(_: &Path) -> Vec<(String, String)> {
+    let names = [
+        "http_proxy",
+        "HTTP_PROXY",
+        "https_proxy",
+        "HTTPS_PROXY",
+        "all_proxy",
+        "ALL_PROXY",
+    ];
+    names
+        .map(|name| (name.to_owned(), "http://127.0.0.1:1".to_owned()))
+        .to_vec()
+}
+
+#[test]
+fn a_proxy_in_the_servers_environment_is_not_used() {
+    let receiver = Receiver::start();
+    let cluster = Cluster::builder("proxy")
+        .set("webhook.allowed_networks", "127.0.0.0/8")
+        .environment(with_proxies)
+        .start();
+    cluster.sql("create extension webhook_ext; create table items (id integer)");
+    create_webhook(&cluster, "direct", &[receiver.url("/ok")], "");
+    create_event(&cluster, "direct", "items", "Insert", "");
+    cluster.sql("insert into items values (1)");
+    receiver.wait_for(PATIENCE, "/ok", 1);
+    wait_idle(&cluster);
+    let errors: i64 = cluster.value("select errors from webhook.webhooks");
+    assert_eq!(
+        errors,
+        0,
+        "{}",
+        cluster.psql("select detail from webhook.calls")
+    );
 }
