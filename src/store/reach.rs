@@ -6,9 +6,10 @@
 //! dropped counts as long as messages of it may wait. A superuser may do anything.
 
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::{pg_sys, JsonB};
+use pgrx::pg_sys;
+use zeroize::Zeroizing;
 
-use super::rows::first;
+use super::rows::{first, first_with};
 use super::webhook_changes::WebhookChanges;
 use crate::core::error::{Error, Kind, Result};
 use crate::pg::owner::{as_owner, current_role, current_role_oid};
@@ -42,8 +43,8 @@ where (e.event_key = $2
 order by e.dropped_at is not null, e.event_key
 limit 1";
 
-/// Whether a webhook's rows go to another place, or go again, once it has URLs $2, headers $3 and
-/// is switched on ($4); null leaves what is there.
+/// Whether a webhook's rows go to another place, or go again, once it has URLs $2, the headers in
+/// `passed` and is switched on ($3); null leaves what is there.
 const SENDS_ELSEWHERE: &str = "
 select coalesce($2 && array(
            select n.url
@@ -55,8 +56,8 @@ select coalesce($2 && array(
                  and u.dropped_at is null
            )
        ), false)
-       or coalesce($3 <> w.headers, false)
-       or coalesce($4, false)
+       or coalesce((select p.value::pg_catalog.jsonb from passed p) <> w.headers, false)
+       or coalesce($3, false)
            and (not w.enabled or exists (
                select
                from webhook.event_def e
@@ -81,15 +82,15 @@ limit 1";
 /// webhook's tables.
 pub fn check_changes(webhook_key: i32, changes: &WebhookChanges) -> Result<()> {
     let headers = changes.headers.as_ref();
-    let headers = headers.map(|headers| JsonB(headers.0.clone()));
+    let headers = headers.map(|headers| Zeroizing::new(headers.0.to_string()));
     let elsewhere: Option<bool> = as_owner(|| {
         let arguments = [
             webhook_key.into(),
             changes.outgoing_urls.clone().into(),
-            headers.into(),
             changes.enabled.into(),
         ];
-        first(SENDS_ELSEWHERE, &arguments, |row| row.value(1))
+        let passed = headers.as_ref().map(|headers| headers.as_str());
+        first_with(SENDS_ELSEWHERE, &arguments, passed, |row| row.value(1))
     });
     if elsewhere == Some(true) {
         check(Some(webhook_key), None)

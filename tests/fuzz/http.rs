@@ -62,7 +62,9 @@ impl Caller {
             max_response_size: RESPONSE_BYTES,
             ..ClientConfig::default()
         };
-        let ring = Arc::new(move || drop(wake.lock().unwrap().send(())));
+        let ring = Arc::new(move || {
+            let _ = wake.lock().unwrap().send(());
+        });
         Self {
             pool: Pool::new(config, ring),
             woken,
