@@ -59,7 +59,9 @@ pub fn query_any_version<T>(sql: &str, args: &[Param], read: impl Fn(&Row<'_>) -
 
 /// Of the statements of this crate; one that locks rows writes.
 fn only_reads(sql: &str) -> bool {
-    sql.trim_start().starts_with("select") && !sql.contains("\nfor ")
+    let sql = sql.trim_start();
+    let reads = sql.starts_with("select") || sql.starts_with("with recursive");
+    reads && !sql.contains("\nfor ")
 }
 
 /// The first row of the answer.
