@@ -32,6 +32,7 @@ begin
       and d.classid operator(pg_catalog.<>) 'pg_catalog.pg_default_acl'::pg_catalog.regclass
       and not (d.classid operator(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
                and d.objid operator(pg_catalog.=) e.oid)
+    order by d.classid operator(pg_catalog.<>) 'pg_catalog.pg_extension'::pg_catalog.regclass, d.classid, d.objid
     limit 1;
     if found is not null then
         raise exception using
