@@ -8,7 +8,7 @@ select id as webhook from webhook.create_webhook('Deep', array['https://example.
 create domain d_0 as integer[];
 do $$
 begin
-    for level in 1..8000 loop
+    for level in 1..4000 loop
         execute pg_catalog.format('create domain d_%s as d_%s[]', level, level - 1);
         if level % 500 = 0 then
             commit;
@@ -16,7 +16,7 @@ begin
     end loop;
 end
 $$;
-create table nested_arrays (f d_8000);
+create table nested_arrays (f d_4000);
 select id as event from webhook.create_event('Deep', 'nested_arrays', 'table.recordInsert') \gset
 insert into nested_arrays values ('{}'), (null);
 select webhook.preview_payload(:'event') like '%"data":[{"f":[]}]%' as previewed;
@@ -24,7 +24,7 @@ select pg_catalog.count(*) from webhook.template_parameters('nested_arrays') whe
 drop table nested_arrays;
 do $$
 begin
-    for level in reverse 8000..0 loop
+    for level in reverse 4000..0 loop
         execute pg_catalog.format('drop domain d_%s', level);
         if level % 500 = 0 then
             commit;
