@@ -1,6 +1,6 @@
--- The schema belongs to the extension alone. CREATE EXTENSION takes one that is there already, as
--- that of a restored dump is: whoever owns it could later put other objects in the place of ours,
--- and the worker, a superuser, would run them; what it holds could be taken for ours now.
+-- The schema belongs to the extension alone. CREATE EXTENSION takes an existing one, because a dump
+-- restores the schema first. Its owner could later replace the extension's objects, and the worker,
+-- a superuser, would run the replacements. Objects that it already holds could shadow the extension's.
 
 do $$
 declare

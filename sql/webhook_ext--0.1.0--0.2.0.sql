@@ -648,7 +648,7 @@ comment on view webhook.granted is
 comment on function webhook.update_webhook(text, text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text) is
     'Changes a webhook, given by id or name, and returns it; null leaves a value as it is. description: an '
     'empty text takes it away. call_throttling: 0 lifts the limit. outgoing_urls: the whole list; one that '
-    'is no longer in it gets nothing more, and what waited for it is withdrawn; a new one gets what is '
+    'is no longer in it gets nothing more, and its pending messages are canceled; a new one gets what is '
     'captured from now on, also if it was there before, and what the worker has not read yet. enabled: sets '
     'the status of all its events, too. headers: all of them, {} takes them away. The others as in '
     'webhook.create_webhook(). What waits goes by the new values. New outgoing_urls, other headers '
@@ -677,10 +677,10 @@ comment on function webhook.update_event(text, text[], text[], text[], text, tex
     'Changes an event, given by id, and returns it; null leaves a value as it is, an empty array or text '
     'takes a filter, template or condition away. A new condition replaces the trigger, with the rights of '
     'the caller; a trigger that was dropped comes back while the event is enabled. A column that the '
-    'condition names cannot be dropped or get another type while it does: PostgreSQL says so. Whoever '
-    'changes more than enabled needs the rights of webhook.create_event() on the table, and who enables it SELECT '
-    'or membership in its owner. An event whose owner has lost its rights belongs to the caller then. condition_path: leave it out. Errors: '
-    'as webhook.create_event(), and 42704 unknown event, or its table was dropped.';
+    'condition names cannot be dropped or get another type while it does: PostgreSQL says so. To change '
+    'more than enabled, the caller needs the rights of webhook.create_event() on the table; to enable it, SELECT on the '
+    'table or membership in the event''s owner. If the owner has lost its rights, the caller becomes the owner. '
+    'condition_path: leave it out. Errors: as webhook.create_event(), and 42704 unknown event, or its table was dropped.';
 comment on function webhook.preview_payload(text, jsonb) is
     'The body that a message of an event would have, byte for byte; the ids of message and call are zeros. '
     'record: values of columns, by name, of the row after the change; what it leaves out is taken from some '
@@ -693,7 +693,7 @@ comment on function webhook.preview_payload(text, jsonb) is
 comment on function webhook.redeliver(uuid) is
     'Sends a message again under its old id, whatever became of it, to each URL of its webhook; a retry '
     'that waits is due at once, and where the message still waits for its first call nothing changes. '
-    'Attempts and age count anew; it is sent before what waits. Returns the number of calls queued. If a URL is '
+    'Attempts and age start again; it is sent before queued messages. Returns the number of calls queued. If a URL is '
     'newer than the message, the caller needs SELECT on the event''s table, or membership in its owner. '
     'Errors: 22023 null, 42704 no such message (or past webhook.log_retention), 55000 its webhook was dropped, '
     'or the database is a copy that was not adopted, 42501 privilege missing.';

@@ -56,7 +56,7 @@ fn wait_idle(timeout: Option<Interval>) -> bool {
         if idleness::is_idle() {
             return true;
         }
-        // The worker may be asleep until its next look, or not there at all, or end meanwhile.
+        // The worker may sleep until its next look, may not run, or may end during the wait.
         if asked_at.is_none_or(|at| at.elapsed() >= ASK_AGAIN_AFTER) {
             asked_at = Some(Instant::now());
             ok_or_raise(adopt::check_is_not_held("wait: nothing is sent"));

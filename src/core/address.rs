@@ -199,7 +199,7 @@ fn is_guarded(address: IpAddr) -> bool {
         || embedded_v4(address).is_some_and(|address| is_guarded(IpAddr::V4(address)))
 }
 
-/// The IPv4 address that a gateway calls in the place of this one.
+/// The IPv4 address that a gateway calls instead of this one.
 fn embedded_v4(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(address) = address else {
         return None;

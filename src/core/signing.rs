@@ -42,7 +42,7 @@ impl Signer {
 }
 
 impl Drop for Signer {
-    /// Whoever has the keyed state can sign.
+    /// The keyed state is enough to sign.
     fn drop(&mut self) {
         self.keyed = Hmac::new_from_slice(&[]).expect("HMAC takes any key length");
         // Nobody reads it any more, so the compiler would leave the line above out.

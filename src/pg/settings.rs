@@ -3,7 +3,7 @@
 //! Defined when the library is loaded; a value that was set before is checked
 //! then. A list that does not parse is refused where it is set, with the reason,
 //! and the old value stays. A thread never reads a setting: it is given a
-//! [`Delivery`], which the worker makes anew after each reload.
+//! [`Delivery`], which the worker rebuilds after each reload.
 
 use std::ffi::{c_char, c_void, CStr, CString};
 use std::path::PathBuf;

@@ -103,8 +103,8 @@ macro_rules! numbers_now {
     };
 }
 
-/// After a dump and restore the numbers are those of another table, and the owner's that of
-/// another role: before some of them are written anew, the others are looked up by their names.
+/// After a dump and restore the column numbers belong to another table and the owner's OID to
+/// another role. A statement that rewrites some of them first looks the others up by name.
 /// 0 is a column that is gone.
 const RENUMBER: &str = concat!(
     "update webhook.event_def e set object_oid = e.object_name,",

@@ -292,7 +292,7 @@ fn run(lifecycle: &Lifecycle) -> End {
     }
 }
 
-/// Waits; `false` if the worker is to leave meanwhile.
+/// Waits; `false` if the worker must leave.
 fn may_try_again(lifecycle: &Lifecycle, pause: Duration) -> bool {
     let started = Instant::now();
     while started.elapsed() < pause {

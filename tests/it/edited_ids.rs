@@ -104,7 +104,7 @@ fn a_condition_that_was_edited_stays_within_its_parentheses() {
     cluster.sql("grant usage on schema webhook to writer");
     let mut writer = cluster.connect_as("writer", "postgres");
     writer.batch_execute(TRAP_OF_WRITER).unwrap();
-    // One that is missing is made anew from what the table holds.
+    // A missing trigger is recreated from the definition table.
     cluster.sql(&format!("drop trigger webhook_{event} on items"));
     for condition in [
         "true) execute function public.trap(); drop table items; --",

@@ -92,7 +92,7 @@ fn a_schema_with_any_object_in_it_is_refused_and_an_empty_one_is_taken_without_i
     assert_eq!(left, "f f");
 }
 
-/// What stands in the place of the worker's relations: each tells who read it.
+/// Replacements of the worker's relations: each records who read it.
 const REPLACE: &str = "
 alter schema webhook rename to aside;
 create schema webhook;

@@ -100,7 +100,7 @@ impl Shared {
     pub(super) fn rest(&self, seat: &Arc<Seat>, generation: u64) -> bool {
         self.lie_down(seat);
         // A job, a closing or new settings that came before we were in the list rang for
-        // somebody else. Connections that the settings forbid must not stay open meanwhile.
+        // another thread. A resting thread keeps no connection that the settings forbid.
         if !self.jobs.is_empty()
             || self.is_closing.load(SeqCst)
             || self.generation.load(SeqCst) != generation
