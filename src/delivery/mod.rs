@@ -20,6 +20,4 @@ mod resolver;
 mod socket;
 
 #[cfg(test)]
-mod scripted;
-#[cfg(test)]
 mod tests;

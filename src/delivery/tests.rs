@@ -4,6 +4,7 @@ mod faults;
 mod pool;
 mod posts;
 mod runs;
+mod scripted;
 mod secure;
 
 use std::sync::atomic::{AtomicU64, Ordering};

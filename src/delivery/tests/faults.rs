@@ -4,7 +4,7 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 
 use super::super::call::Verdict;
-use super::super::scripted::{Receiver, OK};
+use super::scripted::{Receiver, OK};
 use super::*;
 
 const SHORT: Duration = Duration::from_millis(300);
@@ -22,7 +22,7 @@ fn assert_timed_out(outcome: &Outcome, detail_part: &str) {
     );
 }
 
-fn drip(bytes: &'static [u8]) -> impl Fn(&mut super::super::scripted::Connection) + Send + Sync {
+fn drip(bytes: &'static [u8]) -> impl Fn(&mut super::scripted::Connection) + Send + Sync {
     move |connection| {
         connection.request();
         for byte in bytes.iter().cycle() {

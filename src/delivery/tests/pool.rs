@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::Mutex;
 
 use super::super::call::Verdict;
-use super::super::scripted::{wait_until, Receiver, OK};
+use super::scripted::{wait_until, Receiver, OK};
 use super::*;
 
 #[test]

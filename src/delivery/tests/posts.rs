@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::super::call::Verdict;
-use super::super::scripted::{wait_until, Receiver, OK};
+use super::scripted::{wait_until, Receiver, OK};
 use super::*;
 use crate::core::signing;
 

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::super::call::Verdict;
 use super::super::pool::Permission;
-use super::super::scripted::Receiver;
+use super::scripted::Receiver;
 use super::*;
 
 /// One thread's run of these payloads, with the tokens 1, 2, ….

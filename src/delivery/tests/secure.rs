@@ -10,8 +10,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::super::call::Verdict;
-use super::super::scripted::{ReadWrite, Receiver, OK};
 use super::super::tls::check_ca_pem;
+use super::scripted::{ReadWrite, Receiver, OK};
 use super::*;
 
 const AUTHORITY: &[u8] = include_bytes!("../../../tests/tls/ca.pem");

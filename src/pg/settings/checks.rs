@@ -1,0 +1,104 @@
+//! Hooks of the settings: why PostgreSQL refuses a value, and what a new value changes.
+
+use std::ffi::{c_char, c_void, CStr, CString};
+
+use pgrx::{pg_guard, pg_sys};
+
+use crate::core::address::AddressPolicy;
+use crate::core::error::Result;
+use crate::core::limits;
+use crate::core::retry::Schedule;
+use crate::core::standby::parse_slot_names;
+
+/// Most bytes of a character in any encoding of a server.
+const CHARACTER_BYTES: usize = 4;
+
+/// What was decided under the old name is decided again.
+#[pg_guard]
+pub(super) unsafe extern "C-unwind" fn on_new_identity(_value: *const c_char, _extra: *mut c_void) {
+    crate::pg::invalidation::mark_stale();
+}
+
+#[pg_guard]
+pub(super) unsafe extern "C-unwind" fn check_source(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL passes a NUL-terminated string.
+    unsafe {
+        let source = CStr::from_ptr(*value);
+        // A text that is far too long is not looked at, and not repeated in the message.
+        let is_far_too_long = source.count_bytes() > limits::SOURCE_CHARS * CHARACTER_BYTES;
+        let text = if is_far_too_long {
+            "".into()
+        } else {
+            source.to_string_lossy()
+        };
+        let error = match limits::check_source(&text) {
+            Ok(_) if !is_far_too_long => return true,
+            Ok(_) => limits::too_long("webhook.source", limits::SOURCE_CHARS),
+            Err(error) => error,
+        };
+        pg_sys::GUC_check_errmsg_string = kept(&error.message);
+        pg_sys::GUC_check_errhint_string = kept(&error.hint.unwrap_or_default());
+        false
+    }
+}
+
+#[pg_guard]
+pub(super) unsafe extern "C-unwind" fn check_retry_schedule(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL passes a NUL-terminated string.
+    unsafe { check(*value, |text| Schedule::parse(text).map(drop)) }
+}
+
+#[pg_guard]
+pub(super) unsafe extern "C-unwind" fn check_allowed_networks(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: as above.
+    unsafe { check(*value, |text| AddressPolicy::parse(text).map(drop)) }
+}
+
+#[pg_guard]
+pub(super) unsafe extern "C-unwind" fn check_standby_slots(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: as above.
+    unsafe { check(*value, |text| parse_slot_names(text).map(drop)) }
+}
+
+/// Says through PostgreSQL's own variables why a value is refused.
+unsafe fn check(value: *const c_char, parse: impl FnOnce(&str) -> Result<()>) -> bool {
+    // SAFETY: the value is NUL-terminated. The texts are allocated where PostgreSQL expects
+    // them: it throws the context away after it has reported.
+    unsafe {
+        let text = CStr::from_ptr(value).to_string_lossy();
+        let Err(error) = parse(&text) else {
+            return true;
+        };
+        pg_sys::GUC_check_errdetail_string = kept(&error.message);
+        if let Some(hint) = &error.hint {
+            pg_sys::GUC_check_errhint_string = kept(hint);
+        }
+        false
+    }
+}
+
+/// A copy where PostgreSQL allocates such texts itself; it frees them with its report.
+///
+/// # Safety
+/// Called from a check hook.
+unsafe fn kept(text: &str) -> *mut c_char {
+    let text = CString::new(text).unwrap_or_default();
+    // SAFETY: the context lives as long as the process.
+    unsafe { pg_sys::MemoryContextStrdup(pg_sys::ErrorContext, text.as_ptr()) }
+}
