@@ -56,11 +56,13 @@ impl Shared {
         let mut stopped = false;
         let count = run.len();
         for (place, job) in run.into_iter().enumerate() {
+            let ready = (!stopped).then(|| self.equipped_now(seat, equipped.take()));
             stopped = stopped || !self.is_permitted(stamp);
             let outcome = if stopped {
+                equipped = equipped.or(ready);
                 recalled(&job)
             } else {
-                let (generation, desk) = equipped.unwrap_or_else(|| self.equip(seat));
+                let (generation, desk) = ready.expect("a run that goes on has a desk");
                 let (desk, outcome) = desk.deliver(&job);
                 equipped = desk.map(|desk| (generation, desk));
                 // New settings hold from the next call on.
@@ -89,6 +91,21 @@ impl Shared {
     fn is_permitted(&self, stamp: u64) -> bool {
         let permission = self.permission.get();
         permission.is_none_or(|permission| permission.holds(stamp))
+    }
+
+    /// A desk with the present settings. The thread may have looked at them before a job came
+    /// that was submitted under new ones: a connection that these forbid is closed, not used.
+    fn equipped_now(&self, seat: &Seat, equipped: Option<(u64, Desk)>) -> (u64, Desk) {
+        match equipped {
+            Some((generation, desk)) if generation == self.generation.load(SeqCst) => {
+                (generation, desk)
+            }
+            outdated => {
+                drop(outdated);
+                lock(&seat.client).take();
+                self.equip(seat)
+            }
+        }
     }
 
     fn equip(&self, seat: &Seat) -> (u64, Desk) {
@@ -144,5 +161,72 @@ impl Shared {
         lock(&seat.client).take();
         self.give_up_seat(&mut self.floor(), seat);
         self.thread_ended.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::super::super::call::{CallStamp, Job, Payload, Target};
+    use super::super::super::client::ClientConfig;
+    use super::super::Pool;
+    use super::*;
+    use crate::core::address::AddressPolicy;
+    use crate::core::endpoint::Endpoint;
+
+    struct Empty;
+
+    impl Payload for Empty {
+        fn render(&self, _: &CallStamp, _: usize, out: &mut Vec<u8>) -> Result<usize, String> {
+            out.extend_from_slice(b"{}");
+            Ok(2)
+        }
+    }
+
+    fn allowing(networks: &str) -> ClientConfig {
+        ClientConfig {
+            policy: AddressPolicy::parse(networks).unwrap(),
+            ..ClientConfig::default()
+        }
+    }
+
+    fn job(token: u64) -> Job {
+        Job {
+            token,
+            target: Arc::new(Target {
+                // Nobody listens there.
+                url: Endpoint::parse("http://127.0.0.1:1/").unwrap(),
+                timeout: Duration::from_secs(20),
+                headers: vec![],
+                signers: vec![],
+                confidential: Arc::default(),
+            }),
+            payload: Arc::new(Empty),
+            message_id: Uuid::from_u128(1),
+            call_id: Uuid::from_u128(2),
+            attempt: 1,
+            sent: None,
+        }
+    }
+
+    /// What a thread does that looks at the settings, and takes a job which came after others.
+    #[test]
+    fn a_job_that_is_submitted_after_a_reload_is_called_with_the_new_settings() {
+        let pool = Pool::new(allowing("127.0.0.0/8"), Arc::new(|| ()));
+        let seat = Seat::new();
+        let mut equipped = Some(pool.shared.equip(&seat));
+        let mut details = Vec::new();
+        for token in 0..2 {
+            pool.submit(vec![job(token)]).expect("the queue has room");
+            let (stamp, run) = pool.shared.jobs.try_recv().expect("a run");
+            equipped = pool.shared.serve_run(&seat, equipped, stamp, run);
+            let mut outcomes = Vec::new();
+            assert_eq!(pool.drain_outcomes(10, &mut outcomes), 1);
+            details.push(outcomes.remove(0).detail.unwrap_or_default());
+            pool.reconfigure(allowing(""));
+        }
+        assert_eq!(details[0], "connection refused");
+        assert!(details[1].contains("is not allowed"), "{details:?}");
     }
 }
