@@ -153,7 +153,7 @@ comment on function webhook.revoke_from(text) is
 comment on function webhook.check_grantee(text) is
     'Internal: the checks of webhook.grant_to() and webhook.revoke_from().';
 comment on function webhook.masked_url(text) is
-    'Internal: a URL without what looks like a credential, for roles that may not call '
+    'Internal: a text whose URLs are without what looks like a credential, for roles that may not call '
     'webhook.drop_webhook().';
 comment on function webhook.worker_process() is
     'Internal: process id and start of this databases worker, for the view webhook.worker.';

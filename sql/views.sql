@@ -3,9 +3,10 @@
 -- Names and operators below are PostgreSQL's own, whatever else the schema may hold.
 set local search_path = pg_catalog, pg_temp;
 
--- Query values that look like credentials, and userinfo, as *** . Values of 20 characters or more that
--- hold a digit count whatever their names are. A secret in the path, as in hooks of chats, cannot be
--- told from another path.
+-- Query values that look like credentials, and userinfo, as *** in all URLs of a text. Values of 20
+-- characters or more that hold a digit count whatever their names are (credentials_in_url in
+-- src/core/redaction.rs has the same rule). A secret in the path, as in hooks of chats, cannot be told
+-- from another path. Parts end at each ?, so that an answer of nothing else takes no quadratic time.
 create function webhook.masked_url(url text)
 returns text
 language sql
@@ -15,18 +16,21 @@ set search_path = pg_catalog, pg_temp
 as $$
     select regexp_replace(
         regexp_replace(
-            regexp_replace(url, '^([^:/?#]+://)[^/?#@]*@', E'\\1***@'),
-            '([?&;][^=&;#]*(?:token|secret|sig|passw|pwd|auth|cred|session|jwt|key|code)[^=&;#]*=)[^&;#]*',
+            regexp_replace(url, '([a-z][a-z0-9+.-]*://)[^/?#[:space:]"''<>]*@', E'\\1***@', 'gi'),
+            '([?&;][^?=&;#[:space:]"''<>]*(?:token|secret|sig|passw|pwd|auth|cred|session|jwt|key|code)[^?=&;#[:space:]"''<>]*=)[^&;#[:space:]"''<>]*',
             E'\\1***', 'gi'
         ),
-        '([?&;](?:[^=&;#]*=)?)(?=[^&;#]*[0-9])[^=&;#]{20,}(?=[&;#]|$)', E'\\1***', 'g'
+        '([?&;](?:[^?=&;#[:space:]"''<>]*=|(?=[^?=&;#[:space:]"''<>]*(?:[?&;#[:space:]"''<>]|$))))(?=[^?&;#[:space:]"''<>]*[0-9])[^?&;#[:space:]"''<>]{20,}', E'\\1***', 'g'
     )
 $$;
 
 create view webhook.webhooks as
 select w.id,
        w.name,
-       w.description,
+       case
+           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then w.description
+           else webhook.masked_url(w.description)
+       end as description,
        array(
            select case
                       when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then u.url
@@ -47,7 +51,10 @@ select w.id,
        w.created_by,
        w.modified_at,
        w.modified_by,
-       w.detail
+       case
+           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then w.detail
+           else webhook.masked_url(w.detail)
+       end as detail
 from webhook.webhook_def w
 left join (
     select e.webhook_key,
@@ -77,10 +84,19 @@ select e.id,
        e.object_fields_now as object_fields,
        e.event_sources,
        e.payload_fields_now as payload_fields,
-       e.payload_template,
-       e.condition,
+       case
+           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then e.payload_template
+           else webhook.masked_url(e.payload_template)
+       end as payload_template,
+       case
+           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then e.condition
+           else webhook.masked_url(e.condition)
+       end as condition,
        case when e.active then 'Active' else 'Inactive' end as status,
-       e.reason as detail,
+       case
+           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then e.reason
+           else webhook.masked_url(e.reason)
+       end as detail,
        coalesce(k.messages, 0) as messages,
        coalesce(k.calls, 0) as calls,
        coalesce(k.errors, 0) as errors,
@@ -200,8 +216,14 @@ select c.call_id,
        c.attempt,
        case when c.success then 'Success' else 'Failure' end as status,
        c.http_code,
-       c.http_response,
-       c.detail,
+       case
+           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then c.http_response
+           else webhook.masked_url(c.http_response)
+       end as http_response,
+       case
+           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then c.detail
+           else webhook.masked_url(c.detail)
+       end as detail,
        c.message_size,
        c.duration_ms
 from webhook.call_log c
@@ -240,7 +262,10 @@ select w.id as webhook_id,
            when n.state ->> 'state' = 'backing_off' then (n.state ->> 'next')::timestamptz
            else r.next_attempt_at
        end as next_attempt_at,
-       coalesce(case when n.disabled_at is not null then n.detail end, n.state ->> 'error', r.last_error) as last_error
+       case
+           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then e.last_error
+           else webhook.masked_url(e.last_error)
+       end as last_error
 from webhook.lane_now n
 join webhook.webhook_def w on w.webhook_key = n.webhook_key and w.dropped_at is null
 left join (
@@ -258,7 +283,10 @@ left join (
     from webhook.retry a
     where a.state = 'failed'
     group by a.url_key
-) f on f.url_key = n.url_key;
+) f on f.url_key = n.url_key
+cross join lateral (
+    select coalesce(case when n.disabled_at is not null then n.detail end, n.state ->> 'error', r.last_error) as last_error
+) e;
 
 create view webhook.worker as
 select here.database,
@@ -272,7 +300,10 @@ select here.database,
            when p.pid is null and k.worker_stopped is not true
            then 'no worker runs: call webhook.start_worker(), and raise max_worker_processes if it finds no free slot'
        end as last_error,
-       webhook.worker_detail() as detail
+       case
+           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then webhook.worker_detail()
+           else webhook.masked_url(webhook.worker_detail())
+       end as detail
 from (values (current_database()::text)) as here (database)
 left join (select c.worker_stopped from webhook.control c limit 1) k on true
 left join pg_extension x on x.extname = 'webhook_ext'

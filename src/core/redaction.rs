@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use crate::core::json_text::push_escaped;
@@ -16,6 +17,32 @@ pub const MASK: &str = "***";
 const LEAST_BYTES: usize = 6;
 /// At the end of an answer that was cut, the first part of a value is masked from so many bytes on.
 const LEAST_PART_BYTES: usize = 4;
+
+/// A value of a query is a credential if its name has one of these in it, or if it is as long as
+/// this and holds a digit. `webhook.masked_url` has the same rule.
+const CREDENTIAL_NAMES: [&str; 11] = [
+    "token", "secret", "sig", "passw", "pwd", "auth", "cred", "session", "jwt", "key", "code",
+];
+const LEAST_DRAWN_CHARS: usize = 20;
+
+/// The credentials in a URL's query: as it has them, and as a receiver reads them.
+pub fn credentials_in_url(url: &str) -> Vec<Zeroizing<String>> {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let mut found = Vec::new();
+    for part in query.split(['&', ';', '?']) {
+        let (name, value) = part.split_once('=').unwrap_or(("", part));
+        let name = name.to_ascii_lowercase();
+        let is_named = CREDENTIAL_NAMES.iter().any(|word| name.contains(word));
+        let is_drawn =
+            value.chars().count() >= LEAST_DRAWN_CHARS && value.bytes().any(|b| b.is_ascii_digit());
+        if is_named || is_drawn {
+            let read = form_urlencoded::parse(value.as_bytes()).next();
+            found.push(Zeroizing::new(value.to_owned()));
+            found.extend(read.map(|(read, _)| Zeroizing::new(read.into_owned())));
+        }
+    }
+    found
+}
 
 /// Credentials of a webhook, in each spelling in which an answer may repeat them.
 #[derive(Default)]
@@ -136,6 +163,37 @@ mod tests {
             "key whsec_01"
         );
         assert_eq!(masked(&["whsec_0123"], "key wh", true), "key wh");
+    }
+
+    #[test]
+    fn what_a_url_holds_is_masked_in_an_answer_that_repeats_it() {
+        let url = "https://example.com/hook?page=2&API_Key=ab%2Fcd%3Def&n=0123456789abcdefghij&z=long-but-without-digits";
+        let found = credentials_in_url(url);
+        let found: Vec<&str> = found.iter().map(|value| value.as_str()).collect();
+        assert_eq!(
+            found,
+            [
+                "ab%2Fcd%3Def",
+                "ab/cd=ef",
+                "0123456789abcdefghij",
+                "0123456789abcdefghij"
+            ]
+        );
+        assert_eq!(
+            masked(
+                &found,
+                "Cannot POST /hook?page=2&API_Key=ab%2Fcd%3Def&n=0123456789abcdefghij {\"key\":\"ab/cd=ef\"}",
+                false
+            ),
+            "Cannot POST /hook?page=2&API_Key=***&n=*** {\"key\":\"***\"}"
+        );
+        for plain in [
+            "https://example.com/hook",
+            "https://example.com/?",
+            "https://example.com/?page=2",
+        ] {
+            assert_eq!(credentials_in_url(plain), [], "{plain}");
+        }
     }
 
     #[test]

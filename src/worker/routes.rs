@@ -18,7 +18,7 @@ use crate::core::error::Result;
 use crate::core::event::{test_event_key, TEST_EVENT_TYPE};
 use crate::core::headers;
 use crate::core::payload::{DefaultPayload, PayloadConstants};
-use crate::core::redaction::Redactions;
+use crate::core::redaction::{credentials_in_url, Redactions};
 use crate::core::secret::Secret;
 use crate::core::signing::Signer;
 use crate::core::template::render::TemplateConstants;
@@ -136,7 +136,8 @@ impl Routes {
         urls: impl Iterator<Item = &'a UrlRow>,
         tokens: &mut HashMap<i32, String>,
     ) {
-        let shared = shared_parts(row, secrets);
+        let urls: Vec<&UrlRow> = urls.collect();
+        let shared = shared_parts(row, secrets, &urls);
         let mut broken = shared.as_ref().err().map(|error| error.message.clone());
         let mut url_keys = Vec::new();
         for url in urls {
@@ -202,7 +203,7 @@ struct SharedParts {
     confidential: Arc<Redactions>,
 }
 
-fn shared_parts(row: &WebhookRow, secrets: &[&SecretRow]) -> Result<SharedParts> {
+fn shared_parts(row: &WebhookRow, secrets: &[&SecretRow], urls: &[&UrlRow]) -> Result<SharedParts> {
     let value = serde_json::from_str(&row.headers).unwrap_or(serde_json::Value::Null);
     let headers = headers::validate(&value)?;
     let mut signers = Vec::new();
@@ -224,6 +225,7 @@ fn shared_parts(row: &WebhookRow, secrets: &[&SecretRow]) -> Result<SharedParts>
             "the webhook has no secret",
         ));
     }
+    confidential.extend(urls.iter().flat_map(|url| credentials_in_url(&url.url)));
     let values = headers.iter().map(|(_, value)| value.as_str());
     let values = values.chain(confidential.iter().map(|value| value.as_str()));
     let confidential = Arc::new(Redactions::of(values));

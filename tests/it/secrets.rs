@@ -276,3 +276,27 @@ fn no_credential_is_logged_kept_or_shown_whatever_is_logged() {
         cluster.psql("select http_response from webhook.calls limit 3")
     );
 }
+
+#[test]
+fn an_answer_that_repeats_the_url_brings_no_credential_of_it_into_the_log() {
+    let cluster = Cluster::builder("echoed_url")
+        .set("webhook.allowed_networks", "127.0.0.0/8")
+        .start();
+    cluster.sql("create extension webhook_ext");
+    let url = format!(
+        "http://127.0.0.1:{}/echo?api_key=hush%2Fhush&page=2",
+        start_echo()
+    );
+    cluster.sql(&format!(
+        "select webhook.create_webhook('w', array['{url}']);
+         select webhook.test_webhook('w')"
+    ));
+    cluster.wait_for_text(
+        PATIENCE,
+        "select (count(*) > 0)::text from webhook.calls",
+        "true",
+    );
+    let answer: String = cluster.value("select http_response from webhook.calls limit 1");
+    assert!(answer.contains("/echo?api_key=***&page=2"), "{answer}");
+    assert!(!answer.contains("hush"), "{answer}");
+}
