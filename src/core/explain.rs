@@ -5,6 +5,7 @@
 //! off) fails, too; what only slows it (a throttle) does not.
 
 use super::address::AddressPolicy;
+use super::sql_text::identifier;
 use event::{
     columns, condition, event_enabled, message_size, object_fields, owner, partitions, privileges,
     table, trigger, webhook_enabled, webhook_not_paused, webhook_usable,
@@ -36,6 +37,8 @@ pub struct EventFacts {
     /// Why the webhook's row cannot be used.
     pub webhook_detail: Option<String>,
     pub table: String,
+    /// As a statement needs it.
+    pub table_in_sql: String,
     pub table_is_there: bool,
     pub missing_columns: Option<String>,
     /// `pg_trigger.tgenabled`; `None` if there is no trigger of that name.
@@ -123,6 +126,11 @@ pub fn explain(event: &EventFacts, urls: &[UrlFacts], server: &ServerFacts) -> V
     checks.push(message_size(event, server));
     checks.push(overall(&checks));
     checks
+}
+
+/// As a statement needs it.
+fn trigger_name(event: &EventFacts) -> String {
+    identifier(&format!("webhook_{}", event.id))
 }
 
 /// Good or bad news, as it turns out.

@@ -33,7 +33,10 @@ select e.id, e.event_type, e.enabled,
               limit 1000) l
         where l.event_key = e.event_key
           and l.detail like '%webhook.max_message_size allows%'),
-       o.owner, o.lost_rights
+       o.owner, o.lost_rights,
+       (select pg_catalog.format('%I.%I', n.nspname, c.relname)
+        from pg_catalog.pg_namespace n
+        where n.oid = c.relnamespace)
 from webhook.event_now e
 join webhook.webhook_def w on w.webhook_key = e.webhook_key
 join webhook.event_owner o on o.event_key = e.event_key
@@ -78,6 +81,7 @@ pub fn event(event_key: i32) -> EventFacts {
             too_large: row.get(20).unwrap_or(0),
             owner: row.get(21),
             lost_rights: row.get(22),
+            table_in_sql: row.get(23).unwrap_or_default(),
         })
     })
     .expect("a locked row does not go away")

@@ -1,19 +1,20 @@
 //! What the event, its table and its webhook have to say.
 
-use super::{check, fault, note, Check, EventFacts, ServerFacts};
+use super::{check, fault, note, trigger_name, Check, EventFacts, ServerFacts};
+use crate::core::sql_text::literal;
 
 pub(super) fn event_enabled(event: &EventFacts) -> Check {
-    let id = &event.id;
+    let id = literal(&event.id);
     check(
         "event_enabled",
         event.enabled,
         "the event is enabled",
-        format!("the event is switched off: call webhook.update_event('{id}', enabled => true)"),
+        format!("the event is switched off: call webhook.update_event({id}, enabled => true)"),
     )
 }
 
 pub(super) fn webhook_enabled(event: &EventFacts) -> Check {
-    let webhook = quoted(&event.webhook);
+    let webhook = literal(&event.webhook);
     check(
         "webhook_enabled",
         event.webhook_enabled,
@@ -39,7 +40,7 @@ pub(super) fn webhook_usable(event: &EventFacts) -> Check {
 }
 
 pub(super) fn webhook_not_paused(event: &EventFacts) -> Check {
-    let webhook = quoted(&event.webhook);
+    let webhook = literal(&event.webhook);
     check(
         "webhook_not_paused",
         !event.webhook_paused,
@@ -52,13 +53,13 @@ pub(super) fn webhook_not_paused(event: &EventFacts) -> Check {
 }
 
 pub(super) fn table(event: &EventFacts) -> Check {
-    let (id, table) = (&event.id, &event.table);
+    let (id, table) = (literal(&event.id), &event.table);
     check(
         "table",
         event.table_is_there,
         &format!("the table {table} is there"),
         format!(
-            "the table {table} was dropped: call webhook.drop_event('{id}'), \
+            "the table {table} was dropped: call webhook.drop_event({id}), \
              and create an event for the table that has taken its place"
         ),
     )
@@ -72,8 +73,8 @@ pub(super) fn columns(event: &EventFacts) -> Check {
         "all columns it names are there",
         format!(
             "a column was dropped, which switches the event off: {missing}; give it other \
-             columns with webhook.update_event('{}', object_fields => …, payload_fields => …)",
-            event.id
+             columns with webhook.update_event({}, object_fields => …, payload_fields => …)",
+            literal(&event.id)
         ),
     )
 }
@@ -94,31 +95,33 @@ pub(super) fn owner(event: &EventFacts, server: &ServerFacts) -> Check {
             "owner",
             format!(
                 "{lost}, so nothing is captured: grant the right again, or let a role that has it \
-                 call webhook.update_event('{}', enabled => true), which takes the event over",
-                event.id
+                 call webhook.update_event({}, enabled => true), which takes the event over",
+                literal(&event.id)
             ),
         ),
     }
 }
 
 pub(super) fn trigger(event: &EventFacts) -> Check {
-    let (id, table) = (&event.id, &event.table);
+    let (id, table) = (literal(&event.id), &event.table);
+    let trigger = trigger_name(event);
     let bad = match event.trigger.as_deref() {
         None => format!(
-            "the trigger webhook_{id} is missing on {table}: \
-             call webhook.update_event('{id}', enabled => true), which creates it anew"
+            "the trigger {trigger} is missing on {table}: \
+             call webhook.update_event({id}, enabled => true), which creates it anew"
         ),
         Some(_) if !event.trigger_is_ours => format!(
-            "the trigger webhook_{id} on {table} is somebody else's: drop it, \
-             then call webhook.update_event('{id}', enabled => true)"
+            "the trigger {trigger} on {table} is somebody else's: drop it, \
+             then call webhook.update_event({id}, enabled => true)"
         ),
-        Some("D") => {
-            format!("the trigger is disabled: alter table {table} enable trigger webhook_{id}")
-        }
+        Some("D") => format!(
+            "the trigger is disabled: alter table {} enable trigger {trigger}",
+            event.table_in_sql
+        ),
         Some(_) => {
             return note(
                 "trigger",
-                format!("the trigger webhook_{id} is on {table} and enabled"),
+                format!("the trigger {trigger} is on {table} and enabled"),
             )
         }
     };
@@ -129,8 +132,8 @@ pub(super) fn partitions(event: &EventFacts) -> Check {
     if let Some(deaf) = &event.deaf_partitions {
         let bad = format!(
             "on some partitions the trigger is missing or disabled: {deaf}; \
-             alter table … enable trigger webhook_{}",
-            event.id
+             alter table … enable trigger {}",
+            trigger_name(event)
         );
         return fault("partitions", bad);
     }
@@ -193,8 +196,4 @@ pub(super) fn message_size(event: &EventFacts, server: &ServerFacts) -> Check {
             event.too_large
         ),
     )
-}
-
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }

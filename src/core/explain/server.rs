@@ -1,6 +1,7 @@
 //! What this session and this server have to say.
 
-use super::{check, fault, note, Check, EventFacts, ServerFacts};
+use super::{check, fault, note, trigger_name, Check, EventFacts, ServerFacts};
+use crate::core::sql_text::literal;
 
 pub(super) fn identity(server: &ServerFacts) -> Check {
     check(
@@ -36,10 +37,10 @@ pub(super) fn replication_role(event: &EventFacts, server: &ServerFacts) -> Chec
         &format!("session_replication_role is {role}: the trigger fires"),
         format!(
             "session_replication_role is {role} in this session, where the trigger does not \
-             fire: set it to {}, or alter table {} enable always trigger webhook_{}",
+             fire: set it to {}, or alter table {} enable always trigger {}",
             if is_replica { "origin" } else { "replica" },
-            event.table,
-            event.id
+            event.table_in_sql,
+            trigger_name(event)
         ),
     )
 }
@@ -60,8 +61,8 @@ pub(super) fn source(event: &EventFacts, server: &ServerFacts) -> Check {
         &format!("the source of this session, \"{source}\", is one of: {list}"),
         format!(
             "the source of this session, \"{source}\", is none of: {list}; set webhook.source \
-             to one of them, or call webhook.update_event('{}', event_sources => …)",
-            event.id
+             to one of them, or call webhook.update_event({}, event_sources => …)",
+            literal(&event.id)
         ),
     )
 }

@@ -9,7 +9,8 @@ fn event() -> EventFacts {
         enabled: true,
         webhook: "crm".to_owned(),
         webhook_enabled: true,
-        table: "customers".to_owned(),
+        table: "My table".to_owned(),
+        table_in_sql: "public.\"My table\"".to_owned(),
         table_is_there: true,
         trigger: Some("O".to_owned()),
         trigger_is_ours: true,
@@ -163,4 +164,31 @@ fn a_trigger_that_always_fires_fires_on_a_replica() {
     server.replication_role = "replica".to_owned();
     event.trigger = Some("A".to_owned());
     assert!(failed(&event, &[], &server).is_empty());
+}
+
+#[test]
+fn what_is_to_be_run_can_be_run_whatever_the_names() {
+    let (mut event, mut server) = (event(), server());
+    event.id = "a'b\"c".to_owned();
+    event.enabled = false;
+    event.trigger = Some("D".to_owned());
+    server.replication_role = "replica".to_owned();
+    let checks = explain(&event, &[], &server);
+    let said = |name: &str| {
+        let found = checks.iter().find(|check| check.name == name);
+        found.expect("the check is there").detail.as_str()
+    };
+    assert!(said("event_enabled").contains("webhook.update_event('a''b\"c', "));
+    for (name, statement) in [
+        (
+            "trigger",
+            r#"alter table public."My table" enable trigger "webhook_a'b""c""#,
+        ),
+        (
+            "session_replication_role",
+            r#"alter table public."My table" enable always trigger "webhook_a'b""c""#,
+        ),
+    ] {
+        assert!(said(name).ends_with(statement), "{}", said(name));
+    }
 }
