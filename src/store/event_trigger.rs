@@ -10,14 +10,14 @@ use pgrx::PgSqlErrorCode;
 
 use super::rows::{execute, first};
 use super::table_label::table_label;
-use super::user_table::UserTable;
+use super::user_table::{check_partitions, UserTable};
 use crate::core::definition::EventType;
 use crate::core::error::{Error, Kind};
 use crate::core::sql_text::{identifier, literal};
 use crate::core::webhook::{shown, shown_up_to};
 use crate::pg::local_settings::{count_statements, lock_timeout_ms, with_settings};
 use crate::pg::owner::as_owner;
-use crate::pg::report::{is_of_class, raise, translated, Refusal};
+use crate::pg::report::{is_of_class, ok_or_raise, raise, translated, Refusal};
 
 /// A trigger needs a lock that waits for every writer of the table, and everybody who
 /// comes later waits behind it: so not for long.
@@ -78,9 +78,12 @@ pub fn exists(table: &UserTable, event_id: &str) -> bool {
 }
 
 fn run(verb: &str, table: &UserTable, event: &EventTrigger<'_>, condition_path: &str) {
+    ok_or_raise(check_partitions(table));
     let statement = trigger_statement(verb, table, event);
     let translate = |refusal: &Refusal| {
-        lock_refused(refusal, &table.label).or_else(|| condition_refused(refusal, event))
+        lock_refused(refusal, &table.label)
+            .or_else(|| condition_refused(refusal, event))
+            .or_else(|| right_refused(refusal, table))
     };
     let timeout = lock_timeout();
     let settings = [
@@ -218,6 +221,21 @@ fn is_of_condition(code: PgSqlErrorCode) -> bool {
 
 /// A message of PostgreSQL may repeat the whole condition.
 const SHOWN_MESSAGE_CHARS: usize = 500;
+
+/// A partition that came after they were looked at.
+fn right_refused(refusal: &Refusal, table: &UserTable) -> Option<Error> {
+    (refusal.code == PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE).then(|| {
+        Error::new(
+            Kind::InsufficientPrivilege,
+            format!(
+                "object_name \"{}\": its trigger cannot be created",
+                table.label
+            ),
+        )
+        .with_detail(shown_up_to(&refusal.message, SHOWN_MESSAGE_CHARS))
+        .with_hint("ask for the privilege TRIGGER on the table and on each partition of it")
+    })
+}
 
 /// Drops the trigger if it is there. As the extension's owner.
 pub fn drop(event_key: i32) {

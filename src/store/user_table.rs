@@ -63,6 +63,21 @@ where ",
     " = $1"
 );
 
+/// A trigger on a partitioned table is one on each partition.
+const PARTITION_WITHOUT_TRIGGER: &str = concat!(
+    "select ",
+    table_label!(),
+    ",
+       pg_catalog.format('%I.%I', n.nspname, c.relname)
+from pg_catalog.pg_partition_tree($1) p
+join pg_catalog.pg_class c on c.oid = p.relid
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where p.relid <> $1
+  and not pg_catalog.has_table_privilege(c.oid, 'TRIGGER')
+order by 1
+limit 1"
+);
+
 /// In UTF-8, whatever the encoding of the database.
 const COLUMNS: &str = "
 select pg_catalog.convert_to(a.attname::pg_catalog.text, 'UTF8'), a.attnum, a.attgenerated <> 'v'
@@ -162,6 +177,26 @@ fn check_rights(facts: &Facts) -> Result<()> {
         "its owner can say: grant select, trigger on {} to …",
         table.quoted
     )))
+}
+
+/// # Errors
+/// `42501` if the caller lacks TRIGGER on a partition of the table.
+pub fn check_partitions(table: &UserTable) -> Result<()> {
+    let lacking: Option<(String, String)> =
+        first(PARTITION_WITHOUT_TRIGGER, &[table.oid.into()], |row| {
+            (row.value(1), row.value(2))
+        });
+    let Some((label, quoted)) = lacking else {
+        return Ok(());
+    };
+    Err(Error::new(
+        Kind::InsufficientPrivilege,
+        format!(
+            "object_name \"{}\": privilege TRIGGER is missing on its partition \"{label}\"",
+            table.label
+        ),
+    )
+    .with_hint(format!("its owner can say: grant trigger on {quoted} to …")))
 }
 
 /// # Errors

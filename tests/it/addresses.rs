@@ -141,6 +141,61 @@ fn other_spellings_of_a_private_address_and_names_of_one_are_refused_too() {
     assert_eq!(receiver.received().len(), 0);
 }
 
+/// Names that this machine itself gives a loopback address.
+fn local_names() -> Vec<String> {
+    let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let mut names = vec!["localhost".to_owned()];
+    for line in hosts.lines() {
+        let mut words = line.split('#').next().unwrap().split_whitespace();
+        if words
+            .next()
+            .is_some_and(|ip| ip.starts_with("127.") || ip == "::1")
+        {
+            names.extend(words.map(str::to_owned));
+        }
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Whether a resolver knows a name in this spelling is its own affair: nothing is called.
+#[test]
+fn no_spelling_of_a_local_name_is_called() {
+    let receiver = Receiver::start();
+    let port = receiver.port();
+    let cluster = watching("local_names", &receiver.url("/ok"));
+    let spellings = local_names().into_iter().flat_map(|name| {
+        [
+            name.to_uppercase(),
+            format!("{name}."),
+            format!("{name}%2e"),
+            // an ideographic full stop
+            format!("{name}\u{3002}"),
+            format!("{name}.localdomain"),
+            format!("sub.{name}"),
+            name,
+        ]
+    });
+    let urls: Vec<String> = spellings
+        .enumerate()
+        .map(|(n, host)| format!("http://{host}:{port}/ok/{n}"))
+        .collect();
+    create_webhook(&cluster, "spelled", &urls, "max_attempts => 1");
+    create_event(&cluster, "spelled", "items", "Insert", "");
+    cluster.sql("insert into items values (1)");
+    wait_idle(&cluster);
+    let refused: i64 = cluster.value(
+        "select count(*) from webhook.calls
+         where webhook_name = 'spelled' and status = 'Failure' and http_code is null
+           and detail ~ 'allowed_networks|cannot be resolved|timed out while resolving'",
+    );
+    let calls = cluster.psql("select outgoing_url, detail from webhook.calls");
+    assert_eq!(refused, urls.len() as i64, "{calls}");
+    assert!(calls.contains("/localhost.:"), "{calls}");
+    assert_eq!(receiver.received().len(), 0);
+}
+
 /// The refusal comes before anything is dialled, so the public address is never called.
 #[test]
 fn plain_http_to_a_public_address_is_refused_unless_the_network_is_allowed() {

@@ -170,3 +170,33 @@ fn an_event_on_one_partition_is_about_that_partition_only() {
         assert_eq!(message.body()["objectName"], "south");
     }
 }
+
+#[test]
+fn a_partition_without_the_trigger_right_is_named_with_what_to_do() {
+    let (cluster, receiver) = ready_cluster("partition-rights");
+    create_webhook(&cluster, "readings", &[receiver.url("/ok")], "");
+    cluster.sql(TABLES);
+    cluster.sql(
+        "create role maker login in role webhook_admin;
+         grant select, trigger on readings, north, far, farther to maker",
+    );
+    let mut maker = cluster.connect_as("maker", "postgres");
+    let create = |when: &str| {
+        format!("select webhook.create_event('readings', 'readings', 'table.recordInsert'{when})")
+    };
+    for condition in ["", ", condition => 'new.value > 0'"] {
+        let error = maker.batch_execute(&create(condition)).unwrap_err();
+        let error = error.as_db_error().expect("the server answered");
+        assert_eq!(error.code().code(), "42501");
+        assert_eq!(
+            error.message(),
+            "object_name \"readings\": privilege TRIGGER is missing on its partition \"south\""
+        );
+        assert_eq!(
+            error.hint(),
+            Some("its owner can say: grant trigger on public.south to …")
+        );
+    }
+    cluster.sql("grant trigger on south to maker");
+    maker.batch_execute(&create("")).unwrap();
+}
