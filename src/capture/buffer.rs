@@ -4,7 +4,8 @@
 //! back savepoint cuts the buffer back to where it began. Memory is bounded:
 //! beyond [`FLUSH_AT_BYTES`] the rows of the innermost open subtransaction are
 //! written early; rows of outer ones stay, because a write inside the inner one
-//! would be undone with it.
+//! would be undone with it. Where these are few, as in a loop with an exception block,
+//! they are written early only beyond [`FLUSH_FEW_AT_BYTES`].
 
 use std::mem;
 use std::ops::Range;
@@ -17,13 +18,17 @@ use crate::pg::growth;
 /// Written early from here on. Large enough that a bulk statement pays for few
 /// flushes, small enough to be nothing beside work_mem.
 pub const FLUSH_AT_BYTES: usize = 4 << 20;
+/// Opening table and indexes costs as much as some ten rows, so fewer bytes than this wait for
+/// more, until so many are buffered.
+const FEW_BYTES: usize = 64 << 10;
+pub const FLUSH_FEW_AT_BYTES: usize = 32 << 20;
 /// So much memory is kept from one flush to the next of a transaction, and from one
 /// transaction to the next.
 const KEPT_WITHIN_BYTES: usize = 2 * FLUSH_AT_BYTES;
 const KEPT_BETWEEN_BYTES: usize = FLUSH_AT_BYTES / 4;
 /// What a row costs beside its text.
 const ROW_BYTES: usize = std::mem::size_of::<Captured>();
-/// Places within one flush number; a flush of 4 MB holds far fewer rows.
+/// Places within one flush number; a flush of 32 MB holds far fewer rows.
 const PLACE_BITS: u32 = 20;
 
 /// One message of the running transaction. Text is kept in the buffer's arena.
@@ -97,7 +102,14 @@ impl Buffer {
     }
 
     pub fn is_full(&self) -> bool {
-        self.text.len() + self.rows.len() * ROW_BYTES >= FLUSH_AT_BYTES
+        let buffered = self.bytes_from(Mark::default());
+        buffered >= FLUSH_AT_BYTES
+            && (buffered >= FLUSH_FEW_AT_BYTES
+                || self.bytes_from(self.writable_from()) >= FEW_BYTES)
+    }
+
+    fn bytes_from(&self, from: Mark) -> usize {
+        self.text.len() - from.text + (self.rows.len() - from.rows) * ROW_BYTES
     }
 
     pub fn is_empty(&self) -> bool {
