@@ -42,4 +42,5 @@ pub mod standby;
 pub mod template;
 pub mod throttle;
 pub mod time_text;
+pub mod varlena_header;
 pub mod webhook;

@@ -6,6 +6,7 @@
 
 mod http;
 mod inputs;
+mod stored;
 mod targets;
 
 use std::panic::{self, AssertUnwindSafe};

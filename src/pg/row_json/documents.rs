@@ -7,6 +7,7 @@ use crate::core::definition::{ListStyle, NullStyle};
 use crate::core::hstore_image;
 use crate::core::hstore_text::push_hstore as push_hstore_text;
 use crate::core::jsonb_image::{self, Token};
+use crate::core::varlena_header::plain_within;
 use crate::pg::encoding::from_server;
 use crate::pg::growth;
 
@@ -40,11 +41,10 @@ pub(super) unsafe fn push_jsonb(
     let walked = jsonb_image::walk(bytes, |token| match token {
         Token::Plain(bytes) => out.push_bytes(bytes),
         Token::String(bytes) => text.push_string(out, bytes),
-        // SAFETY: a number stands there with its length header.
-        Token::Number(image) => match unsafe { varlena::plain(image.as_ptr()) } {
-            Some(number) => push_number(out, number),
-            None => out.push_bytes(NULL),
-        },
+        Token::Number(image) => {
+            let number = plain_within(image).unwrap_or_else(|| damaged("jsonb"));
+            push_number(out, number)
+        }
     });
     walked.unwrap_or_else(|| damaged("jsonb"))
 }

@@ -9,13 +9,10 @@ use std::ptr;
 use pgrx::pg_sys;
 
 use super::memory::RowMemory;
+use crate::core::varlena_header::{self, Header};
 
-/// The low bits of the first byte tell the forms of the header apart.
-const SHORT_BIT: u8 = 0x01;
+/// Not set in the first byte of a plain value with a long header.
 const FORM_BITS: u8 = 0x03;
-const FORM_COMPRESSED: u8 = 0x02;
-/// A short header of length zero: a pointer to a value stored elsewhere.
-const EXTERNAL: u8 = 0x01;
 
 const LONG_HEADER: usize = 4;
 /// First byte and kind of pointer.
@@ -24,18 +21,26 @@ const TAG_ON_DISK: u8 = 18;
 /// The two high bits of a compressed value's length name the method.
 const RAW_LEN_MASK: u32 = 0x3FFF_FFFF;
 
+/// # Safety
+/// `image` is a value of variable length.
+#[inline(always)]
+unsafe fn header(image: *const u8) -> Header {
+    // SAFETY: the first byte says whether a word is there.
+    unsafe { varlena_header::read(*image, || image.cast::<u32>().read_unaligned()) }
+}
+
 /// Bytes that the value takes where it is stored, header included.
 ///
 /// # Safety
 /// `image` is a value of variable length.
 #[inline(always)]
 pub(super) unsafe fn stored_len(image: *const u8) -> usize {
-    // SAFETY: the first byte says how long the header is.
+    // SAFETY: as this function's.
     unsafe {
-        match *image {
-            EXTERNAL => external_len(image),
-            first if first & SHORT_BIT != 0 => usize::from(first >> 1),
-            _ => (image.cast::<u32>().read_unaligned() >> 2) as usize,
+        match header(image) {
+            Header::Plain { start, len } => start + len,
+            Header::Compressed { stored } => stored,
+            Header::External => external_len(image),
         }
     }
 }
@@ -62,16 +67,10 @@ unsafe fn external_len(image: *const u8) -> usize {
 pub(super) unsafe fn plain<'a>(image: *const u8) -> Option<&'a [u8]> {
     // SAFETY: as `stored_len`.
     unsafe {
-        let first = *image;
-        if first & SHORT_BIT != 0 {
-            let len = usize::from(first >> 1).checked_sub(1)?;
-            return Some(std::slice::from_raw_parts(image.add(1), len));
+        match header(image) {
+            Header::Plain { start, len } => Some(std::slice::from_raw_parts(image.add(start), len)),
+            Header::Compressed { .. } | Header::External => None,
         }
-        if first & FORM_BITS == FORM_COMPRESSED {
-            return None;
-        }
-        let len = stored_len(image) - LONG_HEADER;
-        Some(std::slice::from_raw_parts(image.add(LONG_HEADER), len))
     }
 }
 
@@ -165,7 +164,7 @@ unsafe fn raw_len(image: *const u8) -> usize {
         if let Some(bytes) = plain(image) {
             return bytes.len();
         }
-        if *image != EXTERNAL {
+        if matches!(header(image), Header::Compressed { .. }) {
             let word = image.add(LONG_HEADER).cast::<u32>().read_unaligned();
             return (word & RAW_LEN_MASK) as usize;
         }
