@@ -16,7 +16,7 @@ help:
 	@echo 'make test-assert   regress and cluster tests against a PostgreSQL 15 built with assertions'
 	@echo 'make soak          random faults under load for SOAK_MINUTES (default 10)'
 	@echo 'make fuzz          arbitrary input for parsers and writers for FUZZ_MINUTES (default 10)'
-	@echo 'make lint          rustfmt, clippy, rustdoc, cargo-machete, pgspot'
+	@echo 'make lint          rustfmt, clippy, rustdoc, cargo-machete, cargo-deny, pgspot'
 	@echo 'make bench         measure against the targets'
 	@echo 'make setup         install what is missing for all this'
 	@echo 'make clean         remove everything that was built'
