@@ -150,6 +150,11 @@ comment on function webhook.revoke_from(text) is
     'Takes from a role what webhook.grant_to() gave it, and any other privilege that it has on objects of the '
     'extension; not what it has by membership. Errors: 42501 another caller, 22023 null or a role of the '
     'extension, 42704 no such role.';
+comment on function webhook.create_worker_role() is
+    'Makes the role webhook_worker, if it is missing, and grants it in this database what the statements of the '
+    'worker need, which run as this role. The extension calls it; call it when the role was dropped or privileges '
+    'of it were revoked. It needs no LOGIN and no members. Errors: 42501 not a superuser, 55000 a role of this '
+    'name can log in, has members or attributes that it does not need.';
 comment on function webhook.check_grantee(text) is
     'Internal: the checks of webhook.grant_to() and webhook.revoke_from().';
 comment on function webhook.masked_url(text) is

@@ -345,7 +345,7 @@ begin
             message = 'only a superuser or the owner of the extension grants its privileges',
             hint = 'let one of them call it';
     end if;
-    if role is null or role in ('webhook_admin', 'webhook_reader')
+    if role is null or role in ('webhook_admin', 'webhook_reader', 'webhook_worker')
         or exists (
             select
             from pg_extension e

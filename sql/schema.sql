@@ -1,6 +1,6 @@
 -- The schema belongs to the extension alone. CREATE EXTENSION takes an existing one, because a dump
--- restores the schema first. Its owner could later replace the extension's objects, and the worker,
--- a superuser, would run the replacements. Objects that it already holds could shadow the extension's.
+-- restores the schema first. Its owner could later replace the extension's objects, and sessions of others,
+-- superusers too, would run the replacements. Objects that it already holds could shadow the extension's.
 
 do $$
 declare

@@ -6,7 +6,7 @@
 -- its installer in force. A later script revokes and grants on the objects that it creates. Repeated, the
 -- section would take away what webhook.grant_to() has given.
 
--- The worker, a superuser, uses what it finds in the schema: it belongs to the extension's owner.
+-- Sessions of superusers use what they find in the schema: it belongs to the extension's owner.
 do $$
 declare
     owner pg_catalog.name;
@@ -631,7 +631,7 @@ begin
             message = 'only a superuser or the owner of the extension grants its privileges',
             hint = 'let one of them call it';
     end if;
-    if role is null or role in ('webhook_admin', 'webhook_reader')
+    if role is null or role in ('webhook_admin', 'webhook_reader', 'webhook_worker')
         or exists (
             select
             from pg_extension e
@@ -783,6 +783,119 @@ alter table webhook.webhook_def add constraint webhook_def_id_check
 alter table webhook.event_def add constraint event_def_id_check
     check (id collate pg_catalog."C" operator(pg_catalog.~) '^[a-z0-9]{6}$');
 
+-- The role that the worker's statements run as: what they need, by name, and nothing else. Nobody is a
+-- member of it. A function, because a role that was dropped has to come back with its privileges.
+
+create function webhook.create_worker_role()
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    unfit record;
+begin
+    if not (select r.rolsuper from pg_roles r where r.rolname = current_user) then
+        raise exception using
+            errcode = 'insufficient_privilege',
+            message = 'only a superuser may make the role of the worker',
+            hint = 'let a superuser call it';
+    end if;
+    if not exists (select from pg_roles r where r.rolname = 'webhook_worker') then
+        create role webhook_worker nologin;
+    end if;
+    select u.what, u.way_out
+    into unfit
+    from pg_roles r
+    left join lateral (
+        select g.rolname
+        from pg_auth_members m
+        join pg_roles g on g.oid = m.member
+        where m.roleid = r.oid
+        order by g.rolname
+        limit 1
+    ) m on true
+    cross join lateral (values
+        (r.rolsuper, 'is a superuser', 'alter role webhook_worker nosuperuser'),
+        (r.rolcanlogin, 'may log in', 'alter role webhook_worker nologin'),
+        (r.rolcreaterole or r.rolcreatedb or r.rolreplication or r.rolbypassrls,
+         'has attributes that it does not need',
+         'alter role webhook_worker nocreaterole nocreatedb noreplication nobypassrls'),
+        (m.rolname is not null,
+         'has the member ' || quote_ident(m.rolname), 'revoke webhook_worker from ' || quote_ident(m.rolname))
+    ) u (is_so, what, way_out)
+    where r.rolname = 'webhook_worker'
+      and u.is_so
+    limit 1;
+    if found then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format('role "webhook_worker" %s', unfit.what),
+            detail = 'The worker acts as this role, which reads secrets: nobody else may use it.',
+            hint = format('look who made it so, then: %s', unfit.way_out);
+    end if;
+
+    -- Up to version 16 PostgreSQL leaves a role that was dropped among the initial privileges of an
+    -- extension's objects. A dump would revoke from its number, which ends pg_upgrade.
+    update pg_init_privs i
+    set initprivs = array(
+        select e.item
+        from unnest(i.initprivs) as e (item)
+        cross join lateral (select a.grantee from aclexplode(array[e.item]) a limit 1) g
+        where g.grantee = 0 or exists (select from pg_roles r where r.oid = g.grantee)
+    )
+    from (
+        select d.classid, d.objid
+        from pg_depend d
+        join pg_extension x on x.oid = d.refobjid
+        where x.extname = 'webhook_ext'
+          and d.refclassid = 'pg_extension'::regclass
+          and d.deptype = 'e'
+        union all
+        select 'pg_namespace'::regclass, 'webhook'::regnamespace
+    ) o (classid, objid)
+    where i.classoid = o.classid
+      and i.objoid = o.objid
+      and exists (
+          select
+          from aclexplode(i.initprivs) a
+          where a.grantee <> 0 and not exists (select from pg_roles r where r.oid = a.grantee)
+      );
+
+    if not pg_has_role('webhook_worker', 'pg_read_all_stats', 'usage') then
+        grant pg_read_all_stats to webhook_worker;
+    end if;
+    grant usage on schema webhook to webhook_worker;
+    grant select
+        on webhook.webhook_def, webhook.secret_def, webhook.url_def, webhook.event_def, webhook.def_origin,
+           webhook.control, webhook.segment, webhook.outbox, webhook.tail, webhook.place, webhook.lane_now
+        to webhook_worker;
+    grant update (detail) on webhook.webhook_def to webhook_worker;
+    grant update (disabled_at, detail) on webhook.url_def to webhook_worker;
+    grant update (outbox_number) on webhook.control to webhook_worker;
+    grant update (opened_at, closed_at) on webhook.segment to webhook_worker;
+    grant select, insert, truncate
+        on webhook.outbox_0, webhook.outbox_1, webhook.outbox_2, webhook.outbox_3
+        to webhook_worker;
+    grant insert, truncate
+        on webhook.call_log_0, webhook.call_log_1, webhook.call_log_2, webhook.call_log_3
+        to webhook_worker;
+    grant select, insert, update, delete on webhook.retry to webhook_worker;
+    grant select, update (taken_before, taken_within, taken_up_to, in_flight), delete
+        on webhook.cancellation
+        to webhook_worker;
+    grant select, insert, delete on webhook.ledger, webhook.tick to webhook_worker;
+    grant select, insert, update on webhook.lane, webhook.counter to webhook_worker;
+    grant select, update on webhook.fold to webhook_worker;
+    -- No function that runs with the rights of its owner.
+    grant execute on function webhook.present_columns(regclass, oid, text[], smallint[]) to webhook_worker;
+end
+$$;
+comment on function webhook.create_worker_role() is
+    'Makes the role webhook_worker, if it is missing, and grants it in this database what the statements of the '
+    'worker need, which run as this role. The extension calls it; call it when the role was dropped or privileges '
+    'of it were revoked. It needs no LOGIN and no members. Errors: 42501 not a superuser, 55000 a role of this '
+    'name can log in, has members or attributes that it does not need.';
+
 -- Privileges: none but those that are granted here, whatever default privileges the installer has.
 -- Those that were granted by hand are told of.
 revoke all on all tables in schema webhook from public;
@@ -834,7 +947,7 @@ begin
                pg_catalog.format(
                    'revoke all on %s from %s cascade', o.described, coalesce(pg_catalog.quote_ident(r.rolname), 'public')
                ) as statement,
-               r.rolname operator(pg_catalog.!~) '^webhook_(admin|reader)$' as is_other
+               r.rolname operator(pg_catalog.!~) '^webhook_(admin|reader|worker)$' as is_other
         from object o
         cross join pg_catalog.aclexplode(o.acl) x
         left join pg_catalog.pg_roles r on r.oid operator(pg_catalog.=) x.grantee
@@ -858,8 +971,10 @@ grant execute on function webhook.masked_url(text) to webhook_reader;
 grant execute on all functions in schema webhook to webhook_admin;
 revoke execute
     on function webhook.definitions_changed(), webhook.refuse_replicated(), webhook.grant_to(text, text),
-       webhook.revoke_from(text), webhook.check_grantee(text), webhook.extension_installed()
+       webhook.revoke_from(text), webhook.check_grantee(text), webhook.create_worker_role(),
+       webhook.extension_installed()
     from webhook_admin;
+select webhook.create_worker_role();
 
 -- Last: the worker of the new library waits for this.
 select webhook.extension_installed();

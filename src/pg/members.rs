@@ -1,9 +1,9 @@
 //! Whether schema `webhook`, and what our statements name in it, belongs to the extension.
 //!
 //! The worker and the functions that act as the extension's owner name their tables. The owner of
-//! the schema can replace them, and the code of the replacements would run as a superuser. Extension
-//! scripts check this when they run; here it is checked again after each invalidation, because
-//! owners change.
+//! the schema can replace them, and the code of the replacements would run with the rights of others.
+//! Extension scripts check this when they run; here it is checked again after each invalidation,
+//! because owners change.
 
 use std::cell::Cell;
 use std::ffi::CStr;

@@ -45,4 +45,5 @@ pub mod tx;
 pub mod wait;
 pub mod wake;
 pub mod wal;
+pub mod worker_role;
 pub mod xact;

@@ -2,14 +2,17 @@
 //!
 //! pgrx's own wrapper leaves a failed transaction open; this one aborts it and
 //! returns the error as a value, so that one bad statement costs one cycle and
-//! never the process. Not for use inside a user's session.
+//! never the process. Statements run as the role of the worker. Not for use inside a user's
+//! session.
 
 use std::panic::AssertUnwindSafe;
 
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{pg_sys, PgSqlErrorCode, PgTryBuilder};
 
-use super::spi;
+use super::report::ok_or_raise;
+use super::worker_role::{self, Session};
+use super::{invalidation, spi};
 
 /// Why a transaction was rolled back.
 #[derive(Debug)]
@@ -47,25 +50,35 @@ impl Failure {
     }
 }
 
-/// Runs `f` in a transaction of its own with SPI connected and one snapshot for
-/// everything it reads.
+/// Runs `f` in a transaction of its own, as the role of the worker, with SPI connected and one
+/// snapshot for everything it reads.
 pub fn transaction<T>(f: impl FnOnce() -> T) -> Result<T, Failure> {
+    as_process(|| {
+        worker_role::assume(ok_or_raise(worker_role::find()));
+        f()
+    })
+}
+
+/// The same with the rights of the process: for catalogs alone, as long as it is not known
+/// whether there is a role.
+pub fn as_process<T>(f: impl FnOnce() -> T) -> Result<T, Failure> {
+    let failed = |error: CaughtError| {
+        let failure = Failure::from_caught(&error);
+        abort();
+        if failure.code == PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE {
+            // The next look at the extension says what the role lacks.
+            invalidation::mark_stale();
+        }
+        Err(failure)
+    };
     PgTryBuilder::new(AssertUnwindSafe(|| {
-        begin();
+        let session = begin();
         let result = spi::connected(f);
-        commit();
+        commit(session);
         Ok(result)
     }))
-    .catch_others(|error| {
-        let failure = Failure::from_caught(&error);
-        abort();
-        Err(failure)
-    })
-    .catch_rust_panic(|error| {
-        let failure = Failure::from_caught(&error);
-        abort();
-        Err(failure)
-    })
+    .catch_others(failed)
+    .catch_rust_panic(failed)
     .execute()
 }
 
@@ -105,16 +118,18 @@ pub fn part<T>(f: impl FnOnce() -> T) -> Result<T, Failure> {
     .execute()
 }
 
-fn begin() {
+fn begin() -> Session {
     // SAFETY: called outside a transaction, on the main thread of the worker.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
     }
+    Session::begin()
 }
 
-fn commit() {
+fn commit(session: Session) {
+    session.put_back();
     // SAFETY: pairs with `begin`. Without the report autovacuum never sees what
     // the worker writes.
     unsafe {
@@ -126,7 +141,7 @@ fn commit() {
 
 fn abort() {
     // SAFETY: after a caught error the transaction is still open; this ends it,
-    // which also drops its snapshots, locks and SPI connection.
+    // which also drops its snapshots, locks and SPI connection, and puts back who acts.
     unsafe {
         pg_sys::AbortCurrentTransaction();
         pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);

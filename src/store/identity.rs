@@ -61,7 +61,12 @@ thread_local! {
 
 /// Whether this database is the one that its definitions were made in.
 pub fn current() -> Provenance {
-    let records = as_owner(|| with_snapshot(|| connected(read)));
+    as_owner(for_worker)
+}
+
+/// The same for a session that may read the records itself.
+pub fn for_worker() -> Provenance {
+    let records = with_snapshot(|| connected(read));
     records.map_or(Provenance::Original, |records| {
         provenance(&here(), &records)
     })

@@ -5,12 +5,13 @@ use std::collections::HashSet;
 
 use pgrx::pg_sys;
 
-use super::{identity, version};
+use super::{identity, version, worker_role};
 use crate::core::error::{Error, Kind};
 use crate::core::identity::Provenance;
 use crate::pg::members;
 use crate::pg::report;
 use crate::pg::spi::Query;
+use crate::pg::worker_role::{assume, find};
 
 /// To a database that is held.
 const ADOPT: &str =
@@ -26,8 +27,8 @@ pub enum Standing {
     Stopped,
     /// There is no extension here.
     Gone,
-    /// The SQL and this library are of different versions, or the schema is not the extension's:
-    /// nothing is safe to touch.
+    /// The SQL and this library are of different versions, the schema is not the extension's, or
+    /// the role of the worker is not there: nothing is safe to touch.
     Unfit,
     /// This database is a copy of another one and was not adopted: nothing is sent.
     Held,
@@ -105,7 +106,8 @@ impl Lifecycle {
         }
     }
 
-    /// In a transaction.
+    /// In a transaction with the rights of the process. What is not in a catalog is read as the
+    /// role of the worker.
     pub fn standing(&self) -> Standing {
         let (mut version, mut oid) = (None, None);
         self.extension.read(&[], |row| {
@@ -130,6 +132,14 @@ impl Lifecycle {
             self.stop_because(refusal);
             return Standing::Unfit;
         }
+        let role = find().and_then(|role| worker_role::check_privileges(role).map(|()| role));
+        match role {
+            Ok(role) => assume(role),
+            Err(refusal) => {
+                self.stop_because(refusal);
+                return Standing::Unfit;
+            }
+        }
         let mut tables = HashSet::new();
         self.tables.read(&[], |row| tables.extend(row.oid(0)));
         RELATIONS.with_borrow_mut(|known| *known = tables);
@@ -144,7 +154,7 @@ impl Lifecycle {
     }
 
     fn standing_of_copy(&self) -> Standing {
-        match identity::current() {
+        match identity::for_worker() {
             Provenance::Copy(notice) => {
                 let error = Error::new(Kind::NotInPrerequisiteState, notice);
                 self.stop_because(error.with_hint(ADOPT));

@@ -34,4 +34,5 @@ pub mod webhook_changes;
 pub mod webhook_definitions;
 pub mod window_reader;
 pub mod withdrawals;
+pub mod worker_role;
 pub mod worker_switch;

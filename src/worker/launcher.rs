@@ -33,7 +33,7 @@ pub fn register_at_start() {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn webhook_launcher_main(_argument: pg_sys::Datum) {
     process::connect_to_shared_catalogs();
-    match tx::transaction(databases::connectable) {
+    match tx::as_process(databases::connectable) {
         Ok(databases) => {
             start_workers(&databases);
             process::exit_for_good();

@@ -47,8 +47,9 @@ pub(super) struct Loop {
     /// What the delivery threads ask before each call.
     allowance: Arc<Allowance>,
     waiter: Waiter,
-    /// The generation under which the extension was found in order.
+    /// The generation under which the extension was found in order, and that of the roles.
     checked: u64,
+    checked_roles: u64,
     /// The last look could not be finished: the next look around tries again.
     unsure: bool,
     /// The generation of the definitions that are loaded.
@@ -80,6 +81,7 @@ impl Loop {
             allowance,
             waiter: Waiter::new(bell),
             checked: 0,
+            checked_roles: 0,
             unsure: false,
             loaded: 0,
             stale_since: None,
@@ -189,7 +191,10 @@ impl Loop {
             tries_again = self.unsure;
         }
         let generation = invalidation::generation();
-        let is_known = self.checked == generation && self.trouble.is_none() && !tries_again;
+        let roles = invalidation::role_generation();
+        let is_known = (self.checked, self.checked_roles) == (generation, roles)
+            && self.trouble.is_none()
+            && !tries_again;
         if is_known {
             return None;
         }
@@ -197,7 +202,7 @@ impl Loop {
         self.unsure = found.is_none();
         match found.unwrap_or(Standing::Ready) {
             Standing::Ready => {
-                self.checked = generation;
+                (self.checked, self.checked_roles) = (generation, roles);
                 if let Some(trouble) = self.trouble.take() {
                     pgrx::warning!("webhook worker could not read: {trouble}");
                     process::sleep(REST_AFTER_ERROR);

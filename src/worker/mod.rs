@@ -184,7 +184,7 @@ enum End {
 
 /// `None` if it could not be read; that may pass.
 fn standing(lifecycle: &Lifecycle) -> Option<Standing> {
-    match tx::transaction(|| lifecycle.standing()) {
+    match tx::as_process(|| lifecycle.standing()) {
         Ok(standing) => Some(standing),
         // It is shown by whoever has to wait for it.
         Err(failure) if failure.is_lock_not_available() => None,

@@ -10,14 +10,18 @@ use super::support::{ready_cluster, Cluster, Receiver};
 
 const EXPECTED: &str = include_str!("../../docs/access.md");
 
+/// The role of the worker, which cannot log in.
+const WORKER: &str = "webhook_worker";
+
 /// The columns of the matrix: what they are called and which role is tried.
-const ROLES: [(&str, &str); 7] = [
+const ROLES: [(&str, &str); 8] = [
     ("public", "anybody"),
     ("reader", "a_reader"),
     ("admin", "an_admin"),
     ("event's owner", "event_owner"),
     ("table's owner", "table_owner"),
     ("database's owner", "db_owner"),
+    ("worker", WORKER),
     ("superuser", "postgres"),
 ];
 
@@ -105,6 +109,7 @@ const CALLS: &[(&str, &str)] = &[
     ("rest", "select webhook.rest('GET', '/v3/outgoingWebhooks')"),
     ("grant_to", "select webhook.grant_to('anybody', 'reader')"),
     ("revoke_from", "select webhook.revoke_from('anybody')"),
+    ("create_worker_role", "select webhook.create_worker_role()"),
 ];
 
 /// Functions behind views and triggers; what they do alone matters to nobody.
@@ -129,7 +134,13 @@ const VIEWS: &[&str] = &[
 
 /// Runs `statement` as `role` and undoes it: yes, or no for want of a privilege.
 fn attempt(cluster: &Cluster, role: &str, statement: &str) -> String {
-    let mut session: Client = cluster.connect_as(role, "postgres");
+    let mut session: Client = if role == WORKER {
+        let mut session = cluster.connect("postgres");
+        session.batch_execute("set role webhook_worker").unwrap();
+        session
+    } else {
+        cluster.connect_as(role, "postgres")
+    };
     let mut transaction = session.transaction().unwrap();
     match transaction.batch_execute(statement) {
         Ok(()) => "yes".to_owned(),
@@ -272,6 +283,43 @@ fn relations(cluster: &Cluster, out: &mut String) {
     }
 }
 
+/// What the worker's statements need, by name.
+const OF_THE_WORKER: &str = "
+select format('| `%s` | %s |', g.object, string_agg(g.privilege, ', ' order by g.privilege))
+from (
+    select c.relname::text, lower(a.privilege_type)
+    from pg_class c
+    cross join aclexplode(c.relacl) a
+    where c.relnamespace = 'webhook'::regnamespace and a.grantee = 'webhook_worker'::regrole
+    union all
+    select c.relname, lower(a.privilege_type) || ' of ' || string_agg(t.attname, ' and ' order by t.attnum)
+    from pg_class c
+    join pg_attribute t on t.attrelid = c.oid
+    cross join aclexplode(t.attacl) a
+    where c.relnamespace = 'webhook'::regnamespace and a.grantee = 'webhook_worker'::regrole
+    group by c.relname, a.privilege_type
+    union all
+    select p.proname, lower(a.privilege_type)
+    from pg_proc p
+    cross join aclexplode(p.proacl) a
+    where p.pronamespace = 'webhook'::regnamespace and a.grantee = 'webhook_worker'::regrole
+) g (object, privilege)
+group by g.object
+order by g.object collate \"C\"";
+
+fn privileges_of_the_worker(cluster: &Cluster, out: &mut String) {
+    out.push_str(
+        "\n## The worker\n\n\
+         Its statements run as `webhook_worker`, which cannot log in, has no members, may use the schema and is\n\
+         a member of `pg_read_all_stats`. It has nothing else.\n\n\
+         | object | privileges |\n| --- | --- |\n",
+    );
+    let rows = cluster.connect("postgres").query(OF_THE_WORKER, &[]);
+    for line in rows.unwrap() {
+        writeln!(out, "{}", line.get::<_, String>(0)).unwrap();
+    }
+}
+
 #[test]
 fn the_document_says_what_each_role_may_do() {
     let (cluster, receiver) = ready_cluster("access_matrix");
@@ -283,6 +331,7 @@ fn the_document_says_what_each_role_may_do() {
     );
     functions(&cluster, &scene, &mut found);
     relations(&cluster, &mut found);
+    privileges_of_the_worker(&cluster, &mut found);
     let known = CALLS.iter().map(|(_, statement)| {
         let call = statement.strip_prefix("select webhook.").expect("a call");
         call.split('(').next().expect("a name").to_owned()

@@ -95,3 +95,4 @@ mod worker_idle;
 mod worker_lifecycle;
 mod worker_lock;
 mod worker_retries;
+mod worker_role;

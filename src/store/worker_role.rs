@@ -1,0 +1,120 @@
+//! Whether the role of the worker may do what the worker's statements do.
+//!
+//! `webhook.create_worker_role()` grants it by name; the lists here are the same. Looked at
+//! whenever something changed, so that the worker stops with one reason in place of a failing
+//! statement here and there.
+
+use pgrx::pg_sys;
+
+use crate::core::error::Result;
+use crate::pg::spi::{Arg, Query};
+use crate::pg::worker_role::refusal;
+
+const TABLES: &[(&str, &[&str])] = &[
+    ("call_log_0", &["INSERT", "TRUNCATE"]),
+    ("call_log_1", &["INSERT", "TRUNCATE"]),
+    ("call_log_2", &["INSERT", "TRUNCATE"]),
+    ("call_log_3", &["INSERT", "TRUNCATE"]),
+    ("cancellation", &["SELECT", "DELETE"]),
+    ("control", &["SELECT"]),
+    ("counter", &["SELECT", "INSERT", "UPDATE"]),
+    ("def_origin", &["SELECT"]),
+    ("event_def", &["SELECT"]),
+    ("fold", &["SELECT", "UPDATE"]),
+    ("lane", &["SELECT", "INSERT", "UPDATE"]),
+    ("lane_now", &["SELECT"]),
+    ("ledger", &["SELECT", "INSERT", "DELETE"]),
+    ("outbox", &["SELECT"]),
+    ("outbox_0", &["SELECT", "INSERT", "TRUNCATE"]),
+    ("outbox_1", &["SELECT", "INSERT", "TRUNCATE"]),
+    ("outbox_2", &["SELECT", "INSERT", "TRUNCATE"]),
+    ("outbox_3", &["SELECT", "INSERT", "TRUNCATE"]),
+    ("place", &["SELECT"]),
+    ("retry", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("secret_def", &["SELECT"]),
+    ("segment", &["SELECT"]),
+    ("tail", &["SELECT"]),
+    ("tick", &["SELECT", "INSERT", "DELETE"]),
+    ("url_def", &["SELECT"]),
+    ("webhook_def", &["SELECT"]),
+];
+
+/// Columns that the worker updates in tables that are others' to change.
+const UPDATED_COLUMNS: &[(&str, &[&str])] = &[
+    (
+        "cancellation",
+        &["taken_before", "taken_within", "taken_up_to", "in_flight"],
+    ),
+    ("control", &["outbox_number"]),
+    ("segment", &["opened_at", "closed_at"]),
+    ("url_def", &["disabled_at", "detail"]),
+    ("webhook_def", &["detail"]),
+];
+
+/// None that runs with the rights of its owner.
+const FUNCTIONS: &[&str] = &["present_columns"];
+
+/// What role $1 lacks of privileges $4 on relations $2, or their columns $3, and on functions $5.
+/// An object that is gone is told of by the statement that needs it.
+const LACKS: &str = "
+select 'USAGE on schema webhook'
+where not pg_catalog.has_schema_privilege($1, 'webhook'::pg_catalog.regnamespace, 'USAGE')
+union all
+select pg_catalog.concat(n.privilege, '(' || n.part || ')', ' on webhook.', n.relation)
+from rows from (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)) as n (relation, part, privilege)
+join pg_catalog.pg_class c on c.relname = n.relation and c.relnamespace = 'webhook'::pg_catalog.regnamespace
+where not case
+              when n.part is null then pg_catalog.has_table_privilege($1, c.oid, n.privilege)
+              else pg_catalog.has_column_privilege($1, c.oid, n.part, n.privilege)
+          end
+union all
+select pg_catalog.concat('EXECUTE on function webhook.', p.proname)
+from pg_catalog.pg_proc p
+where p.pronamespace = 'webhook'::pg_catalog.regnamespace
+  and p.proname = any ($5)
+  and not pg_catalog.has_function_privilege($1, p.oid, 'EXECUTE')";
+
+thread_local! {
+    static LACKS_QUERY: Query = const { Query::new(LACKS) };
+}
+
+/// In a transaction. Reads catalogs alone.
+///
+/// # Errors
+/// `55000` if a privilege is missing.
+pub fn check_privileges(role: pg_sys::Oid) -> Result<()> {
+    let tables = TABLES.iter().flat_map(|(relation, privileges)| {
+        let needed = privileges.iter();
+        needed.map(|privilege| (*relation, None, *privilege))
+    });
+    let columns = UPDATED_COLUMNS.iter().flat_map(|(relation, columns)| {
+        let needed = columns.iter();
+        needed.map(|column| (*relation, Some(*column), "UPDATE"))
+    });
+    let (mut relations, mut parts, mut privileges) = (Vec::new(), Vec::new(), Vec::new());
+    for (relation, part, privilege) in tables.chain(columns) {
+        relations.push(Some(relation));
+        parts.push(part);
+        privileges.push(Some(privilege));
+    }
+    let functions: Vec<Option<&str>> = FUNCTIONS.iter().copied().map(Some).collect();
+    let mut lacks = Vec::new();
+    LACKS_QUERY.with(|query| {
+        let arguments = [
+            Arg::Oid(role),
+            Arg::TextArray(&relations),
+            Arg::TextArray(&parts),
+            Arg::TextArray(&privileges),
+            Arg::TextArray(&functions),
+        ];
+        query.read(&arguments, |row| lacks.extend(row.text(0)));
+    });
+    match &lacks[..] {
+        [] => Ok(()),
+        [one] => Err(refusal(&format!("lacks {one}"))),
+        [first, ..] => Err(refusal(&format!(
+            "lacks {} privileges, among them {first}",
+            lacks.len()
+        ))),
+    }
+}
