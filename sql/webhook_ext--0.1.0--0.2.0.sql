@@ -867,7 +867,7 @@ begin
     grant usage on schema webhook to webhook_worker;
     grant select
         on webhook.webhook_def, webhook.secret_def, webhook.url_def, webhook.event_def, webhook.def_origin,
-           webhook.control, webhook.segment, webhook.outbox, webhook.tail, webhook.place, webhook.lane_now
+           webhook.control, webhook.segment, webhook.outbox, webhook.tail, webhook.unfolded
         to webhook_worker;
     grant update (detail) on webhook.webhook_def to webhook_worker;
     grant update (disabled_at, detail) on webhook.url_def to webhook_worker;

@@ -70,8 +70,34 @@ set opened_at = null, closed_at = null
 where s.kind = $1
   and s.number = $2";
 
+/// The newest state of each lane. webhook.place and webhook.busy say more and call functions that
+/// run with the rights of their owner, which the worker does not.
+macro_rules! lanes {
+    () => {
+        "
+with lanes as (
+    select u.url_key, u.webhook_key, u.dropped_at is null as is_live, s.state,
+           coalesce((s.state -> 'own')::pg_catalog.bool, false) as own
+    from webhook.url_def u
+    join webhook.webhook_def w on w.webhook_key = u.webhook_key
+    left join webhook.lane l on l.url_key = u.url_key
+    left join (
+        select distinct on (e.state -> 'u') (e.state -> 'u')::pg_catalog.int4 as url_key, e.state
+        from webhook.unfolded n
+        cross join lateral pg_catalog.jsonb_array_elements(n.lanes) as e (state)
+        order by e.state -> 'u', n.seq desc
+    ) m on m.url_key = u.url_key
+    cross join lateral (select coalesce(m.state, l.state, '{}')) as s (state)
+    where u.dropped_at is null
+       or u.dropped_at >= w.dropped_at
+)"
+    };
+}
+
 /// Cancellations whose messages are gone: all there are came into tables that were opened later.
-const FORGET_CANCELLATIONS: &str = "
+const FORGET_CANCELLATIONS: &str = concat!(
+    lanes!(),
+    "
 delete from webhook.cancellation k
 where not exists (
       select
@@ -81,10 +107,11 @@ where not exists (
   )
   and not exists (
       select
-      from webhook.place p
+      from lanes p
       where p.url_key = k.url_key
         and p.own
-  )";
+  )"
+);
 
 /// The tables of a ring.
 pub fn all(ring: Ring) -> Vec<Segment> {
@@ -127,10 +154,10 @@ pub fn lock(ring: Ring, number: i16) {
 }
 
 /// Whether tail or lanes still have something to read in an outbox table, or have it on the wire.
-/// The function behind webhook.busy would run with the rights of its owner.
 pub fn is_needed(number: i16) -> bool {
+    let lanes = lanes!();
     let statement = format!(
-        "
+        "{lanes}
 select exists (
            select
            from webhook.tail t
@@ -139,25 +166,38 @@ select exists (
                       or (pg_catalog.pg_visible_in_snapshot(o.xid, t.tail_to) and o.id <= t.tail_id)))
     or exists (
            select
-           from webhook.place p
-           join webhook.url_def u on u.url_key = p.url_key and u.dropped_at is null
+           from lanes n
+           cross join lateral (
+               select (n.state ->> 'from')::pg_catalog.pg_snapshot,
+                      (n.state ->> 'to')::pg_catalog.pg_snapshot,
+                      (n.state ->> 'id')::pg_catalog.int8
+           ) p (taken_before, taken_within, taken_up_to)
+           left join lateral (
+               select c.before
+               from webhook.cancellation c
+               where c.url_key = n.url_key
+               -- The one that sees most, as in webhook.place.
+               order by pg_catalog.pg_snapshot_xmax(c.before) desc, pg_catalog.pg_snapshot_xmin(c.before) desc,
+                        pg_catalog.length(c.before::pg_catalog.text)
+               limit 1
+           ) k on true
            join webhook.outbox_{number} o
-             on o.webhook_key = p.webhook_key
+             on o.webhook_key = n.webhook_key
             and o.xid >= pg_catalog.pg_snapshot_xmin(p.taken_before)
-           where p.own
-             and (p.canceled_before is null
-                  or not pg_catalog.pg_visible_in_snapshot(o.xid, p.canceled_before))
+           where n.is_live
+             and n.own
+             and (k.before is null or not pg_catalog.pg_visible_in_snapshot(o.xid, k.before))
              and not (pg_catalog.pg_visible_in_snapshot(o.xid, p.taken_before)
                       or (pg_catalog.pg_visible_in_snapshot(o.xid, p.taken_within)
                           and o.id <= p.taken_up_to)))
     or exists (
            select
            from (
-               select n.url_key, (e.at ->> 0)::pg_catalog.xid8 as xid, (e.at ->> 1)::pg_catalog.int8 as id
-               from webhook.lane_now n
+               select (e.at ->> 0)::pg_catalog.xid8 as xid, (e.at ->> 1)::pg_catalog.int8 as id
+               from lanes n
                cross join lateral pg_catalog.jsonb_array_elements(coalesce(n.state -> 'busy', '[]')) as e (at)
+               where n.is_live
            ) b
-           join webhook.url_def u on u.url_key = b.url_key and u.dropped_at is null
            join webhook.outbox_{number} o on o.xid = b.xid and o.id = b.id)"
     );
     first(&statement, &[], |row| row.value(1)).unwrap_or(true)
