@@ -65,30 +65,40 @@ begin
 
     -- Up to version 16 PostgreSQL leaves a role that was dropped among the initial privileges of an
     -- extension's objects. A dump would revoke from its number, which ends pg_upgrade.
-    update pg_init_privs i
-    set initprivs = array(
-        select e.item
-        from unnest(i.initprivs) as e (item)
-        cross join lateral (select a.grantee from aclexplode(array[e.item]) a limit 1) g
-        where g.grantee = 0 or exists (select from pg_roles r where r.oid = g.grantee)
+    with cleaned as (
+        select i.objoid, i.classoid, i.objsubid,
+               array(
+                   select e.item
+                   from unnest(i.initprivs) as e (item)
+                   where not exists (
+                       select
+                       from aclexplode(array[e.item]) a
+                       where a.grantee <> 0 and not exists (select from pg_roles r where r.oid = a.grantee)
+                   )
+               ) as initprivs
+        from (
+            select d.classid, d.objid
+            from pg_depend d
+            join pg_extension x on x.oid = d.refobjid
+            where x.extname = 'webhook_ext'
+              and d.refclassid = 'pg_extension'::regclass
+              and d.deptype = 'e'
+            union all
+            select 'pg_namespace'::regclass, 'webhook'::regnamespace
+        ) o (classid, objid)
+        join pg_init_privs i on i.classoid = o.classid and i.objoid = o.objid
+    ),
+    emptied as (
+        delete from pg_init_privs i
+        using cleaned c
+        where i.objoid = c.objoid and i.classoid = c.classoid and i.objsubid = c.objsubid
+          and cardinality(c.initprivs) = 0
     )
-    from (
-        select d.classid, d.objid
-        from pg_depend d
-        join pg_extension x on x.oid = d.refobjid
-        where x.extname = 'webhook_ext'
-          and d.refclassid = 'pg_extension'::regclass
-          and d.deptype = 'e'
-        union all
-        select 'pg_namespace'::regclass, 'webhook'::regnamespace
-    ) o (classid, objid)
-    where i.classoid = o.classid
-      and i.objoid = o.objid
-      and exists (
-          select
-          from aclexplode(i.initprivs) a
-          where a.grantee <> 0 and not exists (select from pg_roles r where r.oid = a.grantee)
-      );
+    update pg_init_privs i
+    set initprivs = c.initprivs
+    from cleaned c
+    where i.objoid = c.objoid and i.classoid = c.classoid and i.objsubid = c.objsubid
+      and cardinality(c.initprivs) between 1 and cardinality(i.initprivs) - 1;
 
     if not pg_has_role('webhook_worker', 'pg_read_all_stats', 'usage') then
         grant pg_read_all_stats to webhook_worker;

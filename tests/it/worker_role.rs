@@ -228,6 +228,7 @@ fn without_its_role_the_worker_sends_nothing_says_so_and_goes_on_when_it_is_back
         None
     );
     assert_eq!(cluster.value::<i64>(GRANTED), granted);
+    cluster.sql("select webhook.create_worker_role()");
     // The number of the role that is gone would end a restore.
     let numbers: Vec<String> = dump(&cluster)
         .lines()
