@@ -1,6 +1,7 @@
 //! The worker's statements run as the role `webhook_worker`, whatever code they come upon.
 
 use postgres::error::DbError;
+use postgres::Client;
 
 use super::support::definitions::{create_event, create_webhook, records_at, wait_idle};
 use super::support::worker::{wait_until_gone, worker_of};
@@ -69,6 +70,16 @@ const PLACES: &[&str] = &[
     "view",
 ];
 
+/// What a trap could do, or did as another role.
+fn trespasses(session: &mut Client) -> Vec<String> {
+    let caught = "select format('%s as %s: %s: %s', place, role, attempt, outcome)
+                  from public.caught
+                  where role <> 'webhook_worker' or outcome <> '42501'
+                  order by 1";
+    let rows = session.query(caught, &[]).unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
 #[test]
 fn code_in_the_way_of_the_worker_runs_as_its_role_and_may_do_nothing() {
     let (cluster, receiver) =
@@ -87,6 +98,8 @@ fn code_in_the_way_of_the_worker_runs_as_its_role_and_may_do_nothing() {
         next += 1;
         let insert = "insert into items values ($1, 'a')";
         session.execute(insert, &[&next]).unwrap();
+        let trespasses = trespasses(&mut session);
+        assert!(trespasses.is_empty(), "{trespasses:#?}");
         let places =
             "select coalesce(array_agg(distinct place order by place), '{}') from public.caught";
         let found: Vec<String> = session.query_one(places, &[]).unwrap().get(0);
@@ -96,19 +109,14 @@ fn code_in_the_way_of_the_worker_runs_as_its_role_and_may_do_nothing() {
             Err(format!("{found:?}"))
         }
     });
+    let trespasses = trespasses(&mut session);
+    assert!(trespasses.is_empty(), "{trespasses:#?}");
     // A function that runs as its owner would make its way around the role.
     let definer = "select coalesce(array_agg(oid::regprocedure::text), '{}') from pg_proc
                    where prosecdef and pronamespace = 'webhook'::regnamespace
                      and has_function_privilege('webhook_worker', oid, 'execute')";
     let definers: Vec<String> = cluster.value(definer);
     assert!(definers.is_empty(), "{definers:?}");
-    let caught = "select format('%s as %s: %s: %s', place, role, attempt, outcome)
-                  from public.caught
-                  where role <> 'webhook_worker' or outcome <> '42501'
-                  order by 1";
-    let rows = session.query(caught, &[]).unwrap();
-    let done: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    assert!(done.is_empty(), "{done:#?}");
     wait_idle(&cluster);
     assert_eq!(
         records_at(&receiver, "/ok").len(),
