@@ -58,7 +58,7 @@ fn create_extension_starts_the_worker_at_its_commit_and_only_then() {
         .set("log_min_messages", "debug1")
         .start();
     // Else the second CREATE EXTENSION waited to see whether the first one makes them.
-    cluster.sql("create role webhook_admin; create role webhook_reader");
+    cluster.sql("create role webhook_admin; create role webhook_reader; create role webhook_worker in role pg_read_all_stats");
     let mut session = cluster.connect("postgres");
     session
         .batch_execute("begin; create extension webhook_ext; rollback")
