@@ -1,5 +1,14 @@
 -- webhook.explain_event: a check for each reason. The worker stays away, which is one.
 create extension webhook_ext;
+-- One that is on its way would be found later.
+do $$
+begin
+    while not exists (select from webhook.worker where pid is not null) loop
+        perform pg_sleep(0.01);
+        perform pg_stat_clear_snapshot();
+    end loop;
+end
+$$;
 select webhook.stop_worker() is not null as stopped;
 do $$
 begin
