@@ -1,15 +1,15 @@
-//! Makes text and a verdict of what a receiver sent back.
+//! Turns a receiver's answer into log text and a verdict.
 //!
-//! A receiver may send anything; what goes into the log is valid UTF-8 without
-//! NUL and within its size. Pure, cannot fail.
+//! Whatever the receiver sends, the text is valid UTF-8 without NUL and within its size limit.
+//! Pure; cannot fail.
 
 use super::call::Verdict;
 
-/// Stands for what cannot be shown.
+/// Replaces bytes that are not valid text.
 const REPLACEMENT: char = char::REPLACEMENT_CHARACTER;
 
-/// The start of a body as text of at most `most_bytes` bytes. `was_cut`: the
-/// body went on, so half a character at its end is the cut's and not an error.
+/// The start of a body as text of at most `most_bytes` bytes. With `was_cut`, an incomplete
+/// character at the end is dropped instead of replaced.
 pub fn readable(body: &[u8], was_cut: bool, most_bytes: usize) -> String {
     let mut text = String::with_capacity(body.len().min(most_bytes));
     let mut chunks = body.utf8_chunks().peekable();
@@ -36,7 +36,7 @@ fn floor_char_boundary(text: &str, most_bytes: usize) -> usize {
         .unwrap_or(0)
 }
 
-/// What a status means for the message, and why it is not delivered.
+/// The verdict for a status code, and the detail if it is not a success.
 pub fn judge_status(code: u16) -> (Verdict, Option<String>) {
     let phrase = ureq::http::StatusCode::from_u16(code)
         .ok()
@@ -55,7 +55,8 @@ pub fn judge_status(code: u16) -> (Verdict, Option<String>) {
     }
 }
 
-/// Where `Retry-After` counts.
+/// Status codes whose `Retry-After` header is honored (RFC 9110, sections 10.2.3 and 15.6.4;
+/// RFC 6585, section 4).
 pub fn may_ask_to_wait(code: u16) -> bool {
     matches!(code, 429 | 503)
 }

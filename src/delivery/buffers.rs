@@ -1,8 +1,7 @@
-//! The two buffers of a connection.
+//! The input and output buffers of a connection.
 //!
-//! Unlike ureq's own, the output side collects: head and body of a small
-//! request leave in one write. The input side grows with the head of the
-//! answer up to a bound.
+//! Unlike ureq's own, the output buffer collects, so head and body of a small request leave in
+//! one write. The input buffer grows with the head of the answer, up to a limit.
 
 use ureq::unversioned::transport::Buffers;
 
@@ -10,15 +9,15 @@ use ureq::unversioned::transport::Buffers;
 /// `core::headers`) beside what is pending.
 const OUTPUT_BYTES: usize = 16 * 1024;
 
-/// With less room than this left, what is pending is sent first.
+/// With less free space than this, pending output is sent first.
 const OUTPUT_FLUSH_BELOW_BYTES: usize = 9 * 1024;
 
-/// Most answers fit into the first, none needs more than the last: heads end
-/// at [`super::client::MAX_HEAD_BYTES`].
+/// Most answers fit in the initial size; none needs more than the limit, because heads end at
+/// [`super::client::MAX_HEAD_BYTES`].
 const INPUT_START_BYTES: usize = 4 * 1024;
 const INPUT_MOST_BYTES: usize = 64 * 1024;
 
-/// Collects output until it is flushed, and keeps unread input.
+/// Collects output until a flush, and keeps unread input.
 #[derive(Debug, Default)]
 pub struct WireBuffers {
     input: Vec<u8>,
@@ -30,13 +29,12 @@ pub struct WireBuffers {
 }
 
 impl WireBuffers {
-    /// Output that is written down but not sent.
+    /// Collected output that is not sent yet.
     pub fn pending(&self) -> &[u8] {
         &self.output[..self.pending]
     }
 
-    /// Counts output as written down; true when it has to be sent before more
-    /// fits.
+    /// Adds collected output; `true` if it must be sent before more fits.
     pub fn add_pending(&mut self, bytes: usize) -> bool {
         self.pending += bytes;
         self.output.len() - self.pending < OUTPUT_FLUSH_BELOW_BYTES

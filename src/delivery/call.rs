@@ -1,7 +1,6 @@
-//! What goes into a delivery thread and what comes out.
+//! Jobs, which go into a delivery thread, and outcomes, which come out.
 //!
-//! Owned values only: a job never borrows from the worker, an outcome never
-//! from the call.
+//! Both own their data: a job borrows nothing from the worker, an outcome nothing from the call.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +13,7 @@ use crate::core::oversize::Oversize;
 use crate::core::redaction::Redactions;
 use crate::core::signing::Signer;
 
-/// The identity of one call; part of its headers and perhaps of its payload.
+/// The identity of one call: part of its headers, and of its payload if that asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallStamp {
     pub message_id: Uuid,
@@ -24,22 +23,21 @@ pub struct CallStamp {
     pub called_at: SystemTime,
 }
 
-/// A message that can write its body. Runs in a delivery thread, so it must
-/// touch neither PostgreSQL nor anything that blocks.
+/// A message that writes its body. Runs in a delivery thread, so it must neither call PostgreSQL
+/// nor block.
 pub trait Payload: Send + Sync {
-    /// Whether it is known to be too large without being written.
+    /// Whether the body is known to be too large without rendering it.
     fn oversize(&self) -> Option<Oversize> {
         None
     }
 
-    /// Appends the body to `out`, which is empty, and returns its size. Of a body over
-    /// `limit_bytes` only the size counts: it is not sent, so it need not be written.
-    /// A large body should reserve its size first: growing step by step takes up to
-    /// twice the memory.
+    /// Appends the body to `out`, which is empty, and returns its size. A body over
+    /// `limit_bytes` is not sent, so it need not be written; only its size is used. A large
+    /// body should reserve its size first: growing step by step takes up to twice the memory.
     ///
     /// # Errors
-    /// Why this message has no body; becomes the call's detail. It fails for
-    /// good: [`Verdict::Unrenderable`].
+    /// Why the message has no body; the text becomes the call's detail, and the message fails
+    /// permanently as [`Verdict::Unrenderable`].
     fn render(
         &self,
         stamp: &CallStamp,
@@ -48,17 +46,17 @@ pub trait Payload: Send + Sync {
     ) -> Result<usize, String>;
 }
 
-/// Where and how one URL of a webhook is called. Shared by its jobs.
+/// One URL of a webhook and how it is called. Shared by its jobs.
 #[derive(Clone, Debug)]
 pub struct Target {
     pub url: Endpoint,
-    /// Total, from the look-up of the name to the last byte read.
+    /// From the name look-up to the last byte read.
     pub timeout: Duration,
-    /// The webhook's own, already checked by [`crate::core::headers`].
+    /// The webhook's own headers, checked by [`crate::core::headers`].
     pub headers: Vec<(String, String)>,
-    /// Newest first; one without an end is the current one.
+    /// Newest first, each with its expiry; the current one has none.
     pub signers: Vec<(Signer, Option<SystemTime>)>,
-    /// What an answer must not bring into the log.
+    /// Credentials that are masked in logged answers.
     pub confidential: Arc<Redactions>,
 }
 
@@ -80,7 +78,7 @@ impl SentNote {
 
 /// One call to make.
 pub struct Job {
-    /// The submitter's own number for it, returned with the outcome.
+    /// Chosen by the submitter and returned with the outcome.
     pub token: u64,
     pub target: Arc<Target>,
     pub payload: Arc<dyn Payload>,
@@ -106,23 +104,21 @@ impl fmt::Debug for Job {
 pub enum Verdict {
     /// 2xx, the answer read to its end or to the size that is kept.
     Delivered,
-    /// Anything that another attempt may mend.
+    /// A failure that another attempt may resolve.
     Failed,
-    /// 410: the receiver wants no more calls to this URL.
+    /// 410 Gone: the receiver wants no more calls to this URL.
     Gone,
     /// The body is over `max_message_size`; nothing was sent.
     TooLarge,
     /// The payload could not be written; nothing was sent.
     Unrenderable,
-    /// An earlier job of its run was not delivered, or the run may not go on: no call was
-    /// made, the job is given back.
+    /// No call was made: an earlier job of the run failed, or the run was stopped.
     Recalled,
-    /// This machine lacked a descriptor, a port or memory: no call was made, the job is
-    /// given back.
+    /// No call was made: this machine lacked a descriptor, a port or memory.
     Local,
 }
 
-/// A call that has ended.
+/// The result of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub token: u64,
@@ -131,16 +127,15 @@ pub struct Outcome {
     pub duration: Duration,
     /// Bytes of the body.
     pub message_size: usize,
-    /// As soon as a status line came, also if the call failed after it.
+    /// The status code, also if the call failed after the status line.
     pub http_code: Option<u16>,
-    /// Start of the answer: valid UTF-8 without NUL, at most
-    /// `max_response_size` bytes.
+    /// The start of the answer: valid UTF-8 without NUL, at most `max_response_size` bytes.
     pub response: String,
-    /// Why it was not delivered.
+    /// Why the message was not delivered.
     pub detail: Option<String>,
-    /// With 429 and 503 only, at most an hour.
+    /// From status 429 and 503 only; at most one hour.
     pub retry_after: Option<Duration>,
     pub verdict: Verdict,
-    /// The last one of its run: the thread is free again.
+    /// The last job of its run: the thread is free again.
     pub ends_run: bool,
 }

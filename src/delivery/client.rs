@@ -1,10 +1,8 @@
-//! One HTTP POST, behind a small trait so that another client can take ureq's
-//! place.
+//! One HTTP POST, behind a small trait so that another client can replace ureq.
 //!
-//! No redirects, no proxy from the environment, no cookies, no decompression.
-//! One deadline covers everything from the look-up of the name to the last
-//! byte read. A receiver's misbehaviour is an [`Answer`] with a fault, never an
-//! error or a panic.
+//! Redirects, proxies from the environment, cookies and decompression are off. One deadline
+//! covers everything from the name look-up to the last byte read. A misbehaving receiver gives
+//! an [`Answer`] with a fault, never an error or a panic.
 
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
@@ -23,23 +21,23 @@ use super::call::SentNote;
 use super::local;
 use super::names::Names;
 use super::ongoing::Ongoing;
-use super::resolver::JudgingResolver;
+use super::resolver::PolicyResolver;
 use super::socket::Dialer;
 
-/// Status line and headers of an answer; common servers stop at 8 to 32 kB.
+/// Status line and headers of an answer; common servers limit them to 8 to 32 kB.
 pub const MAX_HEAD_BYTES: usize = 32 * 1024;
 
-/// What one call may receive beside the body that is kept: heads, TLS, and
-/// interim (1xx) answers, of which a receiver could send a flood.
+/// What one call may receive beside the kept body: heads, TLS records, and interim (1xx)
+/// answers, which a receiver could send without end.
 const OVERHEAD_BYTES: u64 = 1024 * 1024;
 
-/// A body in chunks of one byte is six times its size on the wire.
+/// A body in chunks of one byte takes six times its size on the wire.
 const CHUNK_OVERHEAD: u64 = 6;
 
-/// Kept connections are dropped after this: most servers drop them sooner.
+/// Kept connections are closed after this; most servers close them sooner.
 const MAX_IDLE_AGE: Duration = Duration::from_secs(30);
 
-/// How much of a body one read takes.
+/// Bytes of a body per read.
 const READ_BYTES: usize = 4 * 1024;
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
@@ -48,22 +46,22 @@ const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature
 const WEBHOOK_CALL_ID: HeaderName = HeaderName::from_static("webhook-call-id");
 const WEBHOOK_ATTEMPT: HeaderName = HeaderName::from_static("webhook-attempt");
 
-/// The settings of all calls.
+/// The settings that apply to all calls.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
     pub policy: AddressPolicy,
     pub require_https: bool,
     pub max_message_size: usize,
     pub max_response_size: usize,
-    /// More trusted roots, as PEM text.
+    /// Additional trusted roots, as PEM text.
     pub ca_pem: Option<Vec<u8>>,
     pub user_agent: String,
-    /// PostgreSQL's own port, never called on this host. 0: there is none.
+    /// PostgreSQL's own port, which is never called on this host. 0: none.
     pub refused_socket: u16,
 }
 
 impl Default for ClientConfig {
-    /// What the settings of `webhook.*` are when nobody changed them.
+    /// The defaults of the `webhook.*` settings.
     fn default() -> Self {
         Self {
             policy: AddressPolicy::default(),
@@ -77,7 +75,7 @@ impl Default for ClientConfig {
     }
 }
 
-/// What to send where.
+/// One request.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     pub url: &'a Endpoint,
@@ -92,18 +90,18 @@ pub struct Request<'a> {
     pub sent: Option<SentNote>,
 }
 
-/// What came back.
+/// The answer of the receiver, or why there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     pub http_code: Option<u16>,
     /// At most `max_response_size` bytes.
     pub body: Vec<u8>,
-    /// The body went on.
+    /// The body was longer than what is kept.
     pub was_cut: bool,
     pub retry_after: Option<String>,
-    /// Why there is no answer, or no end of it.
+    /// Why the answer is missing or incomplete.
     pub fault: Option<String>,
-    /// The fault is this machine's: the call was not made.
+    /// The fault is local (see [`super::local`]): the call was not made.
     pub is_local: bool,
 }
 
@@ -112,24 +110,23 @@ pub trait Client: Send + Sync {
     /// Sends one message and reads the answer, within `call.timeout`.
     fn post(&self, call: &Request<'_>) -> Answer;
 
-    /// From another thread: ends the call in progress and every later one.
+    /// Ends the call in progress and every later one; called from another thread.
     fn interrupt(&self);
 }
 
-/// What all clients of one configuration share.
+/// What all clients with one configuration share.
 #[derive(Clone, Debug)]
 pub struct Rules {
     pub config: Arc<ClientConfig>,
     pub tls: Arc<rustls::ClientConfig>,
     pub names: Arc<Names>,
-    /// Connections one client keeps.
+    /// Idle connections that one client keeps.
     pub kept_connections: usize,
 }
 
-/// [`Client`] with ureq: one agent per client, one client per thread. An agent
-/// that all threads share has one mutex, taken twice per call and held while
-/// it probes a connection; and as the pool wakes the thread that slept least,
-/// a quiet receiver still finds its connection kept.
+/// [`Client`] with ureq: one agent per client, one client per thread. A shared agent would take
+/// its one mutex twice per call and hold it while it probes a connection. The pool wakes the
+/// thread that became idle last, so a quiet receiver still has a kept connection.
 pub struct UreqClient {
     agent: Agent,
     ongoing: Arc<Ongoing>,
@@ -149,7 +146,7 @@ impl UreqClient {
             ongoing: Arc::clone(&ongoing),
             tls: Arc::clone(&rules.tls),
         };
-        let resolver = JudgingResolver {
+        let resolver = PolicyResolver {
             config: Arc::clone(config),
             names: Arc::clone(&rules.names),
             ongoing: Arc::clone(&ongoing),
@@ -167,7 +164,7 @@ impl UreqClient {
         self.agent.run(request)
     }
 
-    /// A kept connection that turns out to be closed gets one fresh try.
+    /// Repeats the call once on a new connection if the kept one turns out to be closed.
     fn send_afresh_if_stale(&self, call: &Request<'_>) -> Result<Response<Body>, Error> {
         let deadline = Instant::now() + call.timeout;
         self.ongoing.note_sending_in(call.sent.clone());
@@ -218,7 +215,7 @@ impl Client for UreqClient {
 
     fn interrupt(&self) {
         self.ongoing.end();
-        self.names.stir();
+        self.names.wake_all();
         self.agent.clone().shutdown();
     }
 }
@@ -261,8 +258,8 @@ fn build<'a>(call: &Request<'a>) -> Result<http::Request<&'a [u8]>, Error> {
     Ok(request.body(call.body)?)
 }
 
-/// Reads what is kept. The rest is dropped, and the connection with it; one
-/// that was read to its end goes back to the agent.
+/// Reads the part of the body that is kept. A longer body is dropped with its connection; a
+/// connection whose body was read to the end returns to the agent.
 fn read_body(body: Body, most_bytes: usize, answer: &mut Answer) -> Result<(), Error> {
     let ends_at_limit = body.content_length() == u64::try_from(most_bytes).ok();
     let mut reader = body.into_reader();
@@ -281,8 +278,7 @@ fn read_body(body: Body, most_bytes: usize, answer: &mut Answer) -> Result<(), E
     }
 }
 
-/// An error in the words of a call's detail. Never names the URL: it may hold
-/// a key.
+/// An error as text for the call's detail. Never contains the URL, which may hold a credential.
 fn describe(error: &Error) -> String {
     match error {
         Error::Timeout(Timeout::Resolve) => "timed out while resolving the host name".to_owned(),

@@ -1,7 +1,6 @@
-//! Failures of this machine: a call that met one was not made.
+//! Resource failures of this machine.
 //!
-//! Without a free descriptor, port or page of memory nothing is known of the receiver, so that
-//! nothing is held against it.
+//! A call that finds no free descriptor, port or memory was not made and counts as no attempt.
 
 use std::fmt;
 use std::fs::File;
@@ -10,7 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use ureq::Error;
 
-/// What was lacking, in the words of the system.
+/// The missing resource, as the operating system names it.
 #[derive(Debug)]
 pub struct LocalFailure(pub String);
 
@@ -22,12 +21,12 @@ impl fmt::Display for LocalFailure {
 
 impl std::error::Error for LocalFailure {}
 
-/// The same as an error of a call.
+/// Wraps a [`LocalFailure`] as an error of ureq.
 pub fn local_failure(why: impl fmt::Display) -> Error {
     Error::Other(Box::new(LocalFailure(why.to_string())))
 }
 
-/// Whether this machine had no descriptor or memory left.
+/// Whether the error means that this machine has no descriptor or memory left.
 pub fn is_local(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -35,8 +34,8 @@ pub fn is_local(error: &io::Error) -> bool {
     )
 }
 
-/// Whether a connection to `address` failed because no port is left for it. The same error
-/// tells that this machine has no address that could reach it; then no datagram could, either.
+/// Whether a connection to `address` failed because no local port is free. The same error code
+/// also means that no local address can reach it; a datagram socket tells the two apart.
 pub fn lacks_port(error: &io::Error, address: SocketAddr) -> bool {
     let any = if address.is_ipv4() {
         SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))
@@ -49,12 +48,12 @@ pub fn lacks_port(error: &io::Error, address: SocketAddr) -> bool {
             .is_ok()
 }
 
-/// Whether a look-up that failed, for whatever reason it gives, had a descriptor to ask with.
+/// Whether no descriptor is free: then the reason that a failed look-up gives is not to be trusted.
 pub fn lacks_descriptors() -> bool {
     File::open("/dev/null").is_err_and(|error| is_local(&error))
 }
 
-/// Why a call was not made; `None` if it was, or the receiver is to blame.
+/// Which local resource was missing; `None` if the error is not local.
 pub fn reason(error: &Error) -> Option<String> {
     match error {
         Error::Io(error) if is_local(error) => Some(error.to_string()),

@@ -1,9 +1,8 @@
-//! Sends messages: a pool of threads, an HTTP client and a resolver that only
-//! returns addresses the policy allows.
+//! Sends messages: a pool of threads, an HTTP client, and a resolver that returns only addresses
+//! that the policy allows.
 //!
-//! Nothing here may call PostgreSQL: these threads run beside the worker's main
-//! thread. Whatever goes wrong in a call is an [`Outcome`](call::Outcome), never
-//! an error of the pool.
+//! Nothing here may call PostgreSQL: the threads run beside the worker's main thread. Any failure
+//! of a call is an [`Outcome`](call::Outcome), never an error of the pool.
 
 pub mod call;
 pub mod client;
@@ -12,7 +11,7 @@ pub mod tls;
 
 mod answer;
 mod buffers;
-mod desk;
+mod executor;
 mod local;
 mod names;
 mod ongoing;

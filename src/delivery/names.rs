@@ -1,9 +1,8 @@
-//! Looks up host names, with a memory and a deadline.
+//! Looks up host names, with a cache and a deadline.
 //!
-//! `getaddrinfo` cannot be interrupted, so it runs in a thread of its own and
-//! the caller waits no longer than its deadline. The number of such threads is
-//! bounded; one name is looked up by one thread, however many ask for it.
-//! A failure is text for the call's detail.
+//! `getaddrinfo` cannot be interrupted, so it runs in its own thread and the caller waits no
+//! longer than its deadline. The number of such threads is bounded, and one thread serves all
+//! callers of a name. A failure is text for the call's detail.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,23 +16,21 @@ use std::time::{Duration, Instant};
 use super::local::{is_local, lacks_descriptors};
 use crate::core::descriptors::MOST_LOOK_UPS;
 
-/// How long an answer is believed: short, as the operating system does not
-/// tell us the record's own life time.
+/// How long an answer is cached. Short, because `getaddrinfo` does not return the record's TTL.
 const KEEP_KNOWN: Duration = Duration::from_secs(5);
 
-/// How long a failure is believed: a burst of calls asks once.
+/// How long a failure is cached: a burst of calls causes one look-up.
 const KEEP_FAILED: Duration = Duration::from_secs(1);
 
-/// Says nothing about the name: just so long that its callers hear of it.
+/// A local failure says nothing about the name; cached just long enough to reach its callers.
 const KEEP_LOCAL_FAILURE: Duration = Duration::from_millis(100);
 
-/// Until [`Names::set_limit`] says otherwise: look-ups at once. A resolver that hangs holds
-/// this many threads at most. One name holds one, and longer than the calls that asked: with
-/// fewer than there are calls (`webhook.connections` as shipped), the names of a few dead
-/// domains would keep all others from being looked up.
+/// Concurrent look-ups before [`Names::set_limit`], so a resolver that hangs holds at most this
+/// many threads. A look-up outlives the calls that wait for it: with a limit below the default
+/// of `webhook.connections`, the names of a few dead domains would block all others.
 const MAX_LOOKUPS: usize = MOST_LOOK_UPS;
 
-/// Names remembered; beyond that the stale ones go.
+/// Names in the cache; above this the expired ones are removed.
 const MAX_NAMES: usize = 4096;
 
 /// Enough for glibc's resolver and its modules.
@@ -42,12 +39,12 @@ const STACK_BYTES: usize = 256 * 1024;
 type LookUp = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 type Addresses = Arc<[IpAddr]>;
 
-/// Why there is no address.
+/// Why a look-up gave no address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NameFailure {
     TimedOut,
     Unknown(String),
-    /// This machine could not ask.
+    /// This machine lacked the resources to ask.
     Local(String),
 }
 
@@ -65,7 +62,7 @@ struct State {
     lookups: usize,
 }
 
-/// The names of all clients.
+/// The name cache that all clients share.
 pub struct Names {
     state: Mutex<State>,
     changed: Condvar,
@@ -74,7 +71,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// Asks the operating system.
+    /// Resolves names with the operating system.
     pub fn of_system() -> Self {
         Self::with_look_up(Box::new(ask_system))
     }
@@ -88,13 +85,16 @@ impl Names {
         }
     }
 
-    /// The most look-ups at once.
+    /// Limits concurrent look-ups.
     pub fn set_limit(&self, limit: usize) {
         self.limit.store(limit, SeqCst);
     }
 
-    /// The addresses of a name: at least one. Waits while `remaining` says so;
-    /// it is asked again after [`Names::stir`].
+    /// The addresses of a name, at least one. Waits no longer than `remaining`, which is called
+    /// again after [`Names::wake_all`].
+    ///
+    /// # Errors
+    /// [`NameFailure`] if the name has no address or the time is over.
     pub fn addresses(
         self: &Arc<Self>,
         host: &str,
@@ -117,9 +117,9 @@ impl Names {
         }
     }
 
-    /// Lets every waiting caller ask how long it may wait.
-    pub fn stir(&self) {
-        // With the lock, so that nobody is between asking and waiting.
+    /// Makes every waiting caller check its remaining time.
+    pub fn wake_all(&self) {
+        // Under the lock, so that no caller is between its check and its wait.
         let _state = self.lock();
         self.changed.notify_all();
     }
@@ -143,8 +143,8 @@ impl Names {
                 Err(NameFailure::Unknown("it has no address".to_owned()))
             }
             Ok(addresses) => Ok(Addresses::from(addresses)),
-            // The system calls it an unknown name, or a temporary failure, where it could open
-            // neither its files nor a socket.
+            // The system reports an unknown name or a temporary failure if it can open neither
+            // its files nor a socket.
             Err(error) if is_local(&error) || lacks_descriptors() => {
                 Err(NameFailure::Local(error.to_string()))
             }
@@ -295,7 +295,7 @@ mod tests {
             });
             was_asked.recv().unwrap();
             ended.store(1, Ordering::SeqCst);
-            names.stir();
+            names.wake_all();
             assert_eq!(caller.join().unwrap(), Err(NameFailure::TimedOut));
         });
         drop(release);

@@ -1,10 +1,9 @@
-//! What the client, its resolver and its sockets know of the call in progress.
+//! The state of the call in progress, shared by a client, its resolver and its sockets.
 //!
-//! ureq could carry a deadline itself, but only as a new configuration per
-//! request, and it renews a socket's time-out with each partial write. Here
-//! the deadline is one value that every wait of the call looks at. A client
-//! belongs to one thread, so the atomics are only there to be `Sync`; but for
-//! the end, which another thread may declare.
+//! ureq's own deadline needs a new configuration per request, and it restarts a socket's timeout
+//! at each partial write. Here the deadline is one value that every wait of the call reads. A
+//! client belongs to one thread: the atomics serve `Sync`, except the end, which another thread
+//! may set.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Mutex, PoisonError};
@@ -23,7 +22,7 @@ pub struct Ongoing {
     is_dialling: AtomicBool,
     fresh_only: AtomicBool,
     is_ended: AtomicBool,
-    /// Where to note that the request is written, for who asked.
+    /// Records when the request was written, if the job asks for it.
     sent: Mutex<Option<SentNote>>,
 }
 
@@ -61,7 +60,7 @@ impl Ongoing {
         *self.sent.lock().unwrap_or_else(PoisonError::into_inner) = note;
     }
 
-    /// What was to be written is written, for now.
+    /// The pending output was written.
     pub fn note_sent(&self) {
         if self.is_dialling.load(Relaxed) {
             return;
@@ -72,7 +71,7 @@ impl Ongoing {
         }
     }
 
-    /// From another thread: no time is left, for this call and all later ones.
+    /// Ends this call and all later ones; called from another thread.
     pub fn end(&self) {
         self.is_ended.store(true, SeqCst);
     }
@@ -84,7 +83,7 @@ impl Ongoing {
         (!left.is_zero() && !self.is_ended.load(SeqCst)).then_some(left)
     }
 
-    /// A connection is being made: what is written now is no request.
+    /// A connection is being established: what is written now is not the request.
     pub fn note_dialled(&self) {
         self.dialled.store(true, Relaxed);
         self.is_dialling.store(true, Relaxed);
@@ -94,7 +93,7 @@ impl Ongoing {
         self.is_dialling.store(false, Relaxed);
     }
 
-    /// Counts what came in; false when it is more than any answer needs.
+    /// Counts received bytes; `false` above the limit of one call.
     pub fn note_received(&self, bytes: usize) -> bool {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let total = self.received_bytes.load(Relaxed).saturating_add(bytes);
@@ -106,8 +105,8 @@ impl Ongoing {
         self.fresh_only.load(Relaxed)
     }
 
-    /// Whether the call ran on a kept connection and got nothing back: then
-    /// the receiver had most likely closed it before.
+    /// Whether the call used a kept connection and received nothing: most likely the receiver
+    /// had closed it.
     pub fn met_silence_on_kept_connection(&self) -> bool {
         !self.dialled.load(Relaxed) && self.received_bytes.load(Relaxed) == 0
     }

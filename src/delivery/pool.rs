@@ -1,15 +1,12 @@
-//! The delivery threads.
+//! The pool of delivery threads.
 //!
-//! The owner submits jobs and drains outcomes; neither ever blocks. Threads
-//! grow on demand, and by the owner's hand only: it must block signals around
-//! the spawning. The thread that fell idle last gets the next job, so a light
-//! load stays on few threads, which keep their connections warm, and the others
-//! end. A job is without an outcome in one case only: what [`Pool::shutdown`]
-//! interrupted, or found waiting, has not failed, and is sent again by whoever
-//! comes after us.
+//! The owner submits jobs and drains outcomes; neither call blocks. Only the owner starts
+//! threads, on demand, because it must block signals while it does. The thread that became idle
+//! last gets the next job, so a light load stays on few threads with warm connections and the
+//! others end. Every job has an outcome, except those that [`Pool::shutdown`] interrupts or finds
+//! waiting: they have not failed, and the next worker sends them again.
 //!
-//! `seats` says who is there, who rests and who is woken; `work` is the life of
-//! a thread.
+//! `slots` is the registry of threads, `work` the loop of one thread.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -24,25 +21,24 @@ use super::client::{ClientConfig, Rules};
 use super::names::Names;
 use super::tls;
 use crate::core::descriptors::Plan;
-use seats::{Floor, Seat};
+use slots::{ThreadRegistry, ThreadSlot};
 
-mod seats;
+mod slots;
 mod work;
 
-/// Runs that wait for a thread. Far more than threads, far fewer than would
-/// matter in memory; the owner bounds what is in flight more tightly.
+/// Runs that wait for a thread. Far more than threads and far too few to matter in memory;
+/// the owner's own limit of calls in flight is lower.
 const QUEUE_RUNS: usize = 4096;
 
-/// Until [`Pool::fit`] says otherwise: the default of
-/// `webhook.connections`.
+/// The limit before [`Pool::fit`]: the default of `webhook.connections`.
 const DEFAULT_LIMIT: usize = 64;
 
-/// How patient threads are.
+/// How long threads stay idle, and how long a run may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// A thread without work for so long ends, and closes its connections.
+    /// A thread that is idle for this long ends and closes its connections.
     pub end_after_idle: Duration,
-    /// A run that takes longer gives its rest back: another thread may be free.
+    /// A longer run returns its remaining jobs: another thread may be free.
     pub run_at_most: Duration,
 }
 
@@ -51,23 +47,21 @@ const PACE: Pace = Pace {
     run_at_most: Duration::from_millis(20),
 };
 
-/// A TLS call overflows 80 kB in a debug build and fits into 128 kB; the rest
-/// is for payloads that nest deeply. An overflow would restart the cluster,
-/// while untouched stack costs no memory.
+/// A TLS call overflows 80 kB in a debug build and fits in 128 kB; the rest is for deeply
+/// nested payloads. An overflow restarts the cluster; untouched stack costs no memory.
 const STACK_BYTES: usize = 512 * 1024;
 
-/// Idle connections of one thread.
+/// Idle connections that one thread keeps, at most.
 const KEPT_CONNECTIONS_PER_THREAD: usize = 16;
 
-/// Jobs that one thread does one after the other, without going back to the owner
-/// in between: with a fast receiver the way there and back costs more than the call.
-/// When one is not delivered, the run takes too long, or its permission ends, the rest is
-/// given back.
+/// Jobs that one thread executes one after the other: with a fast receiver the hand-over costs
+/// more than the call. After a call that fails, a run that takes too long, or a withdrawn
+/// permission, the remaining jobs are returned as [`Verdict::Recalled`](super::call::Verdict).
 pub type Run = Vec<Job>;
 
-/// Asked before each call: whether what the owner knew when it submitted a run still holds.
+/// Checked before each call: whether the definitions that a run was submitted under are current.
 pub trait Permission: Send + Sync {
-    /// What the owner knows now; kept with each run.
+    /// The current version; stored with each submitted run.
     fn stamp(&self) -> u64;
     /// Whether a call of a run with this stamp may start.
     fn holds(&self, stamp: u64) -> bool;
@@ -76,24 +70,24 @@ pub trait Permission: Send + Sync {
 /// A run and the stamp of [`Permission`] it was submitted under.
 type Submitted = (u64, Run);
 
-/// Called when outcomes wait after there were none.
+/// Called when the outcome queue becomes non-empty. Runs in a delivery thread.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
 struct Shared {
     jobs: Receiver<Submitted>,
     permission: OnceLock<Arc<dyn Permission>>,
     outcomes: Sender<Outcome>,
-    floor: Mutex<Floor>,
+    registry: Mutex<ThreadRegistry>,
     thread_ended: Condvar,
-    /// `Floor::seats.len()` and `Floor::idle.len()`, to be read without the
-    /// lock.
+    /// Copies of `ThreadRegistry::slots.len()` and `ThreadRegistry::idle.len()` that are read
+    /// without the mutex.
     threads: AtomicUsize,
     idle: AtomicUsize,
     limit: AtomicUsize,
     kept_connections: AtomicUsize,
-    /// Runs that are submitted and have not ended.
+    /// Submitted runs that have not ended.
     in_flight: AtomicUsize,
-    /// Counts the changes of `Floor::rules`.
+    /// Counts the changes of `ThreadRegistry::rules`.
     generation: AtomicU64,
     is_closing: AtomicBool,
     is_wake_due: AtomicBool,
@@ -124,7 +118,7 @@ impl Pool {
             jobs,
             permission: OnceLock::new(),
             outcomes: sender,
-            floor: Mutex::new(Floor::empty(make_rules(
+            registry: Mutex::new(ThreadRegistry::empty(make_rules(
                 config,
                 names,
                 kept_connections(&plan),
@@ -149,46 +143,47 @@ impl Pool {
         }
     }
 
-    /// From now on threads ask before each call; said once, before the first run.
+    /// Sets the permission that threads check before each call. Call it once, before the first
+    /// run.
     pub fn ask_before_calls(&self, permission: Arc<dyn Permission>) {
         let _ = self.shared.permission.set(permission);
     }
 
-    /// [`Pool::fit`] with as many descriptors as it takes.
+    /// [`Pool::fit`] without a limit on descriptors.
     #[cfg(test)]
     pub fn set_limit(&self, limit: usize) {
         self.fit(&Plan::unlimited(limit));
     }
 
-    /// The most threads, kept connections and look-ups. Threads over a lowered limit end
-    /// after their call; the others share the kept connections anew.
+    /// Sets the limits of threads, kept connections and name look-ups. Threads above a lowered
+    /// limit end after their call; kept connections are divided among the others again.
     pub fn fit(&self, plan: &Plan) {
         let kept = kept_connections(plan);
         let has_changed = self.shared.limit.swap(plan.connections, SeqCst) != plan.connections
             || self.shared.kept_connections.load(SeqCst) != kept;
         self.shared.kept_connections.store(kept, SeqCst);
-        let mut floor = self.shared.floor();
-        floor.rules.names.set_limit(plan.look_ups);
+        let mut registry = self.shared.registry();
+        registry.rules.names.set_limit(plan.look_ups);
         if !has_changed {
             return;
         }
         let rules = Rules {
             kept_connections: kept,
-            ..(*floor.rules).clone()
+            ..(*registry.rules).clone()
         };
-        self.shared.replace_rules(&mut floor, Arc::new(rules));
+        self.shared.replace_rules(&mut registry, Arc::new(rules));
     }
 
-    /// New settings: each thread takes them before its next call and drops the
-    /// connections it kept, which the old address policy had allowed.
+    /// Applies new settings: before its next call each thread closes its kept connections, which
+    /// the old address policy had allowed.
     pub fn reconfigure(&self, config: ClientConfig) {
-        let names = Arc::clone(&self.shared.floor().rules.names);
+        let names = Arc::clone(&self.shared.registry().rules.names);
         let rules = make_rules(config, names, self.shared.kept_connections.load(SeqCst));
-        self.shared.replace_rules(&mut self.shared.floor(), rules);
+        self.shared
+            .replace_rules(&mut self.shared.registry(), rules);
     }
 
-    /// Whether a job waits that no thread is there for, and the limit allows
-    /// one more.
+    /// Whether a job waits, no thread is free for it, and the limit allows one more.
     pub fn needs_thread(&self) -> bool {
         let threads = self.threads();
         threads < self.shared.limit.load(SeqCst) && threads < self.in_flight()
@@ -196,24 +191,26 @@ impl Pool {
 
     /// Starts one thread. The caller has blocked all signals.
     pub fn spawn_thread(&self) -> io::Result<()> {
-        let seat = Arc::new(Seat::new());
-        let (shared, own_seat) = (Arc::clone(&self.shared), Arc::clone(&seat));
-        let mut floor = self.shared.floor();
+        let slot = Arc::new(ThreadSlot::new());
+        let (shared, own_slot) = (Arc::clone(&self.shared), Arc::clone(&slot));
+        let mut registry = self.shared.registry();
         let handle = thread::Builder::new()
             .name("webhook delivery".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn(move || shared.work(&own_seat))?;
-        floor.seats.push(seat);
-        self.shared.threads.store(floor.seats.len(), SeqCst);
-        drop(floor);
+            .spawn(move || shared.work(&own_slot))?;
+        registry.slots.push(slot);
+        self.shared.threads.store(registry.slots.len(), SeqCst);
+        drop(registry);
         let mut handles = lock(&self.handles);
         handles.retain(|handle| !handle.is_finished());
         handles.push(handle);
         Ok(())
     }
 
-    /// Hands jobs over; gives them back when the queue is full or the pool is
-    /// shutting down.
+    /// Submits jobs to the threads.
+    ///
+    /// # Errors
+    /// Returns the jobs if the queue is full or the pool is shutting down.
     pub fn submit(&self, run: Run) -> Result<(), Run> {
         if self.shared.is_closing.load(SeqCst) {
             return Err(run);
@@ -232,18 +229,18 @@ impl Pool {
         }
     }
 
-    /// Appends up to `most` outcomes and says how many. When it says `most`,
-    /// call again: there is no second wake-up for what is left.
+    /// Appends up to `most` outcomes and returns their number. If that is `most`, call again:
+    /// the remaining ones send no further wake-up.
     pub fn drain_outcomes(&self, most: usize, into: &mut Vec<Outcome>) -> usize {
-        // Before draining: what arrives from here on rings again. A swap, as it has to see
-        // what was sent before the ring that it takes back.
+        // Before draining, so that later outcomes send a wake-up again. A swap, because it must
+        // see what was sent before the wake-up that it clears.
         self.shared.is_wake_due.swap(false, SeqCst);
         let before = into.len();
         into.extend(self.outcomes.try_iter().take(most));
         into.len() - before
     }
 
-    /// Runs that are submitted and have not ended: so many calls are on the wire at most.
+    /// Submitted runs that have not ended; no more calls than this are on the wire.
     pub fn in_flight(&self) -> usize {
         self.shared.in_flight.load(SeqCst)
     }
@@ -252,9 +249,9 @@ impl Pool {
         self.shared.threads.load(SeqCst)
     }
 
-    /// Ends all threads, interrupting their calls. Jobs without an outcome are
-    /// forgotten; outcomes can still be drained. True when every thread ended
-    /// in time; one that hangs in a connect or a look-up is left behind.
+    /// Interrupts all calls and ends all threads. Jobs without an outcome are dropped; outcomes
+    /// can still be drained. `true` if every thread ended within `deadline`; one that hangs in
+    /// connect or in a name look-up is left behind.
     pub fn shutdown(&self, deadline: Duration) -> bool {
         let until = Instant::now() + deadline;
         self.shared.close();
@@ -262,8 +259,8 @@ impl Pool {
             return false;
         }
         for handle in lock(&self.handles).drain(..) {
-            // Its work is over and its panics were caught: this only waits for
-            // the last instructions of the thread.
+            // The thread has left the registry and its panics were caught: this waits for its
+            // last instructions only.
             let _ = handle.join();
         }
         true
@@ -285,7 +282,7 @@ fn make_rules(config: ClientConfig, names: Arc<Names>, kept_connections: usize) 
     })
 }
 
-/// Of one thread.
+/// The share of one thread.
 fn kept_connections(plan: &Plan) -> usize {
     (plan.kept_connections / plan.connections.max(1)).clamp(1, KEPT_CONNECTIONS_PER_THREAD)
 }
@@ -295,25 +292,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    fn floor(&self) -> MutexGuard<'_, Floor> {
-        lock(&self.floor)
+    fn threads(&self) -> MutexGuard<'_, ThreadRegistry> {
+        lock(&self.registry)
     }
 
-    fn replace_rules(&self, floor: &mut Floor, rules: Arc<Rules>) {
-        floor.rules = rules;
+    fn replace_rules(&self, registry: &mut ThreadRegistry, rules: Arc<Rules>) {
+        registry.rules = rules;
         self.generation.fetch_add(1, SeqCst);
-        self.stir(floor);
+        self.wake_all(registry);
     }
 
     fn close(&self) {
         self.is_closing.store(true, SeqCst);
-        let seats = {
-            let mut floor = self.floor();
-            self.stir(&mut floor);
-            floor.seats.clone()
+        let slots = {
+            let mut registry = self.registry();
+            self.wake_all(&mut registry);
+            registry.slots.clone()
         };
-        for seat in seats {
-            let client = lock(&seat.client).take();
+        for slot in slots {
+            let client = lock(&slot.client).take();
             if let Some(client) = client {
                 client.interrupt();
             }
@@ -321,14 +318,14 @@ impl Shared {
     }
 
     fn wait_for_end(&self, until: Instant) -> bool {
-        let mut floor = self.floor();
-        while !floor.seats.is_empty() {
+        let mut registry = self.registry();
+        while !registry.slots.is_empty() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
-            let waited = self.thread_ended.wait_timeout(floor, left);
-            floor = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let waited = self.thread_ended.wait_timeout(registry, left);
+            registry = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         true
     }

@@ -1,9 +1,9 @@
-//! Turns a URL's host into addresses that may be called.
+//! Resolves a URL's host and applies the address policy.
 //!
-//! ureq asks on every request, also when it has a connection open, and dials
-//! exactly what is returned here: so the connection goes where the check went,
-//! and a name that changes to a private address is refused as soon as the
-//! change is seen. All of a name's addresses must pass, or none is returned.
+//! ureq calls the resolver for every request, also with an open connection, and dials exactly
+//! the addresses it returns. So the checked address is the one that is dialled, and a name that
+//! changes to a private address is refused at the next request. If one address of a name is
+//! denied, none is returned.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -21,7 +21,7 @@ use super::local::{is_local, local_failure};
 use super::names::{NameFailure, Names};
 use super::ongoing::Ongoing;
 
-/// A call that is refused before it is dialled, in the words of its detail.
+/// Why a call is refused before it is dialled; the text becomes the call's detail.
 #[derive(Debug)]
 pub struct Refused(pub String);
 
@@ -37,15 +37,15 @@ fn refuse(why: String) -> Error {
     Error::Other(Box::new(Refused(why)))
 }
 
-/// Resolves, then judges every address.
+/// Resolves a host, then checks each of its addresses against the policy.
 #[derive(Debug)]
-pub struct JudgingResolver {
+pub struct PolicyResolver {
     pub config: Arc<ClientConfig>,
     pub names: Arc<Names>,
     pub ongoing: Arc<Ongoing>,
 }
 
-impl Resolver for JudgingResolver {
+impl Resolver for PolicyResolver {
     fn resolve(
         &self,
         uri: &Uri,
@@ -62,7 +62,7 @@ impl Resolver for JudgingResolver {
     }
 }
 
-impl JudgingResolver {
+impl PolicyResolver {
     fn look_up(&self, host: &str) -> Result<Arc<[IpAddr]>, Error> {
         self.names
             .addresses(host, || self.ongoing.remaining())
@@ -118,8 +118,8 @@ fn literal(host: &str) -> Option<IpAddr> {
     bare.parse().ok()
 }
 
-/// Whether a packet to this address stays here: only then can a socket be
-/// bound to it. Asked for one port only, so its cost does not matter.
+/// Whether the address belongs to this host: only then can a socket be bound to it. Called for
+/// one port only, so its cost does not matter.
 fn is_of_this_host(address: IpAddr) -> Result<bool, Error> {
     let address = address.to_canonical();
     if address.is_loopback() || address.is_unspecified() {
@@ -142,10 +142,10 @@ mod tests {
 
     const POSTGRES_PORT: u16 = 5432;
 
-    fn resolver(allowed: &str, addresses: &'static [&'static str]) -> JudgingResolver {
+    fn resolver(allowed: &str, addresses: &'static [&'static str]) -> PolicyResolver {
         let ongoing = Ongoing::new(u64::MAX);
         ongoing.begin(Instant::now() + Duration::from_secs(5), false);
-        JudgingResolver {
+        PolicyResolver {
             config: Arc::new(ClientConfig {
                 policy: AddressPolicy::parse(allowed).unwrap(),
                 require_https: true,
@@ -159,7 +159,7 @@ mod tests {
         }
     }
 
-    fn resolve(resolver: &JudgingResolver, url: &str) -> Result<Vec<String>, String> {
+    fn resolve(resolver: &PolicyResolver, url: &str) -> Result<Vec<String>, String> {
         let config = ureq::Agent::config_builder().build();
         resolver
             .resolve(&url.parse().unwrap(), &config, NextTimeout::default())

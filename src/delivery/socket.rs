@@ -1,9 +1,8 @@
 //! A TCP connection under a total deadline.
 //!
-//! Does what ureq's own transport does, and three things more: no wait, not
-//! even one for a receiver that takes a byte at a time, outlasts the call's
-//! deadline; head and body leave in one write; and a request on a kept
-//! connection costs one write and one read instead of twelve system calls.
+//! Replaces ureq's own transport for three reasons: no wait outlasts the call's deadline, not
+//! even for a receiver that takes a byte at a time; head and body leave in one write; a request
+//! on a kept connection costs one write and one read instead of twelve system calls.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -21,15 +20,15 @@ use super::ongoing::Ongoing;
 use super::resolver::Refused;
 use super::tls::TlsSocket;
 
-/// A socket time-out this close to what is wanted is left as it is: setting it
-/// anew for each call would be two system calls. No deadline is overrun by more.
+/// A socket timeout this close to the wanted one is kept: setting it costs two system calls per
+/// call. Deadlines are overrun by at most this.
 const TIMEOUT_SLACK: Duration = Duration::from_millis(20);
 
-/// A connection idle for less than this is used without asking whether the
-/// receiver closed it: if so, the call is tried once more on a fresh one.
+/// A connection idle for less than this is used without checking whether the receiver closed
+/// it; if it did, the call is repeated once on a new connection.
 const PROBE_AFTER_IDLE: Duration = Duration::from_millis(10);
 
-/// Dials judged addresses, and wraps https in TLS.
+/// Dials the addresses that passed the policy; https is wrapped in TLS.
 #[derive(Debug)]
 pub struct Dialer {
     pub ongoing: Arc<Ongoing>,
@@ -60,8 +59,8 @@ impl Connector for Dialer {
     }
 }
 
-/// Tries one address after the other; each gets an equal share of what time is
-/// left, the last all of it.
+/// Tries the addresses in order; each gets an equal share of the remaining time, the last one
+/// all of it.
 fn dial<S>(
     addresses: &[SocketAddr],
     ongoing: &Ongoing,
@@ -91,16 +90,16 @@ fn dial<S>(
 /// One plain connection.
 #[derive(Debug)]
 pub struct Socket {
-    /// Shared, weakly, with the agent: a shutdown interrupts it.
+    /// The agent holds a weak reference, so that a shutdown interrupts it.
     stream: Arc<TcpStream>,
     ongoing: Arc<Ongoing>,
     buffers: WireBuffers,
     read_timeout: Duration,
     write_timeout: Duration,
-    /// Since when it waits for its next request.
+    /// When it became idle.
     idle_since: Option<Instant>,
-    /// The error that ended the sending. The receiver may have answered before
-    /// it stopped reading, so it is only reported if no answer can be read.
+    /// The error that ended sending. The receiver may have answered before it stopped reading,
+    /// so the error is reported only if no answer can be read.
     send_error: Option<Error>,
 }
 
@@ -169,7 +168,7 @@ impl Socket {
         }
     }
 
-    /// What is left of the call, or of the shorter wait ureq asks for.
+    /// The remaining time of the call, or the shorter wait that ureq asks for.
     fn left(&self, timeout: NextTimeout, phase: Timeout) -> Result<Duration, Error> {
         let left = self.ongoing.remaining().ok_or(Error::Timeout(phase))?;
         match *timeout.after {
@@ -178,7 +177,8 @@ impl Socket {
         }
     }
 
-    /// A kept connection that can be read from was closed, or speaks out of turn.
+    /// Whether nothing can be read: a kept connection with readable data was closed by the
+    /// receiver, or holds an answer that no request asked for.
     fn is_quiet(&self) -> io::Result<bool> {
         self.stream.set_nonblocking(true)?;
         let peeked = self.stream.peek(&mut [0]);
@@ -222,7 +222,7 @@ impl Transport for Socket {
         Ok(received > 0)
     }
 
-    /// ureq asks twice: when a call has ended, and before the next one.
+    /// ureq calls this twice: after a call, and before the next one.
     fn is_open(&mut self) -> bool {
         if self.send_error.is_some() || !self.buffers.pending().is_empty() {
             return false;
@@ -239,7 +239,7 @@ impl Transport for Socket {
     }
 }
 
-/// Whether a socket time-out would wake us too late, or far too early.
+/// Whether the socket timeout differs too much from the wanted one.
 fn needs_change(current: Duration, wanted: Duration) -> bool {
     current.abs_diff(wanted) > TIMEOUT_SLACK
 }

@@ -8,7 +8,7 @@ mod scripted;
 mod secure;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver as Bell};
+use std::sync::mpsc::{self, Receiver as WakeUps};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,14 +41,14 @@ const PATIENT: Pace = Pace {
     run_at_most: Duration::from_secs(3600),
 };
 
-/// A pool and the bell it rings.
-struct Desk {
+/// A pool with the wake-ups it sends.
+struct PoolUser {
     pool: Pool,
-    bell: Bell<()>,
+    wake_ups: WakeUps<()>,
     next_token: AtomicU64,
 }
 
-impl Desk {
+impl PoolUser {
     fn new(config: ClientConfig) -> Self {
         Self::with_pace(config, PATIENT)
     }
@@ -58,14 +58,14 @@ impl Desk {
     }
 
     fn with_pool(make: impl FnOnce(Wake) -> Pool) -> Self {
-        let (ring, bell) = mpsc::channel();
-        let ring = std::sync::Mutex::new(ring);
+        let (wake_up, wake_ups) = mpsc::channel();
+        let wake_up = std::sync::Mutex::new(wake_up);
         let wake = Arc::new(move || {
-            let _ = ring.lock().unwrap().send(());
+            let _ = wake_up.lock().unwrap().send(());
         });
         Self {
             pool: make(wake),
-            bell,
+            wake_ups,
             next_token: AtomicU64::new(1),
         }
     }
@@ -98,7 +98,9 @@ impl Desk {
         while outcomes.len() < count {
             if self.pool.drain_outcomes(1000, &mut outcomes) == 0 {
                 let left = until.saturating_duration_since(Instant::now());
-                self.bell.recv_timeout(left).expect("an outcome in time");
+                self.wake_ups
+                    .recv_timeout(left)
+                    .expect("an outcome in time");
             }
         }
         outcomes

@@ -1,9 +1,7 @@
-//! TLS over a [`Socket`], and whom it trusts.
+//! TLS over a [`Socket`], and its trusted roots.
 //!
-//! One configuration serves all clients: the roots are parsed once, and a
-//! session may be resumed by whichever thread calls the host next. ureq's own
-//! connector would build both per agent, and cannot add roots to the built-in
-//! ones.
+//! All clients share one configuration: the roots are parsed once, and any thread can resume a
+//! session. ureq's own connector builds both per agent and cannot add roots to the built-in ones.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -21,10 +19,10 @@ use super::buffers::WireBuffers;
 use super::resolver::Refused;
 use super::socket::Socket;
 
-/// How many certificates of `webhook.ca_file` can be used.
+/// The number of usable certificates in `webhook.ca_file`.
 ///
 /// # Errors
-/// Text that is no PEM, or holds no usable certificate.
+/// If the text is not PEM or has no usable certificate.
 pub fn check_ca_pem(pem: &[u8]) -> Result<usize, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
@@ -37,8 +35,8 @@ pub fn check_ca_pem(pem: &[u8]) -> Result<usize, String> {
     }
 }
 
-/// The built-in roots and those of the PEM text. What of it cannot be used is
-/// left out: trusting less is always safe; [`check_ca_pem`] says what is wrong.
+/// Trusts the built-in roots and those of the PEM text. Unusable certificates are ignored, which
+/// only trusts less; [`check_ca_pem`] reports them.
 pub fn trusting(ca_pem: Option<&[u8]>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore {
         roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
@@ -61,8 +59,7 @@ pub struct TlsSocket {
 }
 
 impl TlsSocket {
-    /// Shakes hands at once, so that a certificate that is not trusted is a
-    /// failure before anything is sent.
+    /// Completes the handshake, so that an untrusted certificate fails before anything is sent.
     pub fn handshake(
         socket: Socket,
         config: &Arc<ClientConfig>,
@@ -88,7 +85,7 @@ fn tls_failure(error: impl fmt::Display) -> Error {
     Error::Other(Box::new(Refused(format!("tls: {error}"))))
 }
 
-/// A deadline or a broken connection keeps its own kind.
+/// Timeouts and broken connections keep their error kind.
 fn handshake_failure(error: std::io::Error) -> Error {
     match error
         .get_ref()

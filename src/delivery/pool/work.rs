@@ -1,6 +1,6 @@
-//! The life of a delivery thread: it takes a run, makes its calls one after the other, tells
-//! the owner, and rests when nothing is queued. New settings hold from the next call on; what
-//! goes wrong in a call, a panic included, is its outcome.
+//! The loop of a delivery thread: take a run, make its calls one after the other, report the
+//! outcomes, wait while nothing is queued. New settings apply from the next call on. Any failure
+//! of a call, including a panic, becomes its outcome.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::Arc;
@@ -8,38 +8,38 @@ use std::time::{Duration, Instant};
 
 use super::super::call::{Outcome, Verdict};
 use super::super::client::{Client, UreqClient};
-use super::super::desk::{recalled, Desk};
-use super::seats::Seat;
+use super::super::executor::{recalled, CallExecutor};
+use super::slots::ThreadSlot;
 use super::{lock, Run, Shared};
 
-/// A run that goes on for longer than this tells the owner what it has so far.
+/// A longer run reports the outcomes it has so far.
 const TELL_AFTER: Duration = Duration::from_millis(2);
 
 impl Shared {
-    pub(super) fn work(&self, seat: &Arc<Seat>) {
-        let mut equipped: Option<(u64, Desk)> = None;
-        while self.may_go_on(seat) {
+    pub(super) fn work(&self, slot: &Arc<ThreadSlot>) {
+        let mut equipped: Option<(u64, CallExecutor)> = None;
+        while self.may_go_on(slot) {
             let generation = self.generation.load(SeqCst);
             if equipped
                 .as_ref()
                 .is_some_and(|(taken, _)| *taken != generation)
             {
                 equipped = None;
-                lock(&seat.client).take();
+                lock(&slot.client).take();
             }
             match self.jobs.try_recv() {
                 Ok((stamp, run)) => {
                     if !self.jobs.is_empty() {
                         self.wake_one();
                     }
-                    equipped = self.serve_run(seat, equipped, stamp, run);
+                    equipped = self.serve_run(slot, equipped, stamp, run);
                 }
-                Err(_) if self.rest(seat, generation) => {}
+                Err(_) if self.wait_for_work(slot, generation) => {}
                 Err(_) => break,
             }
         }
         drop(equipped);
-        self.leave(seat);
+        self.leave(slot);
         if !self.jobs.is_empty() {
             self.wake_one();
         }
@@ -47,32 +47,32 @@ impl Shared {
 
     fn serve_run(
         &self,
-        seat: &Seat,
-        mut equipped: Option<(u64, Desk)>,
+        slot: &ThreadSlot,
+        mut equipped: Option<(u64, CallExecutor)>,
         stamp: u64,
         run: Run,
-    ) -> Option<(u64, Desk)> {
+    ) -> Option<(u64, CallExecutor)> {
         let started = Instant::now();
         let mut stopped = false;
         let count = run.len();
         for (place, job) in run.into_iter().enumerate() {
-            let ready = (!stopped).then(|| self.equipped_now(seat, equipped.take()));
+            let ready = (!stopped).then(|| self.equipped_now(slot, equipped.take()));
             stopped = stopped || !self.is_permitted(stamp);
             let outcome = if stopped {
                 equipped = equipped.or(ready);
                 recalled(&job)
             } else {
-                let (generation, desk) = ready.expect("a run that goes on has a desk");
-                let (desk, outcome) = desk.deliver(&job);
-                equipped = desk.map(|desk| (generation, desk));
-                // New settings hold from the next call on.
+                let (generation, executor) = ready.expect("a run that goes on has an executor");
+                let (executor, outcome) = executor.deliver(&job);
+                equipped = executor.map(|executor| (generation, executor));
+                // New settings apply from the next call on.
                 stopped = outcome.verdict != Verdict::Delivered
                     || started.elapsed() >= self.pace.run_at_most
                     || generation != self.generation.load(SeqCst)
                     || self.is_closing.load(SeqCst);
                 outcome
             };
-            // What the message holds is free when the owner hears of the outcome.
+            // The message's memory is free before the owner reads the outcome.
             drop(job);
             let ends_run = place + 1 == count;
             let tell = ends_run || stopped || started.elapsed() >= TELL_AFTER;
@@ -87,40 +87,44 @@ impl Shared {
         equipped
     }
 
-    /// The last look before a call: nothing that takes long may come after it.
+    /// The last check before a call: nothing slow may follow it.
     fn is_permitted(&self, stamp: u64) -> bool {
         let permission = self.permission.get();
         permission.is_none_or(|permission| permission.holds(stamp))
     }
 
-    /// A desk with the present settings. The thread may have looked at them before a job came
-    /// that was submitted under new ones: a connection that these forbid is closed, not used.
-    fn equipped_now(&self, seat: &Seat, equipped: Option<(u64, Desk)>) -> (u64, Desk) {
+    /// An executor with the current settings. The thread may have checked them before it took a
+    /// job that was submitted under newer ones: a connection that these forbid is closed unused.
+    fn equipped_now(
+        &self,
+        slot: &ThreadSlot,
+        equipped: Option<(u64, CallExecutor)>,
+    ) -> (u64, CallExecutor) {
         match equipped {
-            Some((generation, desk)) if generation == self.generation.load(SeqCst) => {
-                (generation, desk)
+            Some((generation, executor)) if generation == self.generation.load(SeqCst) => {
+                (generation, executor)
             }
             outdated => {
                 drop(outdated);
-                lock(&seat.client).take();
-                self.equip(seat)
+                lock(&slot.client).take();
+                self.equip(slot)
             }
         }
     }
 
-    fn equip(&self, seat: &Seat) -> (u64, Desk) {
+    fn equip(&self, slot: &ThreadSlot) -> (u64, CallExecutor) {
         let (generation, rules) = {
-            let floor = self.floor();
-            (self.generation.load(SeqCst), Arc::clone(&floor.rules))
+            let registry = self.registry();
+            (self.generation.load(SeqCst), Arc::clone(&registry.rules))
         };
         let client: Arc<dyn Client> = Arc::new(UreqClient::new(&rules));
-        *lock(&seat.client) = Some(Arc::clone(&client));
-        // close() sets the flag before it looks for clients: it either finds
-        // this one, or the flag is seen here.
+        *lock(&slot.client) = Some(Arc::clone(&client));
+        // close() sets the flag before it lists the clients: it either finds this one, or the
+        // flag is set here.
         if self.is_closing.load(SeqCst) {
             client.interrupt();
         }
-        (generation, Desk::new(rules, client))
+        (generation, CallExecutor::new(rules, client))
     }
 
     fn finish(&self, outcome: Outcome, tell: bool) {
@@ -130,7 +134,7 @@ impl Shared {
                 Verdict::Failed | Verdict::Recalled | Verdict::Local
             );
         let ends_run = outcome.ends_run;
-        // The owner holds the other end for as long as anyone can look.
+        // The channel is closed only once nothing reads outcomes.
         if was_interrupted || self.outcomes.send(outcome).is_err() {
             return;
         }
@@ -142,24 +146,24 @@ impl Shared {
         }
     }
 
-    fn may_go_on(&self, seat: &Arc<Seat>) -> bool {
+    fn may_go_on(&self, slot: &Arc<ThreadSlot>) -> bool {
         if self.is_closing.load(SeqCst) {
             return false;
         }
         if self.threads.load(SeqCst) <= self.limit.load(SeqCst) {
             return true;
         }
-        let mut floor = self.floor();
-        let is_over = floor.seats.len() > self.limit.load(SeqCst);
+        let mut registry = self.registry();
+        let is_over = registry.slots.len() > self.limit.load(SeqCst);
         if is_over {
-            self.give_up_seat(&mut floor, seat);
+            self.remove_slot(&mut registry, slot);
         }
         !is_over
     }
 
-    fn leave(&self, seat: &Arc<Seat>) {
-        lock(&seat.client).take();
-        self.give_up_seat(&mut self.floor(), seat);
+    fn leave(&self, slot: &Arc<ThreadSlot>) {
+        lock(&slot.client).take();
+        self.remove_slot(&mut self.registry(), slot);
         self.thread_ended.notify_all();
     }
 }

@@ -37,7 +37,7 @@ fn drip(bytes: &'static [u8]) -> impl Fn(&mut super::scripted::Connection) + Sen
 #[test]
 fn accept_then_nothing_ends_at_the_deadline() {
     let receiver = Receiver::start(|connection| connection.hang());
-    let outcome = Desk::local().call(&target_within(&receiver.url(), SHORT));
+    let outcome = PoolUser::local().call(&target_within(&receiver.url(), SHORT));
     assert_timed_out(&outcome, "waiting for the answer");
 }
 
@@ -46,7 +46,7 @@ fn a_slow_loris_head_ends_at_the_deadline() {
     let receiver = Receiver::start(drip(
         b"HTTP/1.1 200 OK\r\nx: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy",
     ));
-    let outcome = Desk::local().call(&target_within(&receiver.url(), SHORT));
+    let outcome = PoolUser::local().call(&target_within(&receiver.url(), SHORT));
     assert_timed_out(&outcome, "waiting for the answer");
 }
 
@@ -57,7 +57,7 @@ fn a_slow_loris_body_ends_at_the_deadline() {
         let _ = connection.send("HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n");
         drip(b"z")(connection);
     });
-    let outcome = Desk::local().call(&target_within(&receiver.url(), SHORT));
+    let outcome = PoolUser::local().call(&target_within(&receiver.url(), SHORT));
     assert_timed_out(&outcome, "reading the answer");
     assert_eq!(outcome.http_code, Some(200));
 }
@@ -69,7 +69,7 @@ fn call_with_large_body(url: &str) -> Outcome {
         signers: vec![],
         ..(*target_within(url, SHORT)).clone()
     };
-    Desk::local().call_with(&Arc::new(target), Arc::new(Text(vec![b'x'; 9_000_000])))
+    PoolUser::local().call_with(&Arc::new(target), Arc::new(Text(vec![b'x'; 9_000_000])))
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_connect_black_hole_ends_at_the_deadline() {
         waiting.push(stream);
         assert!(waiting.len() < 10_000, "the queue does not fill");
     }
-    let outcome = Desk::local().call(&target_within(&format!("http://{address}/"), SHORT));
+    let outcome = PoolUser::local().call(&target_within(&format!("http://{address}/"), SHORT));
     assert_timed_out(&outcome, "connecting");
 }
 
@@ -116,9 +116,9 @@ fn an_endless_body_is_cut_and_its_connection_dropped() {
             while connection.send("4\r\nöö\r\n").is_ok() {}
         }
     });
-    let desk = Desk::local();
+    let user = PoolUser::local();
     for _ in 0..2 {
-        let outcome = desk.call(&target(&receiver.url()));
+        let outcome = user.call(&target(&receiver.url()));
         assert_eq!(outcome.verdict, Verdict::Delivered, "{outcome:?}");
         assert_eq!(outcome.response, "ö".repeat(500));
     }
@@ -132,9 +132,9 @@ fn an_answer_of_just_the_kept_size_keeps_the_connection() {
         "a".repeat(1000)
     );
     let receiver = Receiver::start(move |connection| connection.answer_all(&answer));
-    let desk = Desk::local();
+    let user = PoolUser::local();
     for _ in 0..2 {
-        assert_eq!(desk.call(&target(&receiver.url())).response.len(), 1000);
+        assert_eq!(user.call(&target(&receiver.url())).response.len(), 1000);
     }
     assert_eq!(receiver.connections(), 1);
 }
@@ -156,7 +156,7 @@ fn floods_before_the_body_are_bounded() {
             }
             while connection.send(repeated.repeat(50)).is_ok() {}
         });
-        let outcome = Desk::local().call(&target(&receiver.url()));
+        let outcome = PoolUser::local().call(&target(&receiver.url()));
         assert_eq!(outcome.verdict, Verdict::Failed, "{outcome:?}");
         assert!(
             detail(&outcome).contains(detail_part),
@@ -183,7 +183,7 @@ fn nonsense_is_a_failure_with_a_reason() {
             connection.request();
             let _ = connection.send(answer);
         });
-        let outcome = Desk::local().call(&target(&receiver.url()));
+        let outcome = PoolUser::local().call(&target(&receiver.url()));
         assert_eq!(outcome.verdict, Verdict::Failed, "{answer:?}: {outcome:?}");
         assert_ne!(detail(&outcome), "none", "{answer:?}");
         assert!(outcome.duration < PATIENCE / 2, "{answer:?}: {outcome:?}");
@@ -198,7 +198,7 @@ fn length_and_chunked_at_once_end_in_bounded_text() {
             "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         );
     });
-    let outcome = Desk::local().call(&target(&receiver.url()));
+    let outcome = PoolUser::local().call(&target(&receiver.url()));
     assert!(outcome.response.len() <= 5, "{outcome:?}");
 }
 
@@ -208,7 +208,7 @@ fn nul_and_bad_utf8_become_text() {
         connection.request();
         let _ = connection.send(b"HTTP/1.1 500 X\r\ncontent-length: 4\r\n\r\na\0\xffb");
     });
-    let outcome = Desk::local().call(&target(&receiver.url()));
+    let outcome = PoolUser::local().call(&target(&receiver.url()));
     assert_eq!(outcome.response, "a\u{fffd}\u{fffd}b");
 }
 
@@ -219,7 +219,10 @@ fn a_compressed_answer_is_not_unpacked() {
             "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nabc",
         );
     });
-    assert_eq!(Desk::local().call(&target(&receiver.url())).response, "abc");
+    assert_eq!(
+        PoolUser::local().call(&target(&receiver.url())).response,
+        "abc"
+    );
 }
 
 #[test]
@@ -228,7 +231,7 @@ fn refused_and_reset_connections_say_so() {
         .unwrap()
         .local_addr()
         .unwrap();
-    let refused = Desk::local().call(&target(&format!("http://{closed}/")));
+    let refused = PoolUser::local().call(&target(&format!("http://{closed}/")));
     assert_eq!(detail(&refused), "connection refused");
 
     // Closing with unread input resets.
@@ -236,7 +239,7 @@ fn refused_and_reset_connections_say_so() {
         let mut some = [0; 10];
         let _ = connection.stream.read_exact(&mut some);
     });
-    let reset = Desk::local().call(&target(&receiver.url()));
+    let reset = PoolUser::local().call(&target(&receiver.url()));
     assert_eq!(reset.verdict, Verdict::Failed, "{reset:?}");
     assert!(detail(&reset).starts_with("the receiver"), "{reset:?}");
     assert_eq!(receiver.connections(), 1);
@@ -250,7 +253,7 @@ fn addresses_outside_the_policy_are_never_dialled() {
         policy: AddressPolicy::default(),
         ..local_config()
     };
-    let outcome = Desk::new(closed).call(&target(&receiver.url()));
+    let outcome = PoolUser::new(closed).call(&target(&receiver.url()));
     assert_eq!(outcome.verdict, Verdict::Failed);
     assert_eq!(
         detail(&outcome),
@@ -260,12 +263,12 @@ fn addresses_outside_the_policy_are_never_dialled() {
         refused_socket: port,
         ..local_config()
     };
-    let outcome = Desk::new(own).call(&target(&receiver.url()));
+    let outcome = PoolUser::new(own).call(&target(&receiver.url()));
     assert_eq!(
         detail(&outcome),
         format!("127.0.0.1:{port} is this PostgreSQL server")
     );
-    let public = Desk::local().call(&target("http://8.8.8.8/"));
+    let public = PoolUser::local().call(&target("http://8.8.8.8/"));
     assert!(
         detail(&public).starts_with("plain http to 8.8.8.8 is not allowed"),
         "{public:?}"
@@ -282,10 +285,10 @@ fn a_connection_closed_between_two_calls_gets_one_fresh_try() {
             connection.request();
             let _ = connection.send(OK);
         });
-        let desk = Desk::local();
+        let user = PoolUser::local();
         let target = target(&receiver.url());
         for _ in 0..10 {
-            let outcome = desk.call(&target);
+            let outcome = user.call(&target);
             assert_eq!(outcome.verdict, Verdict::Delivered, "{outcome:?}");
             thread::sleep(pause);
         }
@@ -303,9 +306,9 @@ fn a_receiver_that_speaks_out_of_turn_is_dialled_anew() {
         let _ = connection.send(format!("{OK}HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n"));
         connection.hang();
     });
-    let desk = Desk::local();
+    let user = PoolUser::local();
     for _ in 0..3 {
-        let outcome = desk.call(&target(&receiver.url()));
+        let outcome = user.call(&target(&receiver.url()));
         assert_eq!(outcome.http_code, Some(200), "{outcome:?}");
     }
     assert_eq!(receiver.connections(), 3);

@@ -14,7 +14,7 @@ fn answering(answer: &'static str) -> Receiver {
 #[test]
 fn a_call_carries_the_promised_headers_and_the_exact_body() {
     let receiver = Receiver::friendly();
-    let desk = Desk::local();
+    let user = PoolUser::local();
     let signer = Signer::new(&Secret::from_random([5; 32]));
     let old = Signer::new(&Secret::from_random([6; 32]));
     let gone = Signer::new(&Secret::from_random([7; 32]));
@@ -29,7 +29,7 @@ fn a_call_carries_the_promised_headers_and_the_exact_body() {
         ..(*target(&format!("{}/ä?b=c", receiver.url()))).clone()
     });
     let body = "{\"name\":\"Zoë\"}".as_bytes();
-    let outcome = desk.call_with(&target, Arc::new(Text(body.to_vec())));
+    let outcome = user.call_with(&target, Arc::new(Text(body.to_vec())));
 
     assert_eq!(outcome.verdict, Verdict::Delivered, "{outcome:?}");
     assert_eq!(
@@ -72,10 +72,10 @@ fn a_call_carries_the_promised_headers_and_the_exact_body() {
 #[test]
 fn calls_to_one_receiver_share_a_connection() {
     let receiver = Receiver::friendly();
-    let desk = Desk::local();
+    let user = PoolUser::local();
     let target = target(&receiver.url());
     for _ in 0..20 {
-        assert_eq!(desk.call(&target).verdict, Verdict::Delivered);
+        assert_eq!(user.call(&target).verdict, Verdict::Delivered);
     }
     assert_eq!((receiver.received().len(), receiver.connections()), (20, 1));
 }
@@ -88,7 +88,7 @@ fn a_redirect_is_a_failure_and_not_followed() {
         let answer =
             format!("HTTP/1.1 {code} Moved\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
         let receiver = Receiver::start(move |connection| connection.answer_all(&answer));
-        let outcome = Desk::local().call(&target(&receiver.url()));
+        let outcome = PoolUser::local().call(&target(&receiver.url()));
         assert_eq!(
             (outcome.verdict, outcome.http_code),
             (Verdict::Failed, Some(code))
@@ -105,9 +105,9 @@ fn a_redirect_is_a_failure_and_not_followed() {
 fn cookies_are_not_kept() {
     let receiver =
         answering("HTTP/1.1 200 OK\r\nset-cookie: a=b; path=/\r\ncontent-length: 0\r\n\r\n");
-    let desk = Desk::local();
+    let user = PoolUser::local();
     for _ in 0..2 {
-        desk.call(&target(&receiver.url()));
+        user.call(&target(&receiver.url()));
     }
     assert!(receiver
         .received()
@@ -153,7 +153,7 @@ fn statuses_become_verdicts() {
             connection.request();
             let _ = connection.send(answer);
         });
-        let outcome = Desk::local().call(&target(&receiver.url()));
+        let outcome = PoolUser::local().call(&target(&receiver.url()));
         assert_eq!(outcome.verdict, verdict, "{answer}: {outcome:?}");
         assert!(
             detail(&outcome).contains(detail_part),
@@ -174,7 +174,7 @@ fn retry_after_counts_on_429_and_503_only_and_is_clamped() {
     ] {
         let text = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n");
         let receiver = Receiver::start(move |connection| connection.answer_all(&text));
-        let outcome = Desk::local().call(&target(&receiver.url()));
+        let outcome = PoolUser::local().call(&target(&receiver.url()));
         let found = outcome.retry_after.map(|wait| wait.as_secs());
         assert_eq!(found, expected_s, "{answer}: {outcome:?}");
     }
@@ -189,25 +189,25 @@ fn what_cannot_be_sent_is_said_and_nothing_is_dialled() {
         }
     }
     let receiver = Receiver::friendly();
-    let desk = Desk::new(ClientConfig {
+    let user = PoolUser::new(ClientConfig {
         max_message_size: 10,
         ..local_config()
     });
     let target = target(&receiver.url());
-    let large = desk.call_with(&target, Arc::new(Text(vec![b' '; 11])));
+    let large = user.call_with(&target, Arc::new(Text(vec![b' '; 11])));
     assert_eq!((large.verdict, large.message_size), (Verdict::TooLarge, 11));
     assert_eq!(
         detail(&large),
         "the message has 11 bytes, webhook.max_message_size allows 10"
     );
-    let broken = desk.call_with(&target, Arc::new(Broken));
+    let broken = user.call_with(&target, Arc::new(Broken));
     assert_eq!(
         (broken.verdict, detail(&broken)),
         (Verdict::Unrenderable, "no such column")
     );
     assert_eq!(receiver.connections(), 0);
     assert_eq!(
-        desk.call_with(&target, Arc::new(Text(vec![b' '; 10])))
+        user.call_with(&target, Arc::new(Text(vec![b' '; 10])))
             .verdict,
         Verdict::Delivered
     );
@@ -217,7 +217,8 @@ fn what_cannot_be_sent_is_said_and_nothing_is_dialled() {
 fn a_large_body_arrives_whole() {
     let receiver = Receiver::friendly();
     let body: Vec<u8> = (0..9_000_000_u32).map(|n| b'a' + (n % 26) as u8).collect();
-    let outcome = Desk::local().call_with(&target(&receiver.url()), Arc::new(Text(body.clone())));
+    let outcome =
+        PoolUser::local().call_with(&target(&receiver.url()), Arc::new(Text(body.clone())));
     assert_eq!(outcome.verdict, Verdict::Delivered, "{outcome:?}");
     assert!(receiver.received()[0].body == body, "the body differs");
 }
@@ -230,7 +231,7 @@ fn an_answer_before_the_end_of_a_large_body_is_still_read() {
         let _ = connection.send("HTTP/1.1 413 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         connection.hang();
     });
-    let outcome = Desk::local().call_with(
+    let outcome = PoolUser::local().call_with(
         &target_within(&receiver.url(), Duration::from_secs(10)),
         Arc::new(Text(vec![b'x'; 9_000_000])),
     );
@@ -240,13 +241,13 @@ fn an_answer_before_the_end_of_a_large_body_is_still_read() {
 #[test]
 fn a_name_is_resolved() {
     let receiver = Receiver::friendly();
-    let desk = Desk::new(ClientConfig {
+    let user = PoolUser::new(ClientConfig {
         policy: AddressPolicy::parse("127.0.0.0/8, ::1").unwrap(),
         ..local_config()
     });
     let url = format!("http://localhost:{}/", receiver.address.port());
-    assert_eq!(desk.call(&target(&url)).verdict, Verdict::Delivered);
-    let unknown = desk.call(&target("https://no-such-host.invalid/"));
+    assert_eq!(user.call(&target(&url)).verdict, Verdict::Delivered);
+    let unknown = user.call(&target("https://no-such-host.invalid/"));
     assert_eq!(unknown.verdict, Verdict::Failed);
     assert!(detail(&unknown).starts_with("host name no-such-host.invalid cannot be resolved"));
 }
@@ -258,9 +259,9 @@ fn a_chunked_answer_keeps_the_connection() {
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
         );
     });
-    let desk = Desk::local();
+    let user = PoolUser::local();
     for _ in 0..2 {
-        assert_eq!(desk.call(&target(&receiver.url())).response, "abcde");
+        assert_eq!(user.call(&target(&receiver.url())).response, "abcde");
     }
     assert_eq!((receiver.received().len(), receiver.connections()), (2, 1));
 }
@@ -273,10 +274,10 @@ fn the_one_fresh_try_is_made_only_on_a_kept_connection() {
             let _ = connection.send(OK);
         }
     });
-    let desk = Desk::local();
+    let user = PoolUser::local();
     let target = target(&receiver.url());
-    assert_eq!(desk.call(&target).verdict, Verdict::Delivered);
-    let closed = desk.call(&target);
+    assert_eq!(user.call(&target).verdict, Verdict::Delivered);
+    let closed = user.call(&target);
     assert_eq!(closed.verdict, Verdict::Failed);
     assert_eq!(
         detail(&closed),
@@ -310,20 +311,20 @@ fn a_request_is_noted_as_sent_before_its_answer_is_there() {
         connection.request();
         connection.hang();
     });
-    let desk = Desk::local();
-    let job = desk.submit(&target(&receiver.url()), Arc::new(Text(b"{}".to_vec())));
+    let user = PoolUser::local();
+    let job = user.submit(&target(&receiver.url()), Arc::new(Text(b"{}".to_vec())));
     let (sent, begun) = (job.sent.unwrap(), Instant::now());
     wait_until("the request", PATIENCE, || receiver.received().len() == 1);
     wait_until("the note", PATIENCE, || sent.at().is_some());
     assert!(sent.at().unwrap() <= Instant::now() && sent.at().unwrap() + PATIENCE > begun);
-    assert_eq!(desk.pool.in_flight(), 1, "there is no answer");
+    assert_eq!(user.pool.in_flight(), 1, "there is no answer");
 }
 
 #[test]
 fn a_request_that_could_not_be_sent_is_not_noted() {
     let closed = Receiver::friendly().url().replace("127.0.0.1", "127.0.0.2");
-    let desk = Desk::local();
-    let job = desk.submit(&target(&closed), Arc::new(Text(b"{}".to_vec())));
-    assert_eq!(desk.wait_for(1)[0].verdict, Verdict::Failed);
+    let user = PoolUser::local();
+    let job = user.submit(&target(&closed), Arc::new(Text(b"{}".to_vec())));
+    assert_eq!(user.wait_for(1)[0].verdict, Verdict::Failed);
     assert_eq!(job.sent.unwrap().at(), None);
 }

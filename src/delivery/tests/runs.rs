@@ -8,7 +8,7 @@ use super::scripted::Receiver;
 use super::*;
 
 /// One thread's run of these payloads, with the tokens 1, 2, ….
-fn submit_run(desk: &Desk, target: &Arc<Target>, payloads: Vec<Arc<dyn Payload>>) {
+fn submit_run(user: &PoolUser, target: &Arc<Target>, payloads: Vec<Arc<dyn Payload>>) {
     let run = (1..).zip(payloads).map(|(token, payload)| Job {
         token,
         target: Arc::clone(target),
@@ -18,8 +18,8 @@ fn submit_run(desk: &Desk, target: &Arc<Target>, payloads: Vec<Arc<dyn Payload>>
         attempt: 1,
         sent: None,
     });
-    desk.pool.submit(run.collect()).expect("the queue has room");
-    desk.pool.spawn_thread().unwrap();
+    user.pool.submit(run.collect()).expect("the queue has room");
+    user.pool.spawn_thread().unwrap();
 }
 
 fn verdicts(outcomes: &[Outcome]) -> Vec<(u64, Verdict, bool)> {
@@ -32,22 +32,22 @@ fn verdicts(outcomes: &[Outcome]) -> Vec<(u64, Verdict, bool)> {
 #[test]
 fn a_run_is_sent_in_order_over_one_connection_and_counts_as_one_call_in_flight() {
     let receiver = Receiver::friendly();
-    let desk = Desk::local();
+    let user = PoolUser::local();
     let text = || Arc::new(Text(b"{}".to_vec())) as Arc<dyn Payload>;
     submit_run(
-        &desk,
+        &user,
         &target(&receiver.url()),
         vec![text(), text(), text()],
     );
     assert_eq!(
-        verdicts(&desk.wait_for(3)),
+        verdicts(&user.wait_for(3)),
         [
             (1, Verdict::Delivered, false),
             (2, Verdict::Delivered, false),
             (3, Verdict::Delivered, true),
         ]
     );
-    assert_eq!((desk.pool.in_flight(), desk.pool.threads()), (0, 1));
+    assert_eq!((user.pool.in_flight(), user.pool.threads()), (0, 1));
     assert_eq!((receiver.received().len(), receiver.connections()), (3, 1));
 }
 
@@ -64,12 +64,12 @@ fn what_follows_a_call_that_was_not_delivered_is_given_back_untried() {
             }
         }
     });
-    let desk = Desk::local();
+    let user = PoolUser::local();
     let text = || Arc::new(Text(b"{}".to_vec())) as Arc<dyn Payload>;
     let target = target(&receiver.url());
-    submit_run(&desk, &target, vec![text(), text(), text(), text()]);
+    submit_run(&user, &target, vec![text(), text(), text(), text()]);
     assert_eq!(
-        verdicts(&desk.wait_for(4)),
+        verdicts(&user.wait_for(4)),
         [
             (1, Verdict::Delivered, false),
             (2, Verdict::Failed, false),
@@ -77,14 +77,14 @@ fn what_follows_a_call_that_was_not_delivered_is_given_back_untried() {
             (4, Verdict::Recalled, true),
         ]
     );
-    assert_eq!(desk.pool.in_flight(), 0);
+    assert_eq!(user.pool.in_flight(), 0);
     assert_eq!(receiver.received().len(), 2);
 }
 
 #[test]
 fn what_follows_a_call_that_took_long_is_given_back_untried() {
     let receiver = Receiver::friendly();
-    let desk = Desk::with_pace(
+    let user = PoolUser::with_pace(
         local_config(),
         Pace {
             run_at_most: Duration::ZERO,
@@ -92,9 +92,9 @@ fn what_follows_a_call_that_took_long_is_given_back_untried() {
         },
     );
     let text = || Arc::new(Text(b"{}".to_vec())) as Arc<dyn Payload>;
-    submit_run(&desk, &target(&receiver.url()), vec![text(), text()]);
+    submit_run(&user, &target(&receiver.url()), vec![text(), text()]);
     assert_eq!(
-        verdicts(&desk.wait_for(2)),
+        verdicts(&user.wait_for(2)),
         [(1, Verdict::Delivered, false), (2, Verdict::Recalled, true),]
     );
     assert_eq!(receiver.received().len(), 1);
@@ -120,16 +120,16 @@ impl Permission for Revoked {
 #[test]
 fn a_run_whose_permission_ends_gives_its_rest_back_untried() {
     let receiver = Receiver::friendly();
-    let desk = Desk::local();
-    desk.pool.ask_before_calls(Arc::new(Revoked {
+    let user = PoolUser::local();
+    user.pool.ask_before_calls(Arc::new(Revoked {
         asked: AtomicU64::new(0),
         at: 3,
     }));
     let text = || Arc::new(Text(b"{}".to_vec())) as Arc<dyn Payload>;
     let target = target(&receiver.url());
-    submit_run(&desk, &target, vec![text(), text(), text(), text()]);
+    submit_run(&user, &target, vec![text(), text(), text(), text()]);
     assert_eq!(
-        verdicts(&desk.wait_for(4)),
+        verdicts(&user.wait_for(4)),
         [
             (1, Verdict::Delivered, false),
             (2, Verdict::Delivered, false),
@@ -137,5 +137,5 @@ fn a_run_whose_permission_ends_gives_its_rest_back_untried() {
             (4, Verdict::Recalled, true),
         ]
     );
-    assert_eq!((desk.pool.in_flight(), receiver.received().len()), (0, 2));
+    assert_eq!((user.pool.in_flight(), receiver.received().len()), (0, 2));
 }

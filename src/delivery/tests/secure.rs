@@ -39,8 +39,8 @@ fn secure_receiver() -> Receiver {
     Receiver::start_wrapped(wrap, |connection| connection.answer_all(OK))
 }
 
-fn trusting(ca_pem: Option<&[u8]>) -> Desk {
-    Desk::new(ClientConfig {
+fn trusting(ca_pem: Option<&[u8]>) -> PoolUser {
+    PoolUser::new(ClientConfig {
         policy: AddressPolicy::parse("127.0.0.0/8, ::1").unwrap(),
         ca_pem: ca_pem.map(<[u8]>::to_vec),
         ..local_config()
@@ -55,9 +55,9 @@ fn url(host: &str, receiver: &Receiver) -> Arc<Target> {
 #[test]
 fn a_tls_call_fits_into_the_stack_and_keeps_its_connection() {
     let receiver = secure_receiver();
-    let desk = trusting(Some(AUTHORITY));
+    let user = trusting(Some(AUTHORITY));
     for _ in 0..3 {
-        let outcome = desk.call_with(
+        let outcome = user.call_with(
             &url("localhost", &receiver),
             Arc::new(Text(vec![b'x'; 100_000])),
         );
@@ -65,8 +65,8 @@ fn a_tls_call_fits_into_the_stack_and_keeps_its_connection() {
         assert_eq!(outcome.response, "ok");
     }
     assert_eq!((receiver.received().len(), receiver.connections()), (3, 1));
-    let job = desk.submit(&url("localhost", &receiver), Arc::new(Text(vec![])));
-    desk.wait_for(1);
+    let job = user.submit(&url("localhost", &receiver), Arc::new(Text(vec![])));
+    user.wait_for(1);
     assert!(job.sent.unwrap().at().is_some(), "the request is noted");
 }
 
@@ -101,9 +101,9 @@ fn a_stalled_handshake_ends_at_the_deadline() {
         &format!("https://{}/", receiver.address),
         Duration::from_millis(300),
     );
-    let desk = trusting(None);
-    let job = desk.submit(&target, Arc::new(Text(b"{}".to_vec())));
-    let outcome = desk.wait_for(1).remove(0);
+    let user = trusting(None);
+    let job = user.submit(&target, Arc::new(Text(b"{}".to_vec())));
+    let outcome = user.wait_for(1).remove(0);
     assert!(detail(&outcome).contains("timed out"), "{outcome:?}");
     assert!(outcome.duration < Duration::from_secs(1), "{outcome:?}");
     assert_eq!(job.sent.unwrap().at(), None, "a handshake is no request");

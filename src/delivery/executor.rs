@@ -1,6 +1,6 @@
-//! One delivery thread's work on one job: render, sign, post, judge.
+//! Executes one job in a delivery thread: render, sign, post, classify the answer.
 //!
-//! Everything that goes wrong, a panic included, becomes the job's outcome.
+//! Any failure, including a panic, becomes the job's outcome.
 
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
@@ -15,20 +15,20 @@ use super::answer;
 use super::call::{CallStamp, Job, Outcome, Target, Verdict};
 use super::client::{Answer, Client, Request, Rules};
 
-/// A body buffer larger than this is given back after the call.
+/// A larger body buffer is freed after the call.
 const KEPT_BODY_BYTES: usize = 64 * 1024;
 
-/// A body buffer may be this much larger than the body while it is sent.
+/// Unused capacity that a body buffer may keep while the body is sent.
 const SLACK_BODY_BYTES: usize = 1024 * 1024;
 
-/// A thread's tools.
-pub struct Desk {
+/// The client and the body buffer of one thread.
+pub struct CallExecutor {
     rules: Arc<Rules>,
     client: Arc<dyn Client>,
     body: Vec<u8>,
 }
 
-impl Desk {
+impl CallExecutor {
     pub fn new(rules: Arc<Rules>, client: Arc<dyn Client>) -> Self {
         Self {
             rules,
@@ -37,8 +37,7 @@ impl Desk {
         }
     }
 
-    /// Makes the call. `None` in place of a desk that is fit for another job:
-    /// after a panic nothing of it is trusted.
+    /// Makes the call. Returns no executor after a panic, because its state is unknown then.
     pub fn deliver(mut self, job: &Job) -> (Option<Self>, Outcome) {
         let stamp = CallStamp {
             message_id: job.message_id,
@@ -51,12 +50,12 @@ impl Desk {
             let outcome = self.call(job, &stamp);
             (self, outcome)
         }));
-        let (desk, mut outcome) = match tried {
-            Ok((desk, outcome)) => (Some(desk), outcome),
+        let (executor, mut outcome) = match tried {
+            Ok((executor, outcome)) => (Some(executor), outcome),
             Err(panic) => (None, after_panic(job, &stamp, panic.as_ref())),
         };
         outcome.duration = started.elapsed();
-        (desk, outcome)
+        (executor, outcome)
     }
 
     fn call(&mut self, job: &Job, stamp: &CallStamp) -> Outcome {
@@ -112,7 +111,7 @@ impl Desk {
 
     fn post(&self, job: &Job, stamp: &CallStamp) -> Answer {
         let target = &job.target;
-        // A clock before 1970 signs as 1970 and is refused by the receiver.
+        // Under a clock before 1970 the timestamp is 0, which receivers refuse.
         let since_epoch = stamp.called_at.duration_since(UNIX_EPOCH);
         let timestamp_s = since_epoch.map_or(0, |time| time.as_secs());
         let valid = target.signers.iter().filter(|(_, expires_at)| {
@@ -156,7 +155,7 @@ fn blank(job: &Job, stamp: &CallStamp, message_size: usize) -> Outcome {
     }
 }
 
-/// The outcome of a job that was not tried.
+/// The outcome of a job whose call was not made.
 pub fn recalled(job: &Job) -> Outcome {
     let stamp = CallStamp {
         message_id: job.message_id,
@@ -198,14 +197,14 @@ fn after_panic(job: &Job, stamp: &CallStamp, panic: &(dyn Any + Send)) -> Outcom
     }
 }
 
-/// Where the fault tests make this thread panic.
+/// Panics where the fault tests ask for it.
 fn fault_point(target: &Target) {
     if cfg!(feature = "fault_injection") && target.url.as_str().contains("webhook-fault-panic") {
         panic!("a fault test asked for it");
     }
 }
 
-/// Where the fault tests let the first calls find no descriptor.
+/// Fails the first calls for lack of a descriptor where the fault tests ask for it.
 fn missing_descriptor(target: &Target) -> Option<Answer> {
     const CALLS: usize = 30;
     static CALLS_SO_FAR: AtomicUsize = AtomicUsize::new(0);
