@@ -1,6 +1,6 @@
 //! Which addresses may be called.
 //!
-//! A webhook's URL is the user's choice, so without this policy whoever may
+//! A webhook's URL is the user's choice, so without this policy a role that may
 //! create a webhook could make the server talk to the network behind its own
 //! firewall. The policy judges what a name was resolved to, never what was
 //! typed. Pure: it resolves nothing and dials nothing. A refusal becomes a

@@ -1,7 +1,7 @@
 //! The body of a message: the event's template, or the default payload.
 //!
 //! Pure. The worker and the preview both make bodies here, so that a preview is what
-//! is sent. Fails only for a template or a record that somebody damaged by hand.
+//! is sent. Fails only for a template or a record that was damaged by hand.
 
 use super::error::Result;
 use super::payload::DefaultPayload;

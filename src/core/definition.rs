@@ -7,7 +7,7 @@
 use super::error::{Error, Result};
 use super::webhook::shown;
 
-/// How a SQL NULL in a column stands in the payload.
+/// How an SQL NULL in a column is written in the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NullStyle {
     /// `null` or `""`, by the column's type.
@@ -33,7 +33,7 @@ impl NullStyle {
     }
 }
 
-/// How an array stands in the payload.
+/// How an array is written in the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ListStyle {
     /// A JSON array.

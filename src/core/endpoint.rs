@@ -68,7 +68,7 @@ impl Endpoint {
         }
     }
 
-    /// The host as it stands in the URL; an IPv6 address in brackets.
+    /// The host as written in the URL; an IPv6 address is in brackets.
     pub fn host(&self) -> &str {
         self.url.host_str().expect("an endpoint has a host")
     }

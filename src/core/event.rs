@@ -14,7 +14,7 @@ use super::webhook::shown;
 /// The event type of a test message, which belongs to no event.
 pub const TEST_EVENT_TYPE: &str = "webhook.test";
 
-/// What stands for the event of a webhook's test messages; keys of events are positive.
+/// The event key of a webhook's test messages; keys of events are positive.
 pub fn test_event_key(webhook_key: i32) -> i32 {
     -webhook_key
 }

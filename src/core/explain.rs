@@ -147,7 +147,7 @@ fn fault(name: &'static str, detail: impl Into<String>) -> Check {
     check(name, false, "", detail)
 }
 
-/// What stands in the way of none.
+/// An explanation without obstacles.
 fn note(name: &'static str, detail: impl Into<String>) -> Check {
     Check {
         name,

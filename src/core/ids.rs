@@ -1,6 +1,6 @@
 //! The short ids that users see of webhooks and events.
 //!
-//! Pure: random bytes are an argument. An id is only likely to be new; whoever
+//! Pure: random bytes are an argument. An id is only likely to be new; the caller that
 //! stores it checks that it is.
 
 /// Characters of an id.

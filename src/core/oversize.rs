@@ -1,6 +1,6 @@
 //! A message that is larger than `webhook.max_message_size`, as capture leaves it in the outbox.
 //!
-//! It has no record. In place of the list of changed fields, which is a JSON array, stands an
+//! It has no record. The list of changed fields, a JSON array, is replaced by an
 //! object with its size as far as it is known and the limit of that moment.
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ impl Oversize {
         serde_json::to_string(&self).expect("two numbers have a JSON form")
     }
 
-    /// What stands in place of the list of changed fields where there is no record.
+    /// The text stored in place of the list of changed fields when there is no record.
     pub fn from_stored(stored: &str) -> Option<Self> {
         serde_json::from_str(stored).ok()
     }

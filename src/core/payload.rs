@@ -2,7 +2,7 @@
 //!
 //! Pure and without failure. All that stays the same from message to message of
 //! one event is escaped once, in [`DefaultPayload::compile`]; a message then costs
-//! a few copies. Compile anew when any of the constants changes.
+//! a few copies. Compile it again when any of the constants changes.
 
 use uuid::Uuid;
 

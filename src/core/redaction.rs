@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::core::json_text::push_escaped;
 
-/// Stands for what is left out.
+/// Replaces the masked text.
 pub const MASK: &str = "***";
 
 /// A shorter value is a word that answers hold for other reasons.

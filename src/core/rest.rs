@@ -61,7 +61,7 @@ impl Resource<'_> {
         }
     }
 
-    /// The methods it has, for whoever used another one.
+    /// The methods it supports, for the `Allow` header of a 405 answer.
     pub fn methods(&self) -> &'static str {
         match self {
             Self::Webhooks | Self::Events(_) => "GET, POST",

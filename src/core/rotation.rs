@@ -16,7 +16,7 @@ const GROWTH_A_LOOK: i64 = 32;
 const SHORTEST_PAUSE_MICROS: i64 = 100_000;
 /// A look may come late: so many times what is expected until then is kept free …
 const LATE_LOOKS: i64 = 2;
-/// … but no more than this part of the ring: what is kept shall not shrink to nothing.
+/// … but no more than this part of the ring: what is kept must not shrink to nothing.
 const MOST_HEADROOM: i64 = 4;
 
 /// One table of a ring; times in microseconds.
@@ -62,7 +62,7 @@ pub struct Growth {
 }
 
 impl Growth {
-    /// Sizes at `now`. The rate is the highest of late: transactions come in bursts, so that it
+    /// Sizes at `now`. The rate is the recent maximum: transactions come in bursts, so that it
     /// falls by half a second.
     pub fn look(&mut self, segments: &[Segment], now: i64) {
         let before = |number| self.seen.iter().find(|(known, _)| *known == number);

@@ -1,6 +1,6 @@
 //! A webhook's secret, and the token that may be shown in its place.
 //!
-//! The secret signs; the token stands in payloads. Knowing the token does not
+//! The secret signs; the token is part of payloads. Knowing the token does not
 //! help to find the secret. Pure: the random bytes are an argument. Nothing
 //! here may print a secret, not even in an error.
 
@@ -86,11 +86,11 @@ impl Secret {
         &self.key
     }
 
-    /// The value that stands for the secret in payloads.
+    /// The value that payloads contain in place of the secret.
     ///
     /// HMAC-SHA256 of `webhook token` under the key, read as one big-endian
     /// number; its 40 lowest digits to base 36 (`0`–`9`, `a`–`z`), highest
-    /// first. One-way: nobody who sees it can sign.
+    /// first. One-way: seeing it does not allow signing.
     pub fn token(&self) -> String {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes any key length");
         mac.update(TOKEN_CONTEXT);

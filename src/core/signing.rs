@@ -45,7 +45,7 @@ impl Drop for Signer {
     /// The keyed state is enough to sign.
     fn drop(&mut self) {
         self.keyed = Hmac::new_from_slice(&[]).expect("HMAC takes any key length");
-        // Nobody reads it any more, so the compiler would leave the line above out.
+        // It is never read again, so without this the compiler would drop the line above.
         black_box(&mut self.keyed);
     }
 }

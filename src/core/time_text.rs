@@ -1,4 +1,4 @@
-//! Points in time, times of day and intervals as the text that stands in a payload.
+//! Points in time, times of day and intervals as they are written in a payload.
 //!
 //! Pure: it computes from PostgreSQL's binary values (microseconds and days since
 //! 2000-01-01), so no setting of a session (DateStyle, IntervalStyle, TimeZone)

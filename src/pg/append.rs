@@ -41,7 +41,7 @@ extern "C-unwind" {
     fn nextval_internal(relid: pg_sys::Oid, check_permissions: bool) -> i64;
 }
 
-/// The next value of a sequence, whoever the user is.
+/// The next value of a sequence, whatever the user's privileges.
 pub fn next_value(sequence: pg_sys::Oid) -> i64 {
     let _writable = Writable::new();
     // SAFETY: a PostgreSQL function with this signature in every supported version;
@@ -96,8 +96,8 @@ impl Drop for TopOwner {
 }
 
 /// Appends the rows to the table that `current_table` names. It is asked again once the table
-/// is locked: a rotation may have come between. `InvalidOid`: the extension is gone, and nobody
-/// waits for its messages.
+/// is locked: a rotation may have come between. `InvalidOid`: the extension is gone, and its
+/// messages with it.
 pub fn append<'a>(
     current_table: impl Fn() -> pg_sys::Oid,
     rows: impl Iterator<Item = OutboxRow<'a>>,

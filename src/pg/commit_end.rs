@@ -11,7 +11,7 @@ use pgrx::pg_sys;
 pub fn wait_for_invalidations(xids: impl Iterator<Item = u64>) {
     for xid in xids {
         let xid = pg_sys::TransactionId::from(xid as u32);
-        // SAFETY: the id of a transaction that is not ours, in a transaction of ours; what
+        // SAFETY: the id of another transaction, called in a transaction of this process; what
         // is locked for the look is given back at once.
         unsafe {
             if !has_given_its_lock_back(xid) {

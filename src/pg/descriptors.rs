@@ -1,7 +1,7 @@
 //! The file descriptors that the worker's threads may take.
 //!
 //! They compete with PostgreSQL's own files in this process, and a log segment that cannot be
-//! opened stops the whole server. PostgreSQL closes files that it has not used of late before it
+//! opened stops the whole server. PostgreSQL closes files that it has not used recently before it
 //! exceeds its share, so that a smaller share costs only time.
 
 use std::cell::Cell;
@@ -32,7 +32,7 @@ pub struct Descriptors {
 /// system allows; where that is not enough, PostgreSQL's share becomes smaller.
 pub fn make_room(wanted: usize) -> Descriptors {
     let whole_share = SERVER_SHARE.get().unwrap_or_else(|| {
-        // SAFETY: the postmaster has set it, and nobody writes to it but this function.
+        // SAFETY: the postmaster has set it, and only this function writes to it.
         let found = unsafe { (&raw const pg_sys::max_safe_fds).read() };
         usize::try_from(found).unwrap_or(SERVER_AT_LEAST)
     });
@@ -58,7 +58,7 @@ fn raise_limit(needed: usize) -> usize {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // SAFETY: reads and writes limits of this process through a struct of ours.
+    // SAFETY: reads and writes limits of this process through a local struct.
     unsafe {
         if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limits) != 0 {
             return 0;

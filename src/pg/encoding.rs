@@ -22,7 +22,7 @@ const GROWTH: usize = 4;
 const LONGEST_PIECE: usize = 4096;
 const SHORTEST_PIECE: usize = 16;
 
-/// Stands for a character that the other encoding does not have. Not U+FFFD, which
+/// Replaces a character that the other encoding lacks. Not U+FFFD, which
 /// could not be stored in the database's own encoding.
 const REPLACEMENT: u8 = b'?';
 
@@ -44,7 +44,7 @@ pub fn bytes_a_character() -> usize {
 }
 
 /// PostgreSQL converts with a function that it looks up, so only in a transaction. What
-/// the worker reads outside of one is a setting: as it stands in the file.
+/// the worker reads outside of one is a setting: as written in the file.
 fn can_convert() -> bool {
     // SAFETY: reads the state of this process.
     unsafe { pg_sys::IsTransactionState() }
@@ -79,7 +79,7 @@ pub fn to_server<T: AsRef<[u8]> + ?Sized>(text: &T) -> Cow<'_, [u8]> {
     in_encoding(text.as_ref(), |server| (UTF8, server))
 }
 
-/// A statement or a setting's value in the server's encoding. Nothing of ours holds NUL.
+/// A statement or a setting's value in the server's encoding. No text of the extension holds NUL.
 pub fn to_server_cstring(text: &str) -> CString {
     CString::new(to_server(text).into_owned()).unwrap_or_default()
 }

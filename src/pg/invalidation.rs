@@ -1,7 +1,7 @@
 //! Cached definitions and when they are stale.
 //!
-//! Whoever changes a definition invalidates its table's relcache entry. PostgreSQL
-//! tells a backend when it locks a table anew, so not one that goes on writing in
+//! A change of a definition invalidates its table's relcache entry. PostgreSQL
+//! tells a backend when it locks a table the next time, so not one that goes on writing in
 //! a transaction: it asks by itself, once a statement. The callback may run at
 //! almost any point, so it only sets flags.
 

@@ -70,7 +70,7 @@ pub fn with_settings_undone<T>(settings: &[(&CStr, &str)], f: impl FnOnce() -> T
     result
 }
 
-/// `lock_timeout` of this session in milliseconds; 0 waits for ever.
+/// `lock_timeout` of this session in milliseconds; 0 waits without limit.
 pub fn lock_timeout_ms() -> i32 {
     // SAFETY: a plain setting.
     unsafe { pg_sys::LockTimeout }

@@ -19,7 +19,7 @@ use super::wake;
 /// First key of the advisory lock that the only worker of a database holds ("webh").
 const WORKER_LOCK_CLASS: u32 = 0x7765_6268;
 
-/// Functions of SQL take advisory locks of the kinds 1 and 2: this one nobody else can hold.
+/// Functions of SQL take advisory locks of the kinds 1 and 2: this one only a worker can hold.
 const WORKER_LOCK_KIND: u16 = 3;
 /// What a worker holds that waits to become the only one.
 const WAITING_LOCK_KIND: u16 = 4;
@@ -40,7 +40,7 @@ thread_local! {
 /// First steps of the worker: signals and connection.
 ///
 /// A database that is gone ends the process with status 0, so that the postmaster
-/// does not try again for ever.
+/// does not try again without end.
 pub fn connect(database: pg_sys::Oid) {
     // SAFETY: called once, first thing in the worker's main function.
     unsafe {
@@ -125,7 +125,7 @@ pub fn reload_if_requested() -> bool {
     }
 }
 
-/// Somebody wants our database for himself: DROP DATABASE, or CREATE DATABASE with
+/// Another session needs exclusive access to the database: DROP DATABASE, or CREATE DATABASE with
 /// it as the template. They wait at most 5 s for us to leave.
 pub fn database_is_wanted() -> bool {
     // SAFETY: the tag is the one that both commands lock.
@@ -246,7 +246,7 @@ pub fn server_port() -> u16 {
 }
 
 /// Sets a setting for this process. A setting that this PostgreSQL does not know is
-/// a mistake of ours and raises its own error.
+/// a mistake of the extension and raises its own error.
 pub fn set_session(name: &CStr, value: &CStr) {
     // SAFETY: both strings are NUL-terminated; the worker is a superuser's session.
     unsafe {

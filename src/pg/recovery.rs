@@ -1,4 +1,4 @@
-//! Whether this server is a standby, where nothing of ours runs or writes.
+//! Whether this server is a standby, where the extension neither runs nor writes.
 
 use pgrx::pg_sys;
 

@@ -1,6 +1,6 @@
 //! What the postmaster is told of our background workers.
 //!
-//! A worker per database, registered by whoever finds none; and, where the library is
+//! A worker per database, registered by the first session that finds none; and, where the library is
 //! preloaded, one launcher that registers them all when the server starts.
 
 use std::ffi::{c_char, c_int, CStr};
@@ -23,7 +23,7 @@ const BY_LAUNCHER: u64 = 1 << 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Assignment {
     pub database: pg_sys::Oid,
-    /// Nobody knows whether it is needed.
+    /// Not known to be needed.
     pub by_launcher: bool,
 }
 
@@ -65,7 +65,7 @@ pub fn register_worker() -> bool {
         database,
         by_launcher: false,
     });
-    // SAFETY: the struct is filled; nobody waits for the worker.
+    // SAFETY: the struct is filled; no process waits for the worker.
     unsafe { pg_sys::RegisterDynamicBackgroundWorker(&raw mut worker, ptr::null_mut()) }
 }
 
@@ -101,7 +101,7 @@ pub fn register_launcher() {
 
 /// Whether the postmaster loads us from shared_preload_libraries, for real work.
 pub fn is_preloading() -> bool {
-    // SAFETY: two flags of this process. pg_upgrade wants nobody to write.
+    // SAFETY: two flags of this process. under pg_upgrade no process may write.
     unsafe { pg_sys::process_shared_preload_libraries_in_progress && !pg_sys::IsBinaryUpgrade }
 }
 

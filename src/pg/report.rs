@@ -1,7 +1,7 @@
 //! The domain's errors as PostgreSQL errors.
 //!
 //! The only place that knows SQLSTATEs. What PostgreSQL itself raises passes
-//! through untouched, unless [`translated`] gives it words of ours.
+//! through untouched, unless [`translated`] replaces its text.
 
 use std::panic::AssertUnwindSafe;
 
@@ -41,7 +41,7 @@ pub fn raise(error: Error) -> ! {
     unreachable!("an ERROR does not return")
 }
 
-/// Says the same in the log, for whoever has nobody to raise an error to.
+/// Writes the same to the log, where no statement can fail with it.
 pub fn warn(error: Error) {
     report_of(error).report(PgLogLevel::WARNING);
 }
@@ -51,7 +51,7 @@ pub fn ok_or_raise<T>(result: Result<T>) -> T {
     result.unwrap_or_else(|error| raise(error))
 }
 
-/// What PostgreSQL said of a statement of ours that failed.
+/// PostgreSQL's error for a failed statement of the extension.
 pub struct Refusal {
     pub code: PgSqlErrorCode,
     pub message: String,

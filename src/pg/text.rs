@@ -57,7 +57,7 @@ impl FromDatum for Text {
         _type: pg_sys::Oid,
     ) -> Option<Self> {
         (!is_null).then(|| {
-            // SAFETY: whoever asks for text has the datum of one; the bytes are copied.
+            // SAFETY: the caller asks for text, so the datum is one; the bytes are copied.
             unsafe {
                 let packed = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
                 Self(encoding::from_server(pgrx::varlena::varlena_to_byte_slice(
@@ -87,7 +87,7 @@ impl FromDatum for Json {
         if is_null {
             return None;
         }
-        // SAFETY: whoever asks for jsonb has the datum of one; the text is copied.
+        // SAFETY: the caller asks for jsonb, so the datum is one; the text is copied.
         let text = unsafe {
             let printed =
                 pgrx::direct_function_call::<&std::ffi::CStr>(pg_sys::jsonb_out, &[Some(datum)]);
@@ -115,7 +115,7 @@ impl IntoDatum for Json {
     }
 }
 
-/// How pgrx passes a type of ours: by way of its datum.
+/// Passes the type to and from pgrx as its datum.
 macro_rules! passed {
     ($type:ident, $sql:literal) => {
         // SAFETY: the datum that is asked for is that of the type as SQL declares it.
@@ -233,7 +233,7 @@ converted_params!(
     Option<JsonB>: |json| json.map(|json| Json(json.0)),
 );
 
-/// A column of an answer, by way of the type that stands for it in SQL.
+/// A column of an answer, by way of its SQL type.
 pub trait Column: Sized {
     type Stored: FromDatum + IntoDatum;
 

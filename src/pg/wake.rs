@@ -65,7 +65,7 @@ impl Notes {
         unsafe { Self::beside(&raw mut (*pg_sys::MyProc).procLatch) }
     }
 
-    /// Says whether sessions shall tell this process. What was committed before it says so is
+    /// Sets whether sessions notify this process. What was committed before it says so is
     /// for it to read.
     pub fn set_active(&self, active: bool) {
         self.active.store(u8::from(active), SeqCst);
@@ -81,7 +81,7 @@ impl Notes {
     }
 
     /// Whether something was committed since [`Notes::take_forbids`] that may forbid a call.
-    /// True before the client of that session hears of its COMMIT.
+    /// True before the client of that session learns of its COMMIT.
     pub fn has_forbids(&self) -> bool {
         self.forbids.load(SeqCst) != 0
     }

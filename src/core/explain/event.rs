@@ -108,10 +108,10 @@ pub(super) fn trigger(event: &EventFacts) -> Check {
     let bad = match event.trigger.as_deref() {
         None => format!(
             "the trigger {trigger} is missing on {table}: \
-             call webhook.update_event({id}, enabled => true), which creates it anew"
+             call webhook.update_event({id}, enabled => true), which creates it again"
         ),
         Some(_) if !event.trigger_is_ours => format!(
-            "the trigger {trigger} on {table} is somebody else's: drop it, \
+            "the trigger {trigger} on {table} does not belong to the extension: drop it, \
              then call webhook.update_event({id}, enabled => true)"
         ),
         Some("D") => format!(
@@ -180,7 +180,7 @@ pub(super) fn condition(event: &EventFacts) -> Check {
 pub(super) fn privileges() -> Check {
     note(
         "privileges",
-        "whoever may change the table has the change captured: no right on the extension is needed",
+        "changes are captured for every role that may change the table; no privilege on the extension is needed",
     )
 }
 

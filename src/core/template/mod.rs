@@ -205,7 +205,7 @@ impl Writer {
     }
 }
 
-/// Where each name stands in a list.
+/// The index of each name in a list.
 #[derive(Default)]
 struct Places(HashMap<String, usize>);
 

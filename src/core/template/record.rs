@@ -3,11 +3,11 @@
 //! A record is a JSON object that capture wrote. Columns of type json may nest
 //! deeper, and hold stranger escapes, than JSON libraries accept, so nothing here
 //! recurses or reads escapes: it only finds ends. A text that is no such object
-//! (somebody edited the outbox) is `None`.
+//! (the outbox was edited by hand) is `None`.
 
 use crate::core::json_text::plain_prefix;
 
-/// Finds the values of `keys` (each as it stands between its quotes). A key the
+/// Finds the values of `keys` (each as written between its quotes). A key the
 /// record does not have keeps what is in `found`.
 pub(super) fn find_values<'r>(
     record: &'r [u8],

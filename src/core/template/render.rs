@@ -1,7 +1,7 @@
 //! The body of a message from its event's template.
 //!
 //! Pure. What is the same for all messages of an event becomes literal bytes in
-//! [`TemplatePayload::compile`]; compile anew when any of it changes. A message
+//! [`TemplatePayload::compile`]; compile it again when any of it changes. A message
 //! then costs one look through its record and a few copies.
 
 use uuid::Uuid;

@@ -218,13 +218,13 @@ mod tests {
     #[test]
     fn a_job_that_is_submitted_after_a_reload_is_called_with_the_new_settings() {
         let pool = Pool::new(allowing("127.0.0.0/8"), Arc::new(|| ()));
-        let seat = Seat::new();
-        let mut equipped = Some(pool.shared.equip(&seat));
+        let slot = ThreadSlot::new();
+        let mut equipped = Some(pool.shared.equip(&slot));
         let mut details = Vec::new();
         for token in 0..2 {
             pool.submit(vec![job(token)]).expect("the queue has room");
             let (stamp, run) = pool.shared.jobs.try_recv().expect("a run");
-            equipped = pool.shared.serve_run(&seat, equipped, stamp, run);
+            equipped = pool.shared.serve_run(&slot, equipped, stamp, run);
             let mut outcomes = Vec::new();
             assert_eq!(pool.drain_outcomes(10, &mut outcomes), 1);
             details.push(outcomes.remove(0).detail.unwrap_or_default());

@@ -125,7 +125,7 @@ impl Array {
 }
 
 /// # Safety
-/// `elements` stands at the first element of this (sub-)array.
+/// `elements` points at the first element of this (sub-)array.
 unsafe fn write_dimension(
     (element, storage): (&mut Render, Storage),
     lengths: &[i32],

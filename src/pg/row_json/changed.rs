@@ -1,6 +1,6 @@
 //! Which fields differ between two versions of a row, by their stored bytes.
 //!
-//! No operator takes part, so it works for types without equality, and nobody's
+//! No operator takes part, so it works for types without equality, and no user's
 //! code runs. Compressed and out-of-line values count as their plain bytes; the
 //! same out-of-line pointer is the same value and is not fetched.
 

@@ -1,4 +1,4 @@
-//! A stored row as the JSON object that stands in `data` of a payload, and which
+//! A stored row as the JSON object in `data` of a payload, and which
 //! of its fields an update changed.
 //!
 //! Runs inside the user's transaction, once per captured row. What is frequent

@@ -114,7 +114,7 @@ struct PlainSettings {
 
 impl PlainSettings {
     /// # Safety
-    /// `utc` is a time zone of PostgreSQL's, which keeps them for ever.
+    /// `utc` is a time zone of PostgreSQL's, which are never freed.
     unsafe fn enter(utc: *mut pg_sys::pg_tz) -> Self {
         // SAFETY: a backend has one thread that touches PostgreSQL's variables.
         unsafe {

@@ -159,7 +159,7 @@ impl Render {
         }
     }
 
-    /// What stands for SQL NULL in a column or attribute of this type.
+    /// What is written for SQL NULL in a column or attribute of this type.
     pub(super) fn null_text(&self, style: NullStyle) -> &'static [u8] {
         let empty_string = matches!(
             self,
@@ -199,7 +199,7 @@ impl Render {
         surroundings: &mut Surroundings,
     ) -> Written {
         let fixed = out.room(FIXED_ROOM)?;
-        // SAFETY: `image` has the layout of the type for which the variant stands.
+        // SAFETY: `image` has the layout of the variant's type.
         unsafe {
             match self {
                 Self::Int2 => push_i64(fixed, read::<i16>(image).into()),

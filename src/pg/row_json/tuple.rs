@@ -105,7 +105,7 @@ impl Storage {
     /// A value of this type follows at `data + offset`, or behind padding.
     #[inline(always)]
     pub(super) unsafe fn start(self, data: *const u8, offset: usize) -> usize {
-        // SAFETY: at least one byte of padding or value stands there.
+        // SAFETY: at least one byte of padding or value follows.
         if self.len == LEN_VARLENA && unsafe { *data.add(offset) } != 0 {
             return offset;
         }

@@ -159,7 +159,7 @@ unsafe fn detoasted_equal(left: *const u8, right: *const u8) -> bool {
 /// `image` is a value of variable length.
 unsafe fn raw_len(image: *const u8) -> usize {
     // SAFETY: the length of a compressed value follows its header, that of one
-    // stored on disk stands first in its pointer and counts a long header.
+    // stored on disk comes first in its pointer and counts a long header.
     unsafe {
         if let Some(bytes) = plain(image) {
             return bytes.len();

@@ -93,7 +93,7 @@ fn define_delivery() {
 
 fn define_payload() {
     let derived = CString::new(derived_account_id()).expect("letters and digits hold no NUL");
-    // SAFETY: nobody else reads the variable yet. The text is never freed, because
+    // SAFETY: nothing else reads the variable yet. The text is never freed, because
     // PostgreSQL keeps the pointer as the setting's default.
     unsafe { *ACCOUNT_ID.as_ptr() = derived.into_raw() };
     GucRegistry::define_string_guc(
