@@ -41,18 +41,10 @@ pub(super) unsafe fn push_jsonb(
     let walked = jsonb_image::walk(bytes, |token| match token {
         Token::Plain(bytes) => out.push_bytes(bytes),
         Token::String(bytes) => text.push_string(out, bytes),
-<<<<<<< HEAD
         Token::Number(image) => {
             let number = plain_within(image).unwrap_or_else(|| damaged("jsonb"));
             push_number(out, number)
         }
-=======
-        // SAFETY: the bytes are a number with its length header.
-        Token::Number(image) => match unsafe { varlena::plain(image.as_ptr()) } {
-            Some(number) => push_number(out, number),
-            None => out.push_bytes(NULL),
-        },
->>>>>>> 6cac093 (core, pg: plain words in comments)
     });
     walked.unwrap_or_else(|| damaged("jsonb"))
 }
