@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use super::definition::EventType;
 use super::error::{Error, Kind, Result};
 use super::limits;
-use super::nearest::nearest;
+use super::suggest::suggest;
 use super::webhook::shown;
 
 /// The event type of a test message, which belongs to no event.
@@ -115,7 +115,7 @@ pub fn numbered(argument: &str, names: Vec<String>, columns: &[Column]) -> Resul
 
 fn no_such_column(argument: &str, name: &str, columns: &[Column]) -> Error {
     let known = || columns.iter().map(|column| column.name.as_str());
-    let hint = match nearest(name, known()) {
+    let hint = match suggest(name, known()) {
         Some(near) => format!("did you mean \"{near}\"?"),
         None => format!(
             "the columns are: {}",
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_field_is_answered_with_the_nearest() {
+    fn an_unknown_field_is_answered_with_a_suggestion() {
         let error = fields("object_fields", texts(&["frist_name"]), &columns()).unwrap_err();
         assert_eq!(error.kind, Kind::UndefinedObject);
         assert_eq!(error.hint.as_deref(), Some("did you mean \"first_name\"?"));

@@ -1,10 +1,10 @@
 //! The parameters a template may hold, and what each means.
 //!
-//! Pure. Names are exact; a name that is unknown is answered with the nearest.
+//! Pure. Names are exact; a name that is unknown is answered with a suggestion.
 
 use crate::core::error::{Error, Result};
 use crate::core::event::Column;
-use crate::core::nearest::nearest;
+use crate::core::suggest::suggest;
 use crate::core::webhook::shown;
 
 use super::ARGUMENT;
@@ -154,9 +154,9 @@ fn unknown(name: &str) -> Error {
     // `[@field]`, `[@Field:id]` and the like: what is before the colon is wrong.
     let kind = name.split_once(':').map_or(name, |(kind, _)| kind);
     let fixed = FIXED.iter().map(|(known, _, _)| *known);
-    let hint = if let Some(near) = nearest(name, fixed) {
+    let hint = if let Some(near) = suggest(name, fixed) {
         format!("did you mean \"[@{near}]\"?")
-    } else if let Some(near) = nearest(kind, ["field", "old"]) {
+    } else if let Some(near) = suggest(kind, ["field", "old"]) {
         format!("write \"[@{near}:<column>]\" with the name of a column")
     } else {
         "webhook.template_parameters() lists what a table's templates may hold".to_owned()
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_one_is_answered_with_the_nearest() {
+    fn an_unknown_one_is_answered_with_a_suggestion() {
         let hint = |name| Parameter::parse(name).unwrap_err().hint.unwrap();
         assert_eq!(
             hint("out-hook:eventID2"),
