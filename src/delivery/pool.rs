@@ -292,7 +292,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    fn threads(&self) -> MutexGuard<'_, ThreadRegistry> {
+    fn registry(&self) -> MutexGuard<'_, ThreadRegistry> {
         lock(&self.registry)
     }
 
