@@ -1,10 +1,9 @@
 //! The role that the worker's statements run as.
 //!
-//! The process belongs to a superuser. Code that others left in the way of a statement (a trigger,
-//! a function in a view, an operator) runs with the rights of the statement: so each runs as a
-//! role that may do what these statements do and nothing else, in a security-restricted
-//! operation, which can neither change roles nor leave anything behind for later. Nobody is a
-//! member of the role.
+//! The process belongs to a superuser. Code that others attach to a statement (a trigger, a function
+//! in a view, an operator) runs with the statement's privileges. So each statement runs as a role
+//! that has only the privileges it needs, in a security-restricted operation, which can neither
+//! change roles nor leave anything behind for later. The role has no members.
 
 use std::cell::Cell;
 
@@ -15,7 +14,7 @@ use crate::core::error::{Error, Kind, Result};
 
 const NAME: &std::ffi::CStr = c"webhook_worker";
 
-/// What brings back the role and its privileges.
+/// How to restore the role and its privileges.
 pub const WAY_OUT: &str = "a superuser runs select webhook.create_worker_role()";
 
 thread_local! {
@@ -43,7 +42,7 @@ pub fn find() -> Result<pg_sys::Oid> {
     Ok(role)
 }
 
-/// The role cannot be used as it is.
+/// The error for a role that cannot be used.
 pub fn refusal(why: &str) -> Error {
     Error::new(
         Kind::NotInPrerequisiteState,
@@ -60,7 +59,7 @@ pub fn assume(role: pg_sys::Oid) {
     unsafe { pg_sys::SetUserIdAndSecContext(role, flags as i32) }
 }
 
-/// Who acts, and the settings, before a transaction has changed anything.
+/// The identity and the level of settings at the start of a transaction.
 pub struct Session {
     user: pg_sys::Oid,
     context: i32,

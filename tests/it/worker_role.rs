@@ -7,8 +7,8 @@ use super::support::definitions::{create_event, create_webhook, records_at, wait
 use super::support::worker::{wait_until_gone, worker_of};
 use super::support::{ready_cluster, ready_cluster_with, Cluster, Receiver, PATIENCE};
 
-/// Code of a superuser, which PostgreSQL runs as whoever comes upon it. In a worker it records who
-/// that is, and what it may do.
+/// Code of a superuser that PostgreSQL runs with the privileges of its caller. In a worker it records
+/// the current role and which statements that role may execute.
 const TRAP: &str = "
 create role tenant;
 create table public.salaries (id integer);
