@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::fuzz;
+use super::targets::JSON_WORDS;
 use crate::core::json_text::push_escaped;
 use crate::core::json_value::{self, Unreadable};
 use crate::core::jsonb_image::{self, Token};
@@ -184,27 +185,9 @@ fn a_jsonb_argument_is_refused_or_read_as_it_was_given() {
         "\u{1}\0\0P\u{3}\0\0\0abc",
         "\u{1}\0\0P\u{8}\0\0\u{10}\u{18}\0\0\0\0\u{0}\u{1}\0",
     ];
-    let words = [
-        "{",
-        "}",
-        "[",
-        "]",
-        ",",
-        ":",
-        "\"",
-        "\\",
-        "\\u0000",
-        "\\ud83d",
-        "null",
-        "true",
-        "12",
-        "[[[[[[[[[[[[[[[[",
-        "]]]]]]]]]]]]]]]]",
-        "{\"a\":",
-        "\0\0\0P",
-        "\0\0\0\u{10}",
-        "\u{1}\0\0@",
-    ];
+    // Words of the stored form beside those of the text.
+    let image_words = ["\0\0\0P", "\0\0\0\u{10}", "\u{1}\0\0@"];
+    let words = [JSON_WORDS, &image_words[..]].concat();
     fuzz("jsonb_arguments", &seeds, &words, |input| {
         // As bytes of a jsonb, damaged or not: they are read to an end.
         if let Some(text) = text_of(input) {

@@ -27,7 +27,7 @@ use crate::core::time_text::{self, Fraction};
 
 const ROOM: usize = 1 << 20;
 
-const JSON_WORDS: &[&str] = &[
+pub(super) const JSON_WORDS: &[&str] = &[
     "{",
     "}",
     "[",
