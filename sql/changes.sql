@@ -33,6 +33,32 @@ alter table webhook.event_def enable always trigger definitions_changed;
 alter table webhook.control enable always trigger definitions_changed;
 alter table webhook.def_origin enable always trigger definitions_changed;
 
+-- Which webhook a row belongs to is told to the worker, which then reads that webhook alone.
+
+create function webhook.definition_row_changed()
+returns trigger
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'definition_row_changed_wrapper';
+
+create trigger definition_row_changed
+    after insert or update or delete on webhook.webhook_def
+    for each row execute function webhook.definition_row_changed();
+create trigger definition_row_changed
+    after insert or update or delete on webhook.secret_def
+    for each row execute function webhook.definition_row_changed();
+create trigger definition_row_changed
+    after insert or update or delete on webhook.url_def
+    for each row execute function webhook.definition_row_changed();
+create trigger definition_row_changed
+    after insert or update or delete on webhook.event_def
+    for each row execute function webhook.definition_row_changed();
+
+alter table webhook.webhook_def enable always trigger definition_row_changed;
+alter table webhook.secret_def enable always trigger definition_row_changed;
+alter table webhook.url_def enable always trigger definition_row_changed;
+alter table webhook.event_def enable always trigger definition_row_changed;
+
 -- Rows of another database are neither definitions nor messages of this one: a subscription that
 -- receives them ends with an error. A copy of a table fires triggers of statements, what follows
 -- those of rows.

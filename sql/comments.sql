@@ -171,6 +171,8 @@ comment on function webhook.busy_messages() is
 comment on function webhook.capture() is
     'Internal: the trigger function of every event. Its argument is the event id; it does nothing on a '
     'table the event is not for.';
+comment on function webhook.definition_row_changed() is
+    'Internal: the trigger that tells the worker which webhook a changed definition belongs to.';
 comment on function webhook.definitions_changed() is
     'Internal: tells worker and sessions that a definition has changed.';
 comment on function webhook.refuse_replicated() is
@@ -385,6 +387,8 @@ comment on table webhook.url_def is
     'Internal: the outgoing URLs of webhooks.';
 comment on table webhook.event_def is
     'Internal: events. A dropped one keeps its row.';
+comment on table webhook.definition_change is
+    'Internal: which webhooks have changed since the worker read their definitions.';
 comment on table webhook.def_origin is
     'Internal: system identifier, database and webhook.identity under which the definitions were made. '
     'Where they differ from those of the database, it is a copy and sends nothing.';

@@ -123,6 +123,7 @@ begin
         on webhook.cancellation
         to webhook_worker;
     grant select, insert, delete on webhook.ledger, webhook.tick to webhook_worker;
+    grant select, delete on webhook.definition_change to webhook_worker;
     grant select, insert, update on webhook.lane, webhook.counter to webhook_worker;
     grant select, update on webhook.fold to webhook_worker;
     -- No function that runs with the rights of its owner.
@@ -202,9 +203,9 @@ grant execute on function webhook.masked_url(text) to webhook_reader;
 
 grant execute on all functions in schema webhook to webhook_admin;
 revoke execute
-    on function webhook.definitions_changed(), webhook.refuse_replicated(), webhook.grant_to(text, text),
-       webhook.revoke_from(text), webhook.check_grantee(text), webhook.create_worker_role(),
-       webhook.extension_installed()
+    on function webhook.definitions_changed(), webhook.definition_row_changed(), webhook.refuse_replicated(),
+       webhook.grant_to(text, text), webhook.revoke_from(text), webhook.check_grantee(text),
+       webhook.create_worker_role(), webhook.extension_installed()
     from webhook_admin;
 
 select webhook.create_worker_role();

@@ -50,6 +50,7 @@ create table webhook.url_def (
     created_at  timestamptz not null default pg_catalog.clock_timestamp()
 );
 create unique index url_def_url on webhook.url_def (webhook_key, url) where dropped_at is null;
+create index url_def_webhook on webhook.url_def (webhook_key);
 
 -- The table as regclass and its columns by name and number: the number survives a rename,
 -- the name survives a dump and restore.
@@ -121,6 +122,15 @@ as $$
     select names is null
         or cardinality(webhook.present_columns(object, recorded_for, names, numbers)) = cardinality(names)
 $$;
+
+-- Which webhooks' definitions, retries or cancellations a transaction has changed, so that the
+-- worker reads these and no others. Read by snapshot, and deleted once it was read. Without
+-- webhook_key: all may have changed.
+create table webhook.definition_change (
+    xid         xid8 not null default pg_catalog.pg_current_xact_id(),
+    webhook_key integer
+);
+create index definition_change_xid on webhook.definition_change (xid);
 
 -- In which databases the definitions were made. Carried by pg_dump, so that a restored copy can
 -- tell that it is one; empty until the first webhook is created.
@@ -236,6 +246,8 @@ create table webhook.retry (
     primary key (url_key, id, xid)
 );
 create index retry_due on webhook.retry (next_at) where state operator(pg_catalog.=) 'waiting';
+-- What is due of one URL.
+create index retry_due_url on webhook.retry (url_key, next_at) where state operator(pg_catalog.=) 'waiting';
 -- What holds a lane that keeps the order.
 create index retry_waiting on webhook.retry (url_key, id, xid) where state operator(pg_catalog.=) 'waiting';
 create index retry_message on webhook.retry (message_id);
@@ -262,6 +274,8 @@ create table webhook.cancellation (
 );
 create index cancellation_url on webhook.cancellation (url_key, cancellation_id);
 create index cancellation_webhook on webhook.cancellation (webhook_key);
+-- What the worker has not heard of.
+create index cancellation_new on webhook.cancellation (cancellation_id) where taken_before is null;
 
 -- What the worker has settled since the last fold, one row a settlement, insert-only.
 -- counts:   [[event_key, messages, calls, errors], ...]   to add to webhook.counter
@@ -305,8 +319,17 @@ create table webhook.counter (
 create table webhook.lane (
     url_key integer primary key,
     pending bigint not null,
-    state   jsonb not null
+    state   jsonb not null,
+    -- the next worker has to know it: others are at the tail and have nothing on its way
+    active  boolean generated always as (
+        state operator(pg_catalog.@>) '{"own": true}'
+        or not coalesce(
+            state operator(pg_catalog.->) 'busy', '[]') operator(pg_catalog.=) '[]'
+        or state operator(pg_catalog.?) 'until'
+    ) stored
 );
+create index lane_active on webhook.lane (url_key) where active;
+create index lane_pending on webhook.lane (url_key) where pending operator(pg_catalog.<>) 0;
 
 -- One row a call. It names its webhook by id, as users do: with the key, a query for the newest
 -- calls of one webhook would have to sort all of them, because the planner learns the key too

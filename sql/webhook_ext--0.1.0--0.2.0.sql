@@ -189,6 +189,51 @@ comment on table webhook.control is
 alter table webhook.secret_def add primary key (webhook_key, secret);
 drop index webhook.secret_def_webhook;
 
+-- The worker reads the definitions of the webhooks that are in use, and of those that have changed.
+create index url_def_webhook on webhook.url_def (webhook_key);
+create table webhook.definition_change (
+    xid         xid8 not null default pg_catalog.pg_current_xact_id(),
+    webhook_key integer
+);
+revoke all on webhook.definition_change from public;
+comment on table webhook.definition_change is
+    'Internal: which webhooks have changed since the worker read their definitions.';
+create index definition_change_xid on webhook.definition_change (xid);
+create function webhook.definition_row_changed()
+returns trigger
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'definition_row_changed_wrapper';
+revoke all on function webhook.definition_row_changed() from public;
+comment on function webhook.definition_row_changed() is
+    'Internal: the trigger that tells the worker which webhook a changed definition belongs to.';
+create trigger definition_row_changed
+    after insert or update or delete on webhook.webhook_def
+    for each row execute function webhook.definition_row_changed();
+create trigger definition_row_changed
+    after insert or update or delete on webhook.secret_def
+    for each row execute function webhook.definition_row_changed();
+create trigger definition_row_changed
+    after insert or update or delete on webhook.url_def
+    for each row execute function webhook.definition_row_changed();
+create trigger definition_row_changed
+    after insert or update or delete on webhook.event_def
+    for each row execute function webhook.definition_row_changed();
+alter table webhook.webhook_def enable always trigger definition_row_changed;
+alter table webhook.secret_def enable always trigger definition_row_changed;
+alter table webhook.url_def enable always trigger definition_row_changed;
+alter table webhook.event_def enable always trigger definition_row_changed;
+create index retry_due_url on webhook.retry (url_key, next_at) where state operator(pg_catalog.=) 'waiting';
+create index cancellation_new on webhook.cancellation (cancellation_id) where taken_before is null;
+alter table webhook.lane add column active boolean generated always as (
+    state operator(pg_catalog.@>) '{"own": true}'
+    or not coalesce(
+        state operator(pg_catalog.->) 'busy', '[]') operator(pg_catalog.=) '[]'
+    or state operator(pg_catalog.?) 'until'
+) stored;
+create index lane_active on webhook.lane (url_key) where active;
+create index lane_pending on webhook.lane (url_key) where pending operator(pg_catalog.<>) 0;
+
 create function webhook.refuse_replicated()
 returns trigger
 language c
@@ -894,6 +939,7 @@ begin
         on webhook.cancellation
         to webhook_worker;
     grant select, insert, delete on webhook.ledger, webhook.tick to webhook_worker;
+    grant select, delete on webhook.definition_change to webhook_worker;
     grant select, insert, update on webhook.lane, webhook.counter to webhook_worker;
     grant select, update on webhook.fold to webhook_worker;
     -- No function that runs with the rights of its owner.
@@ -980,9 +1026,9 @@ grant execute on function webhook.worker_process(), webhook.worker_detail(), web
 grant execute on function webhook.masked_url(text) to webhook_reader;
 grant execute on all functions in schema webhook to webhook_admin;
 revoke execute
-    on function webhook.definitions_changed(), webhook.refuse_replicated(), webhook.grant_to(text, text),
-       webhook.revoke_from(text), webhook.check_grantee(text), webhook.create_worker_role(),
-       webhook.extension_installed()
+    on function webhook.definitions_changed(), webhook.definition_row_changed(), webhook.refuse_replicated(),
+       webhook.grant_to(text, text), webhook.revoke_from(text), webhook.check_grantee(text),
+       webhook.create_worker_role(), webhook.extension_installed()
     from webhook_admin;
 select webhook.create_worker_role();
 

@@ -1,7 +1,9 @@
 //! Keeps the layers apart: a `use` only goes down, pgrx stays out of the pure
-//! half, `unsafe` stays in `src/pg/`. Reads the source as text, so that it
-//! also sees code behind features.
+//! half, `unsafe` stays in `src/pg/`, and the worker's folders name each other
+//! in one direction only. Reads the source as text, so that it also sees code
+//! behind features.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +27,8 @@ const UNSAFE_LAYER: &str = "pg";
 struct Source {
     path: PathBuf,
     layer: String,
+    /// The path of its module, from the crate on.
+    module: Vec<String>,
     code: String,
 }
 
@@ -62,6 +66,7 @@ fn sources() -> Vec<Source> {
             let layer = layer.as_os_str().to_string_lossy();
             Source {
                 layer: layer.trim_end_matches(".rs").to_owned(),
+                module: module_of(inside),
                 code: without_comments(&fs::read_to_string(&path).expect("source is text")),
                 path,
             }
@@ -82,13 +87,180 @@ fn words(code: &str) -> impl Iterator<Item = &str> {
     code.split(|c: char| !c.is_alphanumeric() && c != '_')
 }
 
-/// The layer each `crate::…` path starts with.
-fn named_layers(code: &str) -> Vec<&str> {
-    code.split("crate::")
-        .skip(1)
-        .filter_map(|after| words(after).next())
+fn module_of(file: &Path) -> Vec<String> {
+    let mut parts: Vec<String> = file
+        .with_extension("")
+        .components()
+        .map(|part| part.as_os_str().to_string_lossy().into_owned())
+        .collect();
+    if parts
+        .last()
+        .is_some_and(|last| matches!(last.as_str(), "mod" | "lib"))
+    {
+        parts.pop();
+    }
+    parts
+}
+
+/// Each path of a list as `a::{b, c::{d, e}}`, written out.
+fn written_out(path: &str) -> Vec<String> {
+    let Some(open) = path.find('{') else {
+        return vec![path.trim().to_owned()];
+    };
+    let (before, rest) = path.split_at(open);
+    let (mut depth, mut start, mut end) = (0, 1, rest.len());
+    let mut parts = Vec::new();
+    for (place, c) in rest.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if (c == ',' && depth == 1) || (c == '}' && depth == 0) {
+            parts.push(&rest[start..place]);
+            start = place + 1;
+        }
+        if depth == 0 {
+            end = place;
+            break;
+        }
+    }
+    let after = rest.get(end + 1..).unwrap_or_default();
+    let parts = parts.into_iter().filter(|part| !part.trim().is_empty());
+    parts
+        .flat_map(|part| written_out(&format!("{}{}{after}", before.trim(), part.trim())))
+        .collect()
+}
+
+/// What the code names in this crate, as paths from the crate on.
+fn named_paths(code: &str, module: &[String]) -> Vec<Vec<String>> {
+    let mut named = Vec::new();
+    let starts = ["crate::", "super::", "self::"];
+    let mut rest = code;
+    while let Some(place) = starts.iter().filter_map(|start| rest.find(start)).min() {
+        let is_start =
+            !rest[..place].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
+        let tail = &rest[place..];
+        let length = path_length(tail);
+        if is_start {
+            let paths = written_out(&tail[..length]);
+            named.extend(paths.iter().map(|path| resolved(path, module)));
+        }
+        rest = &tail[length.max(1)..];
+    }
+    named
+}
+
+/// How long the path is that the text starts with, lists in braces included.
+fn path_length(text: &str) -> usize {
+    let mut depth = 0;
+    for (place, c) in text.char_indices() {
+        match c {
+            '{' if text[..place].ends_with("::") || depth > 0 => depth += 1,
+            '}' if depth == 1 => return place + 1,
+            '}' if depth > 1 => depth -= 1,
+            _ if depth > 0 || c.is_alphanumeric() || matches!(c, '_' | ':') => {}
+            _ => return place,
+        }
+    }
+    text.len()
+}
+
+fn resolved(path: &str, module: &[String]) -> Vec<String> {
+    let mut at: Vec<String> = Vec::new();
+    for (place, part) in path.split("::").map(str::trim).enumerate() {
+        match part {
+            "crate" => at.clear(),
+            "self" if place == 0 => at = module.to_vec(),
+            "super" if place == 0 => at = module[..module.len().saturating_sub(1)].to_vec(),
+            "super" => {
+                at.pop();
+            }
+            part => at.push(part.split_whitespace().next().unwrap_or("").to_owned()),
+        }
+    }
+    at
+}
+
+/// The layers that the code names.
+fn named_layers(code: &str, module: &[String]) -> BTreeSet<String> {
+    let paths = named_paths(code, module).into_iter();
+    paths
+        .filter_map(|path| path.into_iter().next())
         .filter(|word| MAY_NAME.iter().any(|(layer, _)| layer == word))
         .collect()
+}
+
+/// Whether a module is reached again by what it names.
+fn circle(names: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
+    fn visit(
+        at: &str,
+        names: &BTreeMap<String, BTreeSet<String>>,
+        way: &mut Vec<String>,
+        done: &mut BTreeSet<String>,
+    ) -> bool {
+        if way.iter().any(|passed| passed == at) {
+            way.push(at.to_owned());
+            return true;
+        }
+        if !done.contains(at) {
+            way.push(at.to_owned());
+            for next in names.get(at).into_iter().flatten() {
+                if visit(next, names, way, done) {
+                    return true;
+                }
+            }
+            way.pop();
+            done.insert(at.to_owned());
+        }
+        false
+    }
+    let (mut way, mut done) = (Vec::new(), BTreeSet::new());
+    names
+        .keys()
+        .any(|start| visit(start, names, &mut way, &mut done))
+        .then_some(way)
+}
+
+/// What of each of the worker's folders and files the others name. Those of its own module, which
+/// only start and end the process, are left out.
+fn worker_names() -> BTreeMap<String, BTreeSet<String>> {
+    let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let sources: Vec<_> = sources()
+        .into_iter()
+        .filter(|source| source.layer == "worker" && source.module.len() > 1)
+        .collect();
+    let rooms: BTreeSet<String> = sources
+        .iter()
+        .map(|source| source.module[1].clone())
+        .collect();
+    for source in &sources {
+        let own = &source.module[1];
+        let named = named_paths(&source.code, &source.module).into_iter();
+        let others = named
+            .filter(|path| path.first().is_some_and(|layer| layer == "worker"))
+            .filter_map(|path| path.into_iter().nth(1))
+            .filter(|room| room != own && rooms.contains(room));
+        names.entry(own.clone()).or_default().extend(others);
+    }
+    names
+}
+
+#[test]
+fn the_workers_folders_form_no_circle() {
+    let names = worker_names();
+    for folder in [
+        "definitions",
+        "reading",
+        "scheduling",
+        "sending",
+        "settling",
+        "maintenance",
+    ] {
+        assert!(names.contains_key(folder), "{names:#?}");
+    }
+    assert!(!names["engine"].is_empty(), "{names:#?}");
+    assert_eq!(circle(&names), None, "{names:#?}");
 }
 
 #[test]
@@ -98,8 +270,8 @@ fn a_use_only_goes_down() {
         let Some((_, allowed)) = MAY_NAME.iter().find(|(layer, _)| *layer == source.layer) else {
             continue;
         };
-        for named in named_layers(&source.code) {
-            if !allowed.contains(&named) {
+        for named in named_layers(&source.code, &source.module) {
+            if !allowed.contains(&named.as_str()) {
                 wrong.push(format!("{} names crate::{named}", source.path.display()));
             }
         }
@@ -132,7 +304,32 @@ fn unsafe_stands_only_in_pg() {
 #[test]
 fn the_scanner_sees_what_it_looks_for() {
     let code = without_comments("use crate::worker::Loop; // unsafe\nlet x = crate::core::y();");
-    assert_eq!(named_layers(&code), ["worker", "core"]);
+    let module = ["api".to_owned(), "rest".to_owned()];
+    let layers = |code: &str| Vec::from_iter(named_layers(code, &module));
+    assert_eq!(layers(&code), ["core", "worker"]);
+    assert_eq!(
+        layers("use crate::{core::{a, b::C}, store::X};"),
+        ["core", "store"]
+    );
+    assert_eq!(layers("use super::super::worker::{Loop, End};"), ["worker"]);
+    assert_eq!(layers("use super::drop; fn f() { self::g() }"), ["api"]);
     assert!(!words(&code).any(|word| word == "unsafe"));
     assert!(words("pub unsafe fn").any(|word| word == "unsafe"));
+}
+
+#[test]
+fn the_scanner_sees_a_circle() {
+    let names = |pairs: &[(&str, &str)]| {
+        let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (from, to) in pairs {
+            names
+                .entry((*from).to_owned())
+                .or_default()
+                .insert((*to).to_owned());
+        }
+        names
+    };
+    assert_eq!(circle(&names(&[("a", "b"), ("b", "c"), ("a", "c")])), None);
+    let way = circle(&names(&[("a", "b"), ("b", "c"), ("c", "a")]));
+    assert_eq!(way.map(|way| way.len()), Some(4));
 }

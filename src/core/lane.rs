@@ -106,7 +106,7 @@ pub struct Lane<M> {
     /// Outcome in the settlement that is being written.
     settling: Vec<Finished>,
     failures: u32,
-    silent_until: u64,
+    backoff_until: u64,
     finished_at: u64,
     order: Order,
 }
@@ -131,7 +131,7 @@ impl<M> Lane<M> {
             unsettled: Vec::new(),
             settling: Vec::new(),
             failures: 0,
-            silent_until: 0,
+            backoff_until: 0,
             finished_at: 0,
             order: Order::default(),
         }
@@ -274,7 +274,7 @@ impl<M> Lane<M> {
         } else {
             self.connections()
         };
-        self.hold.is_none() && now >= self.silent_until && self.runs < limit
+        self.hold.is_none() && now >= self.backoff_until && self.runs < limit
     }
 
     /// A message of a run that was stopped comes back; it goes first.

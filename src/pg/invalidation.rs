@@ -23,8 +23,54 @@ thread_local! {
     static CONCERNS: Cell<Option<Concerns>> = const { Cell::new(None) };
     /// Relations whose invalidation counts, beside those that `CONCERNS` names.
     static WATCHED: RefCell<HashSet<pg_sys::Oid>> = RefCell::default();
+    /// Which relations were invalidated since [`take_noted`].
+    static NOTED: Cell<Noted> = const { Cell::new(Noted::NONE) };
     /// When the statement began in which we last asked.
     static ASKED_IN: Cell<i64> = const { Cell::new(i64::MIN) };
+}
+
+/// So many relations are noted one by one: a callback may not allocate.
+const NOTED_AT_MOST: usize = 32;
+
+/// Relations that were invalidated.
+#[derive(Clone, Copy)]
+pub struct Noted {
+    relations: [pg_sys::Oid; NOTED_AT_MOST],
+    count: usize,
+}
+
+impl Noted {
+    const NONE: Self = Self {
+        relations: [pg_sys::InvalidOid; NOTED_AT_MOST],
+        count: 0,
+    };
+
+    /// `None`: too many, or it was not told which.
+    pub fn relations(&self) -> Option<&[pg_sys::Oid]> {
+        self.relations.get(..self.count)
+    }
+
+    fn add(&mut self, relation: pg_sys::Oid) {
+        if relation == pg_sys::InvalidOid {
+            self.count = usize::MAX;
+        }
+        if self
+            .relations()
+            .is_none_or(|known| known.contains(&relation))
+        {
+            return;
+        }
+        if let Some(place) = self.relations.get_mut(self.count) {
+            *place = relation;
+        }
+        // Past the end it says that there were too many.
+        self.count += 1;
+    }
+}
+
+/// Which of the relations that count were invalidated since the last call.
+pub fn take_noted() -> Noted {
+    NOTED.replace(Noted::NONE)
 }
 
 extern "C-unwind" {
@@ -77,6 +123,11 @@ pub fn watch(relation: pg_sys::Oid) {
     WATCHED.with_borrow_mut(|watched| watched.insert(relation));
 }
 
+/// The invalidation of `relation` does not count any more.
+pub fn unwatch(relation: pg_sys::Oid) {
+    WATCHED.with_borrow_mut(|watched| watched.remove(&relation));
+}
+
 /// Called by the relcache callback, at almost any time: looks, and nothing else.
 fn is_watched(relation: pg_sys::Oid) -> bool {
     let is_in = |watched: &RefCell<HashSet<pg_sys::Oid>>| {
@@ -119,6 +170,9 @@ unsafe extern "C-unwind" fn on_invalidation(_arg: pg_sys::Datum, relation: pg_sy
         || is_watched(relation)
         || CONCERNS.get().is_some_and(|concerns| concerns(relation));
     if concerned {
+        let mut noted = NOTED.get();
+        noted.add(relation);
+        NOTED.set(noted);
         GENERATION.set(GENERATION.get() + 1);
     }
 }

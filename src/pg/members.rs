@@ -27,6 +27,7 @@ const RELATIONS: &[&CStr] = &[
     c"control",
     c"counter",
     c"def_origin",
+    c"definition_change",
     c"definition_key_seq",
     c"event_count",
     c"event_def",

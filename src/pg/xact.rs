@@ -50,6 +50,17 @@ pub fn open_subtransactions() -> usize {
     (level.max(1) - 1) as usize
 }
 
+/// The running transaction, which gets an id if it has none, and the subtransaction.
+pub fn current_ids() -> (u64, u32) {
+    // SAFETY: called in a transaction.
+    unsafe {
+        (
+            pg_sys::GetTopFullTransactionId().value,
+            pg_sys::GetCurrentSubTransactionId(),
+        )
+    }
+}
+
 /// Whether callbacks that were registered now could come too late for this transaction's
 /// PRE_COMMIT. `true` is certain of nothing: PostgreSQL does not tell. While a client's statement
 /// runs there is a portal; when its transaction commits there is none.

@@ -7,6 +7,7 @@
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{pg_sys, Uuid};
 
+use super::definition_log;
 use super::rows::first;
 use crate::pg::invalidation::invalidate;
 use crate::pg::owner::as_owner;
@@ -284,12 +285,16 @@ pub fn find(message_id: Uuid) -> Option<FoundMessage> {
 
 /// For how many URLs the message was withdrawn.
 pub fn cancel(message_id: Uuid, message: &FoundMessage) -> i64 {
-    change(|| count(CANCEL, message_id, message))
+    change(Some(message.webhook_key), || {
+        count(CANCEL, message_id, message)
+    })
 }
 
 /// For how many URLs the message is to be sent (again).
 pub fn redeliver(message_id: Uuid, message: &FoundMessage) -> i64 {
-    change(|| count(REDELIVER, message_id, message))
+    change(Some(message.webhook_key), || {
+        count(REDELIVER, message_id, message)
+    })
 }
 
 fn count(statement: &str, message_id: Uuid, message: &FoundMessage) -> i64 {
@@ -311,7 +316,7 @@ pub fn redeliver_failed(
     part: i64,
     mut progress: impl FnMut(i64),
 ) -> i64 {
-    change(|| {
+    change(Some(webhook_key), || {
         let (mut total, mut from) = (0, None);
         loop {
             let key = webhook_key.into();
@@ -334,7 +339,7 @@ pub fn redeliver_failed(
 /// on its way counts for nothing. Changes of the caller's own transaction are not withdrawn,
 /// whether it made them before or makes them later.
 pub fn cancel_pending(webhook_key: i32) -> i64 {
-    change(|| {
+    change(Some(webhook_key), || {
         let number = |statement| {
             first(statement, &[webhook_key.into()], |row| row.value::<i64>(1)).unwrap_or(0)
         };
@@ -345,16 +350,21 @@ pub fn cancel_pending(webhook_key: i32) -> i64 {
 /// Everything that every webhook has pending; also what was on its way when the database was
 /// copied. Not while the worker delivers.
 pub fn forget_pending() -> i64 {
-    change(|| {
+    change(None, || {
         let number = |statement| first(statement, &[], |row| row.value::<i64>(1)).unwrap_or(0);
         number(FORGET_BACKLOG) + number(FORGET_RETRIES)
     })
 }
 
-/// As the owner; the worker hears of it at COMMIT.
-fn change<T>(what: impl FnOnce() -> T) -> T {
+/// As the owner; the worker hears of it at COMMIT. `webhook_key`: whose messages it is about, or
+/// those of all.
+fn change<T>(webhook_key: Option<i32>, what: impl FnOnce() -> T) -> T {
     as_owner(|| {
         let result = what();
+        match webhook_key {
+            Some(key) => definition_log::add(key),
+            None => definition_log::add_everything(),
+        }
         let signal: Option<pg_sys::Oid> = first(SIGNAL, &[], |row| row.value(1));
         signal.into_iter().for_each(invalidate);
         result

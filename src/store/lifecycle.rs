@@ -46,17 +46,12 @@ select k.worker_stopped
 from webhook.control k";
 
 /// A change of one of these is a reason to look again (the view `busy` stands for what users cancel
-/// and redeliver); a table with events may have got
-/// another name.
+/// and redeliver).
 const TABLES: &str = "
 select c.oid
 from pg_catalog.pg_class c
 where c.relnamespace = 'webhook'::pg_catalog.regnamespace
-  and c.relname in ('webhook_def', 'secret_def', 'url_def', 'event_def', 'control', 'def_origin', 'busy')
-union
-select e.object_name::pg_catalog.oid
-from webhook.event_def e
-where e.object_name is not null";
+  and c.relname in ('webhook_def', 'secret_def', 'url_def', 'event_def', 'control', 'def_origin', 'busy')";
 
 thread_local! {
     static RELATIONS: RefCell<HashSet<pg_sys::Oid>> = RefCell::default();

@@ -1,8 +1,6 @@
-//! The definitions as the worker needs them, read whole: they are few and change seldom.
+//! The definitions of some webhooks as the worker needs them, many webhooks in one statement.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-
+use pgrx::pg_sys;
 use zeroize::Zeroizing;
 
 use super::table_label::table_label;
@@ -21,6 +19,8 @@ pub struct WebhookRow {
     pub delivery_order: String,
     pub log_level: String,
     pub detail: Option<String>,
+    /// It is a tombstone.
+    pub dropped: bool,
 }
 
 pub struct SecretRow {
@@ -35,6 +35,8 @@ pub struct UrlRow {
     pub webhook_key: i32,
     pub url: String,
     pub disabled: bool,
+    /// It is a tombstone.
+    pub dropped: bool,
 }
 
 pub struct EventRow {
@@ -47,10 +49,12 @@ pub struct EventRow {
     /// The trigger fields by their present names; none if any field triggers.
     pub object_fields: Vec<String>,
     pub payload_template: Option<String>,
+    /// The table it watches, while that exists.
+    pub table: Option<pg_sys::Oid>,
 }
 
-/// All live definitions. Dropped events stay while their webhook lives: what they
-/// captured before is still delivered.
+/// The definitions of the webhooks that were asked for. Dropped events stay while their webhook
+/// lives: what they captured before is still delivered.
 #[derive(Default)]
 pub struct Definitions {
     pub webhooks: Vec<WebhookRow>,
@@ -64,9 +68,9 @@ const WEBHOOKS: &str = "
 select webhook_key, id, call_throttling, paused, headers::pg_catalog.text, timeout_ms, max_attempts,
        (extract(epoch from least(max_age, '10000 years'::pg_catalog.interval)) * 1000000)::pg_catalog.int8,
        max_in_flight, log_level, detail,
-       delivery_order
+       delivery_order, dropped_at is not null
 from webhook.webhook_def
-where dropped_at is null";
+where webhook_key = any ($1)";
 
 /// Newest first: that is the order of the signatures in a request. No more than
 /// webhook.regenerate_secret() lets a webhook have: a header that receivers refuse would fail
@@ -80,16 +84,16 @@ from (
                order by expires_at is null desc, created_at desc
            ) as place
     from webhook.secret_def
-    where expires_at is null or expires_at > pg_catalog.now()
+    where webhook_key = any ($1)
+      and (expires_at is null or expires_at > pg_catalog.now())
 ) s
 where s.place <= 8
 order by s.created_at desc";
 
 const URLS: &str = "
-select u.url_key, u.webhook_key, u.url, u.disabled_at is not null
+select u.url_key, u.webhook_key, u.url, u.disabled_at is not null, u.dropped_at is not null
 from webhook.url_def u
-join webhook.webhook_def w using (webhook_key)
-where u.dropped_at is null and w.dropped_at is null
+where u.webhook_key = any ($1)
 order by u.url_key";
 
 const EVENTS: &str = concat!(
@@ -101,31 +105,13 @@ const EVENTS: &str = concat!(
            e.object_label
        ),
        webhook.present_columns(e.object_name, e.object_oid, e.object_fields, e.object_attnums),
-       e.payload_template
+       e.payload_template,
+       c.oid
 from webhook.event_def e
-join webhook.webhook_def w using (webhook_key)
 left join pg_catalog.pg_class c on c.oid = e.object_name
 left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where w.dropped_at is null"
+where e.webhook_key = any ($1)"
 );
-
-const WAS_DROPPED: &str = "
-select true
-from webhook.webhook_def
-where webhook_key = $1 and dropped_at is not null";
-
-const DROPPED_URLS: &str = "
-select u.url_key
-from webhook.url_def u
-join webhook.webhook_def w using (webhook_key)
-where u.url_key = any ($1)
-  and (u.dropped_at is not null or w.dropped_at is not null)";
-
-/// Also of a webhook that was dropped.
-const WEBHOOK_ID: &str = "
-select id
-from webhook.webhook_def
-where webhook_key = $1";
 
 /// Why a webhook's row cannot be used; shown in its view.
 const SET_DETAIL: &str = "
@@ -145,9 +131,6 @@ pub struct RoutingStore {
     secrets: Query,
     urls: Query,
     events: Query,
-    was_dropped: Query,
-    dropped_urls: Query,
-    webhook_id: Query,
     set_detail: Query,
     disable_url: Query,
 }
@@ -159,17 +142,16 @@ impl RoutingStore {
             secrets: Query::new(SECRETS),
             urls: Query::new(URLS),
             events: Query::new(EVENTS),
-            was_dropped: Query::new(WAS_DROPPED),
-            dropped_urls: Query::new(DROPPED_URLS),
-            webhook_id: Query::new(WEBHOOK_ID),
             set_detail: Query::new(SET_DETAIL),
             disable_url: Query::new(DISABLE_URL),
         }
     }
 
-    pub fn load(&self) -> Definitions {
+    /// Of these webhooks. In a transaction.
+    pub fn load(&self, webhook_keys: &[i32]) -> Definitions {
+        let keys = [Arg::I32Array(webhook_keys)];
         let mut all = Definitions::default();
-        self.webhooks.read(&[], |row| {
+        self.webhooks.read(&keys, |row| {
             all.webhooks.push(WebhookRow {
                 webhook_key: row.i32(0)?,
                 id: row.text(1)?,
@@ -183,10 +165,11 @@ impl RoutingStore {
                 log_level: row.text(9)?,
                 detail: row.text(10),
                 delivery_order: row.text(11)?,
+                dropped: row.bool(12)?,
             });
             Some(())
         });
-        self.secrets.read(&[], |row| {
+        self.secrets.read(&keys, |row| {
             all.secrets.push(SecretRow {
                 webhook_key: row.i32(0)?,
                 secret: Zeroizing::new(row.text(1)?),
@@ -194,16 +177,17 @@ impl RoutingStore {
             });
             Some(())
         });
-        self.urls.read(&[], |row| {
+        self.urls.read(&keys, |row| {
             all.urls.push(UrlRow {
                 url_key: row.i32(0)?,
                 webhook_key: row.i32(1)?,
                 url: row.text(2)?,
                 disabled: row.bool(3)?,
+                dropped: row.bool(4)?,
             });
             Some(())
         });
-        self.events.read(&[], |row| {
+        self.events.read(&keys, |row| {
             all.events.push(EventRow {
                 event_key: row.i32(0)?,
                 id: row.text(1)?,
@@ -212,39 +196,11 @@ impl RoutingStore {
                 object_name: row.text(4),
                 object_fields: row.text_array(5).unwrap_or_default(),
                 payload_template: row.text(6),
+                table: row.oid(7),
             });
             Some(())
         });
         all
-    }
-
-    /// Whether the webhook's row is a tombstone; not if there is no row.
-    pub fn was_dropped(&self, webhook_key: i32) -> bool {
-        let mut was_dropped = false;
-        self.was_dropped.read(&[Arg::I32(webhook_key)], |row| {
-            was_dropped = row.bool(0)?;
-            Some(())
-        });
-        was_dropped
-    }
-
-    /// Those of these URLs that were dropped, alone or with their webhook.
-    pub fn dropped_urls(&self, url_keys: &[i32]) -> HashSet<i32> {
-        let mut dropped = HashSet::new();
-        self.dropped_urls.read(&[Arg::I32Array(url_keys)], |row| {
-            dropped.insert(row.i32(0)?);
-            Some(())
-        });
-        dropped
-    }
-
-    pub fn webhook_id(&self, webhook_key: i32) -> Option<Arc<str>> {
-        let mut id = None;
-        self.webhook_id.read(&[Arg::I32(webhook_key)], |row| {
-            id = Some(row.text(0)?.into());
-            Some(())
-        });
-        id
     }
 
     pub fn set_detail(&self, webhook_key: i32, detail: Option<&str>) {

@@ -205,7 +205,7 @@ select exists (
 
 /// Messages that wait for a retry move to the table that is written; what was given up or
 /// withdrawn, or was to go to a URL that is no more, is forgotten with its message.
-pub fn rescue(number: i16, written: i16) {
+pub fn move_waiting_messages(number: i16, written: i16) {
     execute(
         &format!(
             "

@@ -19,6 +19,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("control", &["SELECT"]),
     ("counter", &["SELECT", "INSERT", "UPDATE"]),
     ("def_origin", &["SELECT"]),
+    ("definition_change", &["SELECT", "DELETE"]),
     ("event_def", &["SELECT"]),
     ("fold", &["SELECT", "UPDATE"]),
     ("lane", &["SELECT", "INSERT", "UPDATE"]),

@@ -6,10 +6,8 @@
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 
-use super::engine::{Engine, Stores};
-use super::notices::Topic;
 use crate::pg::{process, tx};
-use crate::store::blockers::Blocker;
+use crate::store::blockers::{Blocker, BlockerStore};
 
 /// How long a lock is waited for: long enough for autovacuum, which gives way when it sees that
 /// somebody waits, and short enough for the URLs that have to wait meanwhile …
@@ -36,7 +34,7 @@ pub enum Work {
     Tail,
     /// What became of calls.
     Outcomes,
-    Fold,
+    Compaction,
     Upkeep,
     Details,
     WallClock,
@@ -52,6 +50,7 @@ impl Work {
                 "url_def",
                 "event_def",
                 "control",
+                "definition_change",
                 "retry",
                 "cancellation",
                 "lane",
@@ -63,8 +62,14 @@ impl Work {
             Self::Retries => &["retry", "outbox_%"],
             Self::Tail => &["ledger", "tick"],
             Self::Outcomes => &["retry", "cancellation", "url_def", "call_log_%"],
-            Self::Fold => &["ledger", "fold", "lane", "counter", "tick"],
-            Self::Upkeep => &["segment", "control", "outbox_%", "call_log_%"],
+            Self::Compaction => &["ledger", "fold", "lane", "counter", "tick"],
+            Self::Upkeep => &[
+                "segment",
+                "control",
+                "definition_change",
+                "outbox_%",
+                "call_log_%",
+            ],
             Self::Details => &["webhook_def"],
             Self::WallClock => &["retry"],
         }
@@ -78,8 +83,8 @@ struct Wait {
 }
 
 /// See the module.
-#[derive(Default)]
 pub struct Locks {
+    blockers: BlockerStore,
     waits: BTreeMap<Work, Wait>,
     next_look: u64,
     next_log: u64,
@@ -89,6 +94,17 @@ pub struct Locks {
 }
 
 impl Locks {
+    pub fn new() -> Self {
+        Self {
+            blockers: BlockerStore::new(),
+            waits: BTreeMap::new(),
+            next_look: 0,
+            next_log: 0,
+            is_shown: false,
+            is_impatient: false,
+        }
+    }
+
     pub fn may_try(&self, work: Work, now: u64) -> bool {
         self.waits
             .get(&work)
@@ -136,37 +152,13 @@ impl Locks {
     }
 }
 
-impl Engine {
-    /// Whether no lock was in the way of such work a moment ago.
-    pub fn may_try(&self, work: Work) -> bool {
-        self.locks.may_try(work, self.ticker.now())
-    }
-
-    /// Runs `f` as a part of the running transaction, so that a lock which it waits for in vain
-    /// stops nothing else. `None` if it could not be done now.
-    pub fn try_part<T>(&mut self, work: Work, f: impl FnOnce(&mut Self) -> T) -> Option<T> {
-        if !self.may_try(work) {
-            return None;
-        }
-        match tx::part(|| f(self)) {
-            Ok(done) => {
-                self.locks.succeeded(work);
-                Some(done)
-            }
-            Err(failure) if failure.is_lock_not_available() => {
-                self.locks.failed(work, self.ticker.now());
-                None
-            }
-            Err(failure) => failure.raise(),
-        }
-    }
-
+impl Locks {
     /// Where a lock was waited for in vain before, it is not worth waiting for again: it is
-    /// looked at now and then.
-    pub fn adjust_lock_timeout(&mut self) {
-        let is_impatient = !self.locks.waits.is_empty() || !self.settlement.held.is_empty();
-        if is_impatient != self.locks.is_impatient {
-            self.locks.is_impatient = is_impatient;
+    /// looked at now and then. `is_held`: outcomes are held because of locks.
+    pub fn adjust_lock_timeout(&mut self, is_held: bool) {
+        let is_impatient = !self.waits.is_empty() || is_held;
+        if is_impatient != self.is_impatient {
+            self.is_impatient = is_impatient;
             let timeout = if is_impatient {
                 SHORT_LOCK_TIMEOUT
             } else {
@@ -176,38 +168,33 @@ impl Engine {
         }
     }
 
-    /// Shows what work waits for whom. May open a transaction, in which only catalogs are read.
-    pub fn show_locks_if_due(&mut self) {
-        self.adjust_lock_timeout();
-        let now = self.ticker.now();
-        if now < self.locks.next_look || (self.locks.waits.is_empty() && !self.locks.is_shown) {
-            return;
+    /// What work waits for whom, in words; the outer `None`: as it was. May open a transaction, in
+    /// which only catalogs are read.
+    pub fn look_if_due(&mut self, now: u64) -> Option<Option<String>> {
+        if now < self.next_look || (self.waits.is_empty() && !self.is_shown) {
+            return None;
         }
-        self.locks.forget_unwanted(now);
-        let tables = self.locks.shown(now);
+        self.forget_unwanted(now);
+        let tables = self.shown(now);
         let text = if tables.is_empty() {
             None
         } else {
-            self.locks.next_look = now + LOOK_EVERY_NANOS;
+            self.next_look = now + LOOK_EVERY_NANOS;
             // The lock may be gone before the work is tried again.
-            what_keeps_us(&self.stores, &tables)
+            what_keeps_us(&self.blockers, &tables)
         };
-        self.locks.is_shown = text.is_some();
-        let Some(text) = text else {
-            self.notices.set(Topic::Blocked, None);
-            return;
-        };
-        if now >= self.locks.next_log {
-            self.locks.next_log = now + LOG_EVERY_NANOS;
+        self.is_shown = text.is_some();
+        if let Some(text) = text.as_ref().filter(|_| now >= self.next_log) {
+            self.next_log = now + LOG_EVERY_NANOS;
             pgrx::warning!("webhook worker {text}");
         }
-        self.notices.set(Topic::Blocked, Some(text));
+        Some(text)
     }
 }
 
 /// Whose lock on one of these tables is in the way, in words. `None` if that cannot be told now.
-pub fn what_keeps_us(stores: &Stores, tables: &[&str]) -> Option<String> {
-    let found = tx::transaction(|| stores.blockers.oldest(tables)).ok()?;
+pub fn what_keeps_us(blockers: &BlockerStore, tables: &[&str]) -> Option<String> {
+    let found = tx::transaction(|| blockers.oldest(tables)).ok()?;
     found.as_ref().map(describe)
 }
 

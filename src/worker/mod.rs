@@ -1,36 +1,22 @@
 //! The background worker: one process per database.
 //!
 //! Here it starts and ends: it waits for its predecessor and for its extension,
-//! restores the state that the last one left, and hands over to `main_loop`. It
+//! restores the state that the last one left, and hands over to `engine`. It
 //! ends only with status 0 (for good) or 1 (the postmaster starts it again).
 
-mod allowance;
-mod backlog;
-mod bodies;
-mod broken;
-mod dispatch;
+mod definitions;
 mod engine;
-mod fifo;
-mod held;
 pub mod launcher;
 mod locks;
-mod main_loop;
+mod maintenance;
 mod message;
 mod notices;
-mod recount;
-mod routes;
-mod settle;
-mod settled_rows;
-mod shortage;
-mod standbys;
-mod tail;
-mod throttling;
+mod reading;
+mod scheduling;
+mod sending;
+mod settled;
+mod settling;
 mod time;
-mod unroutable;
-mod unsettled;
-mod upkeep;
-mod wall_clock;
-mod withdrawals;
 
 use std::time::{Duration, Instant};
 
@@ -38,13 +24,12 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::core::error::{Error, Kind};
-use crate::delivery::pool::Pool;
 use crate::pg::registration::Assignment;
 use crate::pg::{invalidation, memory, process, report, settings, tx, wait, wake};
-use crate::store::ledger::Restored;
+use crate::store::blockers::BlockerStore;
 use crate::store::lifecycle::{Lifecycle, Standing};
-use engine::{Engine, Stores};
-use main_loop::Loop;
+use crate::store::settlement_log::{Restored, SettlementLog};
+use engine::{Engine, Loop};
 
 /// Without any wake-up the outbox is looked at this often.
 const SAFETY_LOOK: Duration = Duration::from_secs(10);
@@ -245,14 +230,15 @@ fn idle_until_it_may_work(lifecycle: &Lifecycle) {
 
 /// What the last worker left. Waits while another session holds a lock on it; `None` if the
 /// worker is to leave meanwhile.
-fn restore(stores: &Stores) -> Option<Result<Result<Restored, String>, tx::Failure>> {
+fn restore() -> Option<Result<Result<Restored, String>, tx::Failure>> {
+    let (log, blockers) = (SettlementLog::new(), BlockerStore::new());
     let mut logged = None;
     loop {
-        match tx::transaction(|| stores.ledger.restore()) {
+        match tx::transaction(|| log.restore()) {
             Err(failure) if failure.is_lock_not_available() => {}
             restored => return Some(restored),
         }
-        if let Some(text) = locks::what_keeps_us(stores, RESTORED_TABLES) {
+        if let Some(text) = locks::what_keeps_us(&blockers, RESTORED_TABLES) {
             let doing = format!("waiting to start{}{text}", process::DETAIL_MARK);
             process::report_activity(&doing, false);
             if logged.is_none_or(|at: Instant| at.elapsed() >= LOG_EVERY) {
@@ -308,21 +294,16 @@ fn may_try_again(lifecycle: &Lifecycle, pause: Duration) -> bool {
 
 /// `None` if the worker is to leave.
 fn begin() -> Option<Result<Loop, String>> {
-    let stores = Stores::new();
-    let restored = match restore(&stores)? {
+    let restored = match restore()? {
         Ok(Ok(restored)) => restored,
         Ok(Err(reason)) => return Some(Err(reason)),
         Err(failure) => return Some(Err(failure.message)),
     };
-    let (ring, bell) = match wait::bell() {
+    let (wake, wakeup) = match wait::bell() {
         Ok(pair) => pair,
-        Err(error) => return Some(Err(format!("cannot make its bell: {error}"))),
+        Err(error) => return Some(Err(format!("cannot make its wake-up pipe: {error}"))),
     };
-    let settings = settings::delivery();
-    let pool = Pool::new(Engine::client_config(&settings), ring);
-    let engine = Engine::new(stores, settings, pool, &restored);
-    Some(engine.map(|mut engine| {
-        engine.fit_connections();
-        Loop::new(engine, bell)
-    }))
+    let notes = wake::Notes::own();
+    let engine = Engine::new(&settings::delivery(), restored, wake, notes);
+    Some(engine.map(|engine| Loop::new(engine, notes, wakeup)))
 }

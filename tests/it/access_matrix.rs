@@ -118,6 +118,7 @@ const INTERNAL: &[&str] = &[
     "capture",
     "check_grantee",
     "columns_present",
+    "definition_row_changed",
     "definitions_changed",
     "extension_installed",
     "masked_url",

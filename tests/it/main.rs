@@ -57,6 +57,7 @@ mod launcher;
 mod local_limits;
 mod locks;
 mod log_lookups;
+mod many_webhooks;
 mod masked_texts;
 mod metrics;
 mod multicast;

@@ -39,6 +39,25 @@ impl<M> Lane<M> {
         self.dirty = true;
     }
 
+    /// Whether outcomes of its calls are not written.
+    pub fn has_unwritten_outcomes(&self) -> bool {
+        !self.unsettled.is_empty() || !self.settling.is_empty()
+    }
+
+    /// Nothing is on its way or known that a lane at the tail without any history lacks, but how
+    /// fast its receiver is.
+    pub fn is_idle(&self, now: u64) -> bool {
+        self.is_at_tail()
+            && !self.dirty
+            && !self.has_unwritten_outcomes()
+            && self.waiting().next().is_none()
+            && self.flying.is_empty()
+            && self.retries.is_empty()
+            && self.runs == 0
+            && self.backoff_until <= now
+            && self.is_free()
+    }
+
     /// What has to be written with the outcomes that are being settled.
     pub fn durable(&self) -> DurableLane {
         let mut busy: Vec<Coordinate> = self

@@ -110,9 +110,14 @@ impl<M> Lane<M> {
 
     /// When the waiting retry that everything else waits for is due. `None` once it is in
     /// memory, on the wire or not settled.
-    pub fn stands_until(&self) -> Option<i64> {
+    pub fn blocked_until(&self) -> Option<i64> {
         let stands = self.order.turn == Turn::Retries && self.retries.is_empty();
         self.order.due_at.filter(|_| stands)
+    }
+
+    /// Nothing waits for a retry, as far as is known, or the order is not kept.
+    pub(super) fn is_free(&self) -> bool {
+        self.order.turn == Turn::Onward
     }
 
     /// When the retry that holds the lane is due; not while it has its turn.
@@ -120,7 +125,7 @@ impl<M> Lane<M> {
         match self.order.turn {
             Turn::Onward => None,
             Turn::Unknown => self.order.due_at,
-            Turn::Retries => self.stands_until(),
+            Turn::Retries => self.blocked_until(),
         }
     }
 

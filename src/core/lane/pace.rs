@@ -64,7 +64,7 @@ impl<M> Lane<M> {
     pub(super) fn count_failure(&mut self, now: u64) {
         // Calls that were under way when the lane fell silent are no probes: one outage
         // would otherwise count as often as there were calls.
-        if self.failures >= FAILURES_BEFORE_BACKING_OFF && now < self.silent_until {
+        if self.failures >= FAILURES_BEFORE_BACKING_OFF && now < self.backoff_until {
             return;
         }
         self.failures = self.failures.saturating_add(1);
@@ -72,25 +72,25 @@ impl<M> Lane<M> {
             let pause = FIRST_PAUSE_NANOS
                 .saturating_mul(2_u64.saturating_pow(probes))
                 .min(LONGEST_PAUSE_NANOS);
-            self.be_silent_until(now + pause);
+            self.back_off_until(now + pause);
         }
     }
 
     /// No call before `until`: the receiver asked for it, or the lane backs off.
-    pub fn be_silent_until(&mut self, until: u64) {
+    pub fn back_off_until(&mut self, until: u64) {
         self.dirty = true;
-        self.silent_until = self.silent_until.max(until);
+        self.backoff_until = self.backoff_until.max(until);
     }
 
     /// Forgets failures and pauses: somebody says that the receiver is back.
     pub fn reopen(&mut self) {
         self.dirty = true;
         self.failures = 0;
-        self.silent_until = 0;
+        self.backoff_until = 0;
     }
 
     /// The moment from which the lane may send again, if it is silent at `now`.
-    pub fn silent_until(&self, now: u64) -> Option<u64> {
-        (self.silent_until > now).then_some(self.silent_until)
+    pub fn backoff_until(&self, now: u64) -> Option<u64> {
+        (self.backoff_until > now).then_some(self.backoff_until)
     }
 }

@@ -7,13 +7,13 @@ fn the_fifth_failure_in_a_row_silences_the_lane_for_a_second() {
     let now = 7 * SECOND;
     let lane = failed(4, now);
     assert!(lane.may_start(now));
-    assert_eq!(lane.silent_until(now), None);
+    assert_eq!(lane.backoff_until(now), None);
     let lane = failed(5, now);
     assert!(!lane.may_start(now));
-    assert_eq!(lane.silent_until(now), Some(now + SECOND));
+    assert_eq!(lane.backoff_until(now), Some(now + SECOND));
     assert!(!lane.may_start(now + SECOND - 1));
     assert!(lane.may_start(now + SECOND));
-    assert_eq!(lane.silent_until(now + SECOND), None);
+    assert_eq!(lane.backoff_until(now + SECOND), None);
 }
 
 #[test]
@@ -32,19 +32,19 @@ fn a_success_in_between_starts_the_count_anew_and_a_refusal_does_not() {
     lane.finish(1, Health::Up, 0).unwrap();
     lane.start(2).unwrap();
     fail(&mut lane, 2, 0);
-    assert_eq!(lane.silent_until(0), None);
+    assert_eq!(lane.backoff_until(0), None);
 
     let mut lane = failed(4, 0);
     start(&mut lane, 1);
     lane.finish(1, Health::Unknown, 0).unwrap();
     lane.start(2).unwrap();
     fail(&mut lane, 2, 0);
-    assert_eq!(lane.silent_until(0), Some(SECOND));
+    assert_eq!(lane.backoff_until(0), Some(SECOND));
 }
 
 #[test]
 fn many_calls_that_fail_together_are_one_outage() {
-    assert_eq!(failed(50, 0).silent_until(0), Some(SECOND));
+    assert_eq!(failed(50, 0).backoff_until(0), Some(SECOND));
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn each_failed_probe_doubles_the_pause_up_to_a_minute_for_ever() {
     let mut lane = failed(5, 0);
     let mut now = 0;
     for probe in 0..200_u32 {
-        let until = lane.silent_until(now).unwrap();
+        let until = lane.backoff_until(now).unwrap();
         let expected_s = 2_u64.saturating_pow(probe).min(60);
         assert_eq!(until - now, expected_s * SECOND, "{probe}");
         now = until;
@@ -75,15 +75,15 @@ fn a_probe_that_succeeds_opens_the_lane() {
         lane.start(token).unwrap();
         fail(&mut lane, token, 2 * SECOND);
     }
-    assert_eq!(lane.silent_until(2 * SECOND), Some(3 * SECOND));
+    assert_eq!(lane.backoff_until(2 * SECOND), Some(3 * SECOND));
 }
 
 #[test]
 fn reopening_forgets_failures_and_pauses() {
     let mut lane = failed(9, 0);
-    lane.be_silent_until(1_000 * SECOND);
+    lane.back_off_until(1_000 * SECOND);
     lane.reopen();
-    assert_eq!(lane.silent_until(0), None);
+    assert_eq!(lane.backoff_until(0), None);
     lane.begin_run();
     assert!(lane.may_start(0), "it is no probe");
 }
@@ -92,12 +92,12 @@ fn reopening_forgets_failures_and_pauses() {
 fn the_longest_silence_that_was_asked_for_counts() {
     let mut lane = lane();
     settle(&mut lane);
-    lane.be_silent_until(30);
+    lane.back_off_until(30);
     assert!(lane.dirty);
-    lane.be_silent_until(20);
-    assert_eq!(lane.silent_until(0), Some(30));
-    assert_eq!(lane.silent_until(29), Some(30));
-    assert_eq!(lane.silent_until(30), None);
+    lane.back_off_until(20);
+    assert_eq!(lane.backoff_until(0), Some(30));
+    assert_eq!(lane.backoff_until(29), Some(30));
+    assert_eq!(lane.backoff_until(30), None);
     assert!(!lane.may_start(29));
     assert!(lane.may_start(30));
 }

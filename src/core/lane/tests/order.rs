@@ -75,11 +75,11 @@ fn a_message_that_waits_for_its_retry_holds_what_came_back_and_the_queue() {
         !lane.learn_waiting(Some(70)),
         "the views know of it already"
     );
-    assert_eq!(lane.stands_until(), Some(70));
+    assert_eq!(lane.blocked_until(), Some(70));
     assert!(!lane.has_next());
 
     assert!(lane.retry(due(1)));
-    assert_eq!((lane.stands_until(), lane.held_until()), (None, None));
+    assert_eq!((lane.blocked_until(), lane.held_until()), (None, None));
     assert_eq!(lane.run_length(), 1);
     assert_eq!(deliver_next(&mut lane, 10), 1);
     assert!(lane.wants_answer() && !lane.has_next());
@@ -199,7 +199,7 @@ fn memory_can_be_taken_from_it_while_a_retry_is_loaded() {
     lane.learn_waiting(Some(70));
     lane.retry(due(1));
     assert_eq!(ids(&lane.drop_queue()), [2, 3, 1]);
-    assert_eq!(lane.stands_until(), Some(70), "it can be loaded again");
+    assert_eq!(lane.blocked_until(), Some(70), "it can be loaded again");
     assert!(!lane.has_next());
 }
 

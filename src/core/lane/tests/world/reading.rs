@@ -61,7 +61,7 @@ impl World {
         if !self.lane.is_at_tail() {
             return;
         }
-        let stands = self.lane.stands_until().is_some() && self.lane.queued() == 0;
+        let stands = self.lane.blocked_until().is_some() && self.lane.queued() == 0;
         if stands || self.lane.hold.is_some() || is_full {
             self.lane.leave_tail(position(window, at.id - 1));
         } else {
@@ -73,7 +73,7 @@ impl World {
         let Feed::Own(mut position) = self.lane.feed().clone() else {
             return;
         };
-        if self.lane.hold.is_some() || self.lane.stands_until().is_some() {
+        if self.lane.hold.is_some() || self.lane.blocked_until().is_some() {
             return;
         }
         if position.window_is_done() {
@@ -140,7 +140,7 @@ impl World {
         if self.lane.hold.is_some() {
             return;
         }
-        let is_due = self.lane.stands_until().is_some_and(|at| at <= now);
+        let is_due = self.lane.blocked_until().is_some_and(|at| at <= now);
         if self.rules.keeps_order && !self.lane.wants_answer() && !is_due {
             return;
         }
@@ -154,7 +154,7 @@ impl World {
             self.lane
                 .learn_waiting(waiting.first().map(|(_, first)| first.next_at));
             let for_long = now + SHORT_WAIT_MICROS;
-            if self.lane.stands_until().is_some_and(|at| at > for_long) {
+            if self.lane.blocked_until().is_some_and(|at| at > for_long) {
                 drop(self.lane.drop_queue());
             }
             let due = waiting.iter().take_while(|(_, row)| row.next_at <= now);

@@ -1,0 +1,116 @@
+//! Which webhooks have to be read again.
+//!
+//! Sessions say which webhook they change in a log that is read by snapshot, so that one change
+//! costs one webhook. What no session can say (a table was renamed, settings were reloaded) comes
+//! from invalidations and from the worker itself.
+
+use std::collections::BTreeSet;
+
+use super::Definitions;
+use crate::core::snapshot::Snapshot;
+use crate::pg::{invalidation, snapshot, tx};
+use crate::store::definition_log::Changed;
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// It is not known what has not changed.
+    pub everything: bool,
+    pub webhooks: BTreeSet<i32>,
+}
+
+impl Changes {
+    pub fn everything() -> Self {
+        Self {
+            everything: true,
+            webhooks: BTreeSet::new(),
+        }
+    }
+
+    pub fn of(webhook_key: i32) -> Self {
+        Self {
+            everything: false,
+            webhooks: BTreeSet::from([webhook_key]),
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.everything |= other.everything;
+        self.webhooks.extend(other.webhooks);
+    }
+}
+
+impl Definitions {
+    /// Asks for these at the next reading of definitions.
+    pub fn read_again(&mut self, changes: Changes) {
+        self.to_read.add(changes);
+        invalidation::mark_stale();
+    }
+
+    /// What has changed since the last call that was [`Definitions::accept_changes`]. In a
+    /// transaction.
+    pub fn changes(&mut self) -> (Changes, Snapshot) {
+        let noted = invalidation::take_noted();
+        match noted.relations() {
+            None => self.to_read.add(Changes::everything()),
+            Some(relations) => {
+                for relation in relations {
+                    let watching = self.by_table.get(relation);
+                    self.to_read.webhooks.extend(watching.into_iter().flatten());
+                }
+            }
+        }
+        let now = snapshot::current();
+        let before = self
+            .read_up_to
+            .clone()
+            .unwrap_or(Snapshot::new(3, 3, vec![]));
+        match self.log.since(&before) {
+            Changed::Everything => {
+                self.log_has_read_rows = true;
+                self.to_read.add(Changes::everything());
+            }
+            Changed::Webhooks(keys) => {
+                self.log_has_read_rows |= !keys.is_empty();
+                self.to_read.webhooks.extend(keys);
+            }
+        }
+        (self.to_read.clone(), now)
+    }
+
+    /// Reads what has changed: of everything, what `is_in_use`; the rest is forgotten. Gives the
+    /// webhooks that were read. In a transaction.
+    pub fn read_changes(&mut self, changes: &Changes, in_use: BTreeSet<i32>) -> BTreeSet<i32> {
+        let mut keys = changes.webhooks.clone();
+        if changes.everything {
+            let cached: Vec<i32> = self.cached.keys().copied().collect();
+            cached.into_iter().for_each(|key| self.forget(key));
+            keys.extend(in_use);
+        }
+        self.load(&Vec::from_iter(keys.iter().copied()));
+        keys
+    }
+
+    /// What was found by [`Definitions::changes`] is read and applied.
+    pub fn accept_changes(&mut self, read_up_to: Snapshot) {
+        self.to_read = Changes::default();
+        self.read_up_to = Some(read_up_to);
+    }
+
+    /// Deletes the part of the log that was read. Opens a transaction if there is such a part.
+    pub fn forget_changes(&mut self) {
+        let Some(read_up_to) = self.read_up_to.as_ref().filter(|_| self.log_has_read_rows) else {
+            return;
+        };
+        match tx::transaction(|| self.log.forget(read_up_to)) {
+            Ok(()) => self.log_has_read_rows = false,
+            Err(failure) if failure.is_lock_not_available() => {}
+            Err(failure) => {
+                pgrx::warning!(
+                    "could not trim webhook.definition_change: {}",
+                    failure.message
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What has changed in definitions, retries and cancellations, and what that means for URLs.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::Engine;
+use crate::core::position::Position;
+use crate::store::cancellations::{CancellationNote, NewCancellation};
+use crate::worker::scheduling::Applied;
+
+impl Engine {
+    /// Reads what has changed. In a transaction.
+    pub(super) fn read_definitions(&mut self) {
+        let (changes, read_up_to) = self.definitions.changes();
+        let in_use = match changes.everything {
+            true => self.scheduler.webhooks(),
+            false => BTreeSet::new(),
+        };
+        let read = self.definitions.read_changes(&changes, in_use);
+        self.apply(&read, changes.everything);
+        self.definitions.accept_changes(read_up_to);
+    }
+
+    /// These webhooks were read: their URLs learn it. In a transaction.
+    pub(super) fn apply(&mut self, webhook_keys: &BTreeSet<i32>, everything: bool) {
+        let mut applied = Applied::default();
+        for key in webhook_keys {
+            if let Some(known) = self.definitions.get(*key) {
+                let known = known.clone();
+                self.scheduler.apply(*key, &known, &mut applied);
+            }
+        }
+        self.expect_retries(applied, everything);
+        for cancellation in self.definitions.cancellations().new_cancellations() {
+            if !self.settler.has_note(cancellation.cancellation_id) {
+                self.apply_cancellation(&cancellation);
+            }
+        }
+        let scheduler = &self.scheduler;
+        self.settler.amend(|settled| {
+            let (url_key, at) = (settled.url_key, settled.at);
+            settled.is_canceled |= !settled.is_retry && scheduler.is_canceled(url_key, at);
+            settled.url_is_live = scheduler.is_live(url_key);
+        });
+        self.definitions.trim(|key| scheduler.has_webhook(key));
+    }
+
+    /// Retries of these URLs may have come or gone, and single messages may have been canceled.
+    fn expect_retries(&mut self, applied: Applied, everything: bool) {
+        let mut urls: HashMap<i32, i32> = applied.urls.into_iter().collect();
+        if everything {
+            urls.extend(self.reader.urls_with_retries());
+        }
+        let url_keys: Vec<i32> = urls.keys().copied().collect();
+        if url_keys.is_empty() {
+            return;
+        }
+        let next = self.reader.next_due(&url_keys);
+        let cancellations = self.definitions.cancellations();
+        let singles = match everything {
+            true => cancellations.all_single(),
+            false => cancellations.single(&url_keys),
+        };
+        let of_retries = next.keys().filter_map(|url_key| urls.get(url_key)).copied();
+        let of_singles = singles.iter().map(|single| single.webhook_key);
+        self.definitions.need(of_retries.chain(of_singles));
+        for url_key in next.keys() {
+            let known = urls.get(url_key).and_then(|key| self.definitions.get(*key));
+            self.scheduler.know(*url_key, known);
+        }
+        self.scheduler.expect_retries(&next, &url_keys);
+        for single in singles {
+            let (url_key, at) = (single.url_key, single.at);
+            let tail = self.reader.tail_position();
+            if self.scheduler.is_done_with(url_key, at, tail) {
+                // The row of one that is canceled with everything else as well goes when that is
+                // written down: until then it is counted.
+                self.settler.forget_single(url_key, at);
+            } else {
+                let known = self.definitions.get(single.webhook_key);
+                self.scheduler.know(url_key, known);
+                self.scheduler.cancel_single(url_key, at);
+            }
+        }
+    }
+
+    /// From now on nothing that was committed before is sent to the URL; what is on its way
+    /// arrives. The count of what is pending is put right at once.
+    fn apply_cancellation(&mut self, cancellation: &NewCancellation) {
+        let (url_key, webhook_key) = (cancellation.url_key, cancellation.webhook_key);
+        self.definitions.need([webhook_key]);
+        let known = self.definitions.get(webhook_key);
+        let url = known.and_then(|known| known.live()?.url(url_key));
+        let Some(before) = url.and_then(|url| url.canceled_before.clone()) else {
+            return;
+        };
+        self.scheduler.apply_cancellation(url_key);
+        let standing = self.scheduler.standing(url_key);
+        let tail = self.reader.tail_position();
+        let position: Position = standing.position.unwrap_or_else(|| tail.clone());
+        let cancellations = self.definitions.cancellations();
+        let after = cancellations.after(webhook_key, tail, &position, &before);
+        let written = cancellations.pending(url_key);
+        let rest = after + i64::try_from(standing.taken).unwrap_or(0);
+        self.settler.set_pending(url_key, rest, written);
+        let note = CancellationNote::new(cancellation, position, &standing.busy);
+        self.settler.note_cancellation(note);
+    }
+}

@@ -1,0 +1,71 @@
+//! What is done beside messages: tables in order, counts, clocks, and what the views say.
+
+use super::Engine;
+use crate::worker::definitions::Changes;
+use crate::worker::notices::Topic;
+
+impl Engine {
+    /// Which tables are written has to be known before anything is.
+    pub(super) fn maintain_if_due(&mut self) {
+        if !self.maintenance.is_due() {
+            return;
+        }
+        let is_quiet = self.sender.in_flight() == 0;
+        let seq = self.settler.seq();
+        let number = self.maintenance.rotate(seq, is_quiet, &mut self.locks);
+        self.settler.log_to(number);
+        self.definitions.forget_changes();
+    }
+
+    /// The wall clock may have been set back: retries come as soon as they were meant to.
+    pub(super) fn adjust_for_clock_step(&mut self) {
+        if self.maintenance.adjust_for_clock_step(&mut self.locks) {
+            self.definitions.read_again(Changes::everything());
+        }
+    }
+
+    /// Puts counts right where messages have gone that no lane will come to.
+    pub(super) fn reconcile_if_due(&mut self) {
+        let (any_lagging, seq) = (self.scheduler.any_lagging(), self.settler.seq());
+        let Some(written) = self.maintenance.look_at_pending(any_lagging, seq) else {
+            return;
+        };
+        let is_emptied = written.outbox_is_empty;
+        let mut held = self.scheduler.held(is_emptied);
+        for url_key in written.pending.keys() {
+            // One of which nothing is known is at the tail and holds nothing.
+            held.entry(*url_key).or_insert(Some(0));
+        }
+        for (url_key, held) in held {
+            let written = written.pending.get(&url_key).copied().unwrap_or(0);
+            let counted = written + self.settler.pending_change(url_key);
+            if let Some(missing) = held.map(|held| held - counted).filter(|by| *by != 0) {
+                self.settler.change_backlog(url_key, missing);
+                self.settler.be_due();
+            }
+        }
+        if is_emptied {
+            self.scheduler.forget_what_is_behind();
+        }
+    }
+
+    /// Has views and `webhook.worker` say what cannot be done, and why. May open transactions.
+    pub(super) fn say_what_is_wrong(&mut self) {
+        self.definitions
+            .show_details_if_due(&mut self.locks, self.ticker);
+        self.locks.adjust_lock_timeout(self.settler.has_locked());
+        if let Some(text) = self.locks.look_if_due(self.ticker.now()) {
+            self.notices.set(Topic::Blocked, text);
+        }
+        let blocked = self.scheduler.blocked();
+        let text = self.definitions.mind_missing(&blocked);
+        self.notices.set(Topic::UnknownEvents, text);
+    }
+
+    /// Looks at the slots while something waits for them.
+    pub(super) fn look_at_standbys(&mut self) {
+        if let Some(text) = self.reader.look_at_standbys() {
+            self.notices.set(Topic::StandbySlots, text);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What keeps the tables in order: rotation and retention, reconciled counts, the wall clock.
+//!
+//! Owns when each is looked at next. Takes what the other owners know (the last settlement,
+//! whether anything is on the wire) and gives what follows from a look. Each look has transactions
+//! of its own, and one that fails comes again.
+
+mod clock;
+mod reconciliation;
+mod rotation;
+
+use std::time::Duration;
+
+use super::locks::Locks;
+use super::time::Ticker;
+use crate::pg::settings::Delivery;
+use crate::store::retries::RetryStore;
+use clock::WallClock;
+use reconciliation::Reconciliation;
+use rotation::Rotation;
+
+pub use reconciliation::Written;
+
+/// See the module.
+pub struct Maintenance {
+    rotation: Rotation,
+    reconciliation: Reconciliation,
+    clock: WallClock,
+    retries: RetryStore,
+    ticker: Ticker,
+}
+
+impl Maintenance {
+    pub fn new(settings: &Delivery, ticker: Ticker) -> Self {
+        Self {
+            rotation: Rotation::new(settings),
+            reconciliation: Reconciliation::new(),
+            clock: WallClock::new(ticker),
+            retries: RetryStore::new(),
+            ticker,
+        }
+    }
+
+    /// SIGHUP.
+    pub fn reconfigure(&mut self, settings: &Delivery) {
+        self.rotation.reconfigure(settings);
+    }
+
+    /// How long tables need no look.
+    pub fn due_in(&self) -> Duration {
+        self.rotation.due_in()
+    }
+
+    pub fn is_due(&self) -> bool {
+        self.rotation.is_due()
+    }
+
+    /// Something was settled: sizes are worth a look.
+    pub fn be_due_soon(&mut self) {
+        self.rotation.be_due_soon();
+    }
+
+    /// Gives the call log table that is written from now on. Opens transactions.
+    pub fn rotate(&mut self, seq: i64, is_quiet: bool, locks: &mut Locks) -> usize {
+        self.rotation.look(seq, is_quiet, locks, self.ticker);
+        self.rotation.call_log_number()
+    }
+
+    /// `true` if retries have another time now, because the clock was set back. May open a
+    /// transaction.
+    pub fn adjust_for_clock_step(&mut self, locks: &mut Locks) -> bool {
+        self.clock.adjust(&self.retries, locks, self.ticker)
+    }
+
+    /// What is written as pending, if it is time to compare. Opens a transaction.
+    pub fn look_at_pending(&mut self, any_lagging: bool, seq: i64) -> Option<Written> {
+        self.reconciliation.look_if_due(any_lagging, seq)
+    }
+}

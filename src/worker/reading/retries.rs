@@ -1,0 +1,66 @@
+//! Retries that are due, with their messages.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Reader;
+use crate::core::position::Coordinate;
+use crate::store::outbox::StoredMessage;
+use crate::store::retries::{DueRetry, WaitingRetry};
+
+/// Retries loaded at once.
+const RETRIES_A_LOOK: i64 = 500;
+
+impl Reader {
+    /// Those of these URLs that are due, the oldest first. In a transaction.
+    pub fn due_retries(&self, url_keys: &[i32], now_pg: i64) -> Vec<DueRetry> {
+        let mut due = self
+            .retries
+            .due(now_pg, url_keys, RETRIES_A_LOOK, RETRIES_A_LOOK);
+        due.retain(|retry| self.may_repeat(retry));
+        due
+    }
+
+    /// When the next retry of each of these URLs is due. In a transaction.
+    pub fn next_due(&self, url_keys: &[i32]) -> HashMap<i32, i64> {
+        self.retries.next_due(url_keys)
+    }
+
+    /// The URLs that have waiting retries, with their webhooks. In a transaction.
+    pub fn urls_with_retries(&self) -> Vec<(i32, i32)> {
+        self.retries.waiting_urls()
+    }
+
+    /// What waits for URLs that keep the order, sorted by URL and place in the order. In a
+    /// transaction.
+    pub fn waiting_retries(&self, url_keys: &[i32], not_before: i64) -> Vec<WaitingRetry> {
+        let mut waiting = self.retries.waiting(url_keys);
+        for row in &mut waiting {
+            if !self.may_repeat(&row.retry) {
+                row.next_at = row.next_at.max(not_before);
+            }
+        }
+        waiting
+    }
+
+    /// The messages of these retries, as far as they are there. In a transaction.
+    pub fn messages_of(&self, retries: &[DueRetry]) -> HashMap<Coordinate, StoredMessage> {
+        let coordinates: HashSet<Coordinate> = retries.iter().map(|retry| retry.at).collect();
+        let stored = self.outbox.at(&Vec::from_iter(coordinates), false);
+        let found = stored.into_iter().map(|message| (message.at, message));
+        found.collect()
+    }
+
+    /// Whether standbys have the message of a retry. One that was called before may be called
+    /// again whatever they have; a message that was redelivered may never have been sent.
+    fn may_repeat(&self, retry: &DueRetry) -> bool {
+        !self.standbys.is_on()
+            || retry.attempts > 0
+            || (self.standbys.has_passed_barrier()
+                && self.tail.position.window.to.sees(retry.at.xid))
+    }
+
+    /// Retries whose messages are gone are failures. In a transaction.
+    pub fn give_up(&self, lost: &[(i32, Coordinate)], why: &str) {
+        self.retries.give_up(lost, why);
+    }
+}

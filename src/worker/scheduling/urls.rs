@@ -1,0 +1,167 @@
+//! The URLs that something is known of, and what their undispatched messages take in memory.
+//!
+//! Everything that changes a URL goes through [`Urls::change`], so that the agenda follows. A URL
+//! that is not here is idle and at the tail.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::agenda::Agenda;
+use super::url::{MessageEntry, UrlState};
+use crate::core::lane::Feed;
+use crate::worker::message::Message;
+use crate::worker::time::Ticker;
+
+/// Undispatched messages in memory, all lanes together.
+const QUEUED_MESSAGES: usize = 20_000;
+/// Their bodies.
+const QUEUED_BYTES: usize = 24 << 20;
+
+/// How much undispatched messages hold in memory.
+#[derive(Default)]
+pub(super) struct QueuedMemory {
+    messages: usize,
+    bytes: usize,
+}
+
+impl QueuedMemory {
+    pub fn add(&mut self, message: &Message) {
+        self.messages += 1;
+        self.bytes += message.held_bytes();
+    }
+
+    pub fn remove(&mut self, message: &Message) {
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(message.held_bytes());
+    }
+
+    pub fn remove_all(&mut self, entries: &[MessageEntry]) {
+        entries.iter().for_each(|entry| self.remove(&entry.message));
+    }
+
+    pub fn is_exhausted(&self) -> bool {
+        self.messages >= QUEUED_MESSAGES || self.bytes >= QUEUED_BYTES
+    }
+}
+
+/// See the module.
+pub(super) struct Urls {
+    all: HashMap<i32, UrlState>,
+    by_webhook: BTreeSet<(i32, i32)>,
+    pub agenda: Agenda,
+    pub memory: QueuedMemory,
+    ticker: Ticker,
+    /// Counts up with each change.
+    changes: u64,
+}
+
+impl Urls {
+    pub fn new(ticker: Ticker) -> Self {
+        Self {
+            all: HashMap::new(),
+            by_webhook: BTreeSet::new(),
+            agenda: Agenda::default(),
+            memory: QueuedMemory::default(),
+            ticker,
+            changes: 0,
+        }
+    }
+
+    pub fn get(&self, url_key: i32) -> Option<&UrlState> {
+        self.all.get(&url_key)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (i32, &UrlState)> {
+        self.all.iter().map(|(key, url)| (*key, url))
+    }
+
+    /// Changes what is known of a URL; `None` if nothing is. One that was dropped goes as soon as
+    /// nothing of it is on the wire.
+    pub fn change<T>(
+        &mut self,
+        url_key: i32,
+        f: impl FnOnce(&mut UrlState, &mut QueuedMemory) -> T,
+    ) -> Option<T> {
+        let url = self.all.get_mut(&url_key)?;
+        let result = f(url, &mut self.memory);
+        self.changes += 1;
+        url.used_at = self.changes;
+        if url.is_retired() {
+            self.remove(url_key);
+        } else {
+            self.agenda.list(url, self.ticker.now());
+        }
+        Some(result)
+    }
+
+    /// Its pauses are over, or it was deferred: what is to be done for it is worked out anew.
+    pub fn list_again(&mut self, url_keys: &[i32]) {
+        let now = self.ticker.now();
+        for url_key in url_keys {
+            if let Some(url) = self.all.get_mut(url_key) {
+                self.agenda.list(url, now);
+            }
+        }
+    }
+
+    /// It could start a call, but has to wait for others.
+    pub fn defer(&mut self, url_key: i32) {
+        if let Some(url) = self.all.get_mut(&url_key) {
+            self.agenda.defer(url);
+        }
+    }
+
+    /// From now on something is known of the URL.
+    pub fn add(&mut self, url_key: i32, webhook_key: i32, feed: Feed) {
+        let url = UrlState::new(url_key, webhook_key, feed);
+        self.by_webhook.insert((webhook_key, url_key));
+        self.all.insert(url_key, url);
+        self.change(url_key, |_, _| ());
+    }
+
+    /// Forgets a URL with what it has in memory.
+    pub fn remove(&mut self, url_key: i32) {
+        let Some(url) = self.all.remove(&url_key) else {
+            return;
+        };
+        self.agenda.remove(&url);
+        self.by_webhook.remove(&(url.lane.webhook_key, url_key));
+        for entry in url.lane.waiting() {
+            self.memory.remove(&entry.message);
+        }
+    }
+
+    pub fn of_webhook(&self, webhook_key: i32) -> Vec<i32> {
+        let all = (webhook_key, i32::MIN)..=(webhook_key, i32::MAX);
+        self.by_webhook.range(all).map(|(_, url)| *url).collect()
+    }
+
+    pub fn has_webhook(&self, webhook_key: i32) -> bool {
+        let all = (webhook_key, i32::MIN)..=(webhook_key, i32::MAX);
+        self.by_webhook.range(all).next().is_some()
+    }
+
+    /// Every webhook of which a URL is known.
+    pub fn webhooks(&self) -> BTreeSet<i32> {
+        self.by_webhook
+            .iter()
+            .map(|(webhook, _)| *webhook)
+            .collect()
+    }
+
+    /// Forgets URLs that are idle and too many.
+    pub fn forget_idle(&mut self) {
+        for url_key in self.agenda.idle_too_many() {
+            self.remove(url_key);
+        }
+    }
+
+    /// Takes a lane's undispatched messages out of memory; it reads them again later.
+    pub fn drop_queue(&mut self, url_key: i32) {
+        self.change(url_key, |url, memory| {
+            let oldest = url.lane.foremost().map(|entry| entry.message.captured_at);
+            url.oldest_behind = oldest.chain(url.oldest_behind).min();
+            memory.remove_all(&url.lane.drop_queue());
+            url.reader = None;
+        });
+    }
+}

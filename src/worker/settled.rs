@@ -1,0 +1,31 @@
+//! A call that has ended, with what becomes of its message.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::definitions::Logged;
+use crate::core::position::Coordinate;
+use crate::delivery::call::Outcome;
+
+/// See the module.
+pub struct Settled {
+    pub url_key: i32,
+    pub webhook_key: i32,
+    pub webhook_id: Option<Arc<str>>,
+    pub event_key: i32,
+    pub at: Coordinate,
+    pub message_id: Uuid,
+    pub event_date: i64,
+    /// Calls made, this one included.
+    pub attempts: u32,
+    pub is_retry: bool,
+    /// When the next call is due, unless the message was delivered or given up.
+    pub next_at: Option<i64>,
+    pub logged: Logged,
+    /// It was canceled while it was on its way to its first call.
+    pub is_canceled: bool,
+    /// Its URL is in use: one that is gone for good leaves nothing to repeat.
+    pub url_is_live: bool,
+    pub outcome: Outcome,
+}

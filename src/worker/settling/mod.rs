@@ -1,0 +1,315 @@
+//! Writing what became of calls, counts and positions, in batches.
+//!
+//! Owns what is known and not yet written, and which URLs locks of other sessions keep from being
+//! written. Takes ended calls, counts, the tail's position and the states of lanes; writes call
+//! log, retries, cancellations and one row of the settlement log in one transaction, and compacts
+//! that log now and then. If a write fails, all of it stays for the next one; a crash repeats it,
+//! with the same ids.
+
+mod apart;
+mod locked_urls;
+mod pending_writes;
+mod rows;
+
+use std::time::Duration;
+
+pub use apart::Refusal;
+pub use pending_writes::{Scope, Urls};
+
+use crate::core::position::Coordinate;
+use crate::core::retry::Schedule;
+use crate::pg::tx::{self, Failure};
+use crate::store::call_log::{CallLogStore, CallRow};
+use crate::store::cancellations::{CancellationNote, CancellationStore};
+use crate::store::retries::{RetryRow, RetryStore};
+use crate::store::routing::RoutingStore;
+use crate::store::settlement_log::{LaneState, LogRow, SettlementLog};
+use crate::worker::reading::TailState;
+use crate::worker::scheduling::CanceledMessage;
+use crate::worker::settled::Settled;
+use crate::worker::time::Ticker;
+use pending_writes::PendingWrites;
+
+/// After a failed write (a full disk, say) the next try comes after this.
+const WRITE_AGAIN_NANOS: u64 = 1_000_000_000;
+/// With so many outcomes unwritten (the disk is full, say) nothing new is sent.
+const UNWRITTEN_AT_MOST: usize = 5000;
+
+/// See the module.
+pub struct Settler {
+    pending: PendingWrites,
+    log: SettlementLog,
+    retries: RetryStore,
+    calls: CallLogStore,
+    cancellations: CancellationStore,
+    routing: RoutingStore,
+    /// The call log table that is written.
+    call_log_number: usize,
+    ticker: Ticker,
+}
+
+/// What a transaction wrote, and what follows from it for URLs.
+pub struct Written {
+    /// Retries, and when they are due.
+    pub retries: Vec<(i32, i64)>,
+    /// Messages that need no watching for a cancellation any more.
+    pub done: Vec<(i32, Coordinate)>,
+    /// URLs that were switched off, because their receivers are gone.
+    pub gone: Vec<i32>,
+}
+
+impl Settler {
+    pub fn new(last_seq: i64, ticker: Ticker) -> Self {
+        Self {
+            pending: PendingWrites::new(last_seq),
+            log: SettlementLog::new(),
+            retries: RetryStore::new(),
+            calls: CallLogStore::new(),
+            cancellations: CancellationStore::new(),
+            routing: RoutingStore::new(),
+            call_log_number: 0,
+            ticker,
+        }
+    }
+
+    /// Calls are logged in this table from now on.
+    pub fn log_to(&mut self, call_log_number: usize) {
+        self.call_log_number = call_log_number;
+    }
+
+    /// The tail has seen a message of the event.
+    pub fn count_message(&mut self, event_key: i32) {
+        self.pending.count_message(event_key);
+    }
+
+    /// The tail has seen a message for the URL.
+    pub fn count_arrival(&mut self, url_key: i32) {
+        self.pending.count_arrival(url_key);
+    }
+
+    /// The tail was read, or bodies: counts wait for a write, too.
+    pub fn notice_counts(&mut self) {
+        self.pending.notice_counts(self.ticker.now());
+    }
+
+    /// Messages of the URL came or went otherwise.
+    pub fn change_backlog(&mut self, url_key: i32, by: i64) {
+        self.pending.change_backlog(url_key, by);
+    }
+
+    /// What the URL has pending, of which `written` is written.
+    pub fn set_pending(&mut self, url_key: i32, pending: i64, written: i64) {
+        self.pending.set_backlog(url_key, pending - written);
+        self.be_due();
+    }
+
+    /// By how much the written count changes with the next write.
+    pub fn pending_change(&self, url_key: i32) -> i64 {
+        self.pending.backlog_delta(url_key)
+    }
+
+    /// There is something to write.
+    pub fn be_due(&mut self) {
+        self.pending.be_due(self.ticker.now());
+    }
+
+    /// A call has ended.
+    pub fn add(&mut self, settled: Settled) {
+        self.pending.add(settled, self.ticker.now());
+    }
+
+    /// A lane came to a message that was canceled.
+    pub fn cancel(&mut self, canceled: CanceledMessage) {
+        self.pending.cancel(canceled);
+        self.be_due();
+    }
+
+    /// The row that canceled a message is of no use: the message had been delivered before.
+    pub fn forget_single(&mut self, url_key: i32, at: Coordinate) {
+        self.pending.forget_single(url_key, at);
+    }
+
+    /// How far a lane had come when the worker read a cancellation.
+    pub fn note_cancellation(&mut self, note: CancellationNote) {
+        self.pending.notes.push(note);
+        self.be_due();
+    }
+
+    /// Whether a cancellation was noted and is not written.
+    pub fn has_note(&self, cancellation_id: i64) -> bool {
+        let mut notes = self.pending.notes.iter();
+        notes.any(|note| note.cancellation_id == cancellation_id)
+    }
+
+    /// Takes in what definitions say by now of calls that have ended and are not written.
+    pub fn amend(&mut self, amend: impl Fn(&mut Settled)) {
+        self.pending.outcomes.iter_mut().for_each(amend);
+    }
+
+    /// The clock may have been set back since they failed: none waits longer than it was to.
+    pub fn adjust_for_clock_step(&mut self, now_pg: i64, schedule: &Schedule) {
+        for settled in &mut self.pending.outcomes {
+            let longest = schedule.delay(settled.attempts, u64::MAX);
+            let longest = longest.max(settled.outcome.retry_after.unwrap_or_default());
+            let longest = i64::try_from(longest.as_micros()).unwrap_or(i64::MAX / 4);
+            settled.next_at = settled.next_at.map(|at| at.min(now_pg + longest));
+        }
+    }
+
+    /// Whether so little is unwritten that calls may start.
+    pub fn may_call_at_all(&self) -> bool {
+        self.pending.outcomes() < UNWRITTEN_AT_MOST
+    }
+
+    /// Whether a URL may have calls that could not be written for now.
+    pub fn may_call(&self, url_key: i32) -> bool {
+        self.pending.locked.may_call(url_key)
+    }
+
+    /// URLs that locks of other sessions keep from being written.
+    pub fn has_locked(&self) -> bool {
+        !self.pending.locked.is_empty()
+    }
+
+    pub fn is_due(&self) -> bool {
+        self.pending.is_due(self.ticker.now())
+    }
+
+    pub fn compaction_is_due(&self) -> bool {
+        self.pending.compaction_is_due(self.ticker.now())
+    }
+
+    /// How long until something must be written or compacted.
+    pub fn due_in(&self) -> Option<Duration> {
+        self.pending.due_in(self.ticker.now())
+    }
+
+    /// The last row of the settlement log.
+    pub fn seq(&self) -> i64 {
+        self.pending.seq
+    }
+
+    /// Writes this part. `in_transaction` does what has to commit with the tail's position.
+    /// Opens a transaction.
+    ///
+    /// # Errors
+    /// Everything stays for the next write.
+    pub fn write(
+        &mut self,
+        scope: Scope<'_>,
+        tail: &TailState,
+        lanes: &[LaneState],
+        in_transaction: impl FnOnce(),
+    ) -> Result<Written, Failure> {
+        let now = self.ticker.now();
+        let entries = tx::transaction(|| {
+            self.write_outcomes(scope);
+            in_transaction();
+            self.append(scope, tail, lanes)
+        })?;
+        let pending = &mut self.pending;
+        let in_scope = |url_key: &&i32| scope.has(**url_key);
+        let written = Written {
+            retries: pending
+                .settled(scope)
+                .filter_map(|settled| settled.next_at.map(|at| (settled.url_key, at)))
+                .collect(),
+            done: pending
+                .settled(scope)
+                .map(|settled| (settled.url_key, settled.at))
+                .collect(),
+            gone: pending.gone.iter().filter(in_scope).copied().collect(),
+        };
+        pending.forget(scope);
+        pending.changed_lanes = lanes.len() as u64;
+        pending.seq += 1;
+        pending.entries += entries;
+        pending.entries_since.get_or_insert(now);
+        Ok(written)
+    }
+
+    /// What may have to wait for a lock comes first: less is to be undone then.
+    fn write_outcomes(&self, scope: Scope<'_>) {
+        let pending = &self.pending;
+        let settled = || pending.settled(scope);
+        let failed = settled().filter(|settled| rows::is_remembered(settled));
+        let failed: Vec<RetryRow> = failed.map(rows::retry_row).collect();
+        self.retries.upsert(&failed);
+        let canceled = pending.canceled.iter();
+        self.retries
+            .upsert(canceled.filter(|row| scope.has(row.url_key)));
+        let notes = pending.notes.iter();
+        for note in notes.filter(|note| scope.has(note.url_key)) {
+            self.cancellations.note(note);
+        }
+        let outdated = pending.outdated.iter();
+        for (url_key, at) in outdated.filter(|(url_key, _)| scope.has(*url_key)) {
+            self.cancellations.forget_single(*url_key, *at);
+        }
+        let ended = settled().filter(|settled| rows::ends_retry(settled));
+        let ended: Vec<_> = ended.map(|settled| (settled.url_key, settled.at)).collect();
+        self.retries.delivered(&ended);
+        for url_key in pending.gone.iter().filter(|url_key| scope.has(**url_key)) {
+            self.routing
+                .disable_url(*url_key, "the receiver answered 410 Gone");
+        }
+        let logged = settled().filter(|settled| rows::is_logged(settled));
+        let calls: Vec<CallRow> = logged.map(rows::call_row).collect();
+        self.calls.append(self.call_log_number, &calls);
+    }
+
+    /// Gives how many entries the row has.
+    fn append(&self, scope: Scope<'_>, tail: &TailState, lanes: &[LaneState]) -> usize {
+        let (counted, counts) = self.pending.counts_json(scope);
+        let (changed, backlog) = self.pending.backlog_json(scope);
+        self.log.append(&LogRow {
+            seq: self.pending.seq + 1,
+            tail: &tail.position,
+            counts: &counts,
+            backlog: &backlog,
+            lanes: &serde_json::to_string(lanes).unwrap_or_else(|_| "[]".to_owned()),
+        });
+        counted + changed + lanes.len() + 1
+    }
+
+    /// Writing failed for another reason than a lock.
+    pub fn writing_failed(&mut self, failure: &Failure) {
+        pgrx::warning!("could not write what was delivered: {}", failure.message);
+        self.pending.not_before = self.ticker.now() + WRITE_AGAIN_NANOS;
+    }
+
+    /// The tail's position is locked: nothing is written before then.
+    pub fn wait_until(&mut self, not_before: u64) {
+        self.pending.not_before = not_before;
+    }
+
+    /// Adds the log up to its last row to the base tables. Opens a transaction.
+    ///
+    /// # Errors
+    /// It is tried again, after a lock when [`Settler::compact_not_before`] says so.
+    pub fn compact(&mut self, oldest_tick: i64) -> Result<(), Failure> {
+        let seq = self.pending.seq;
+        let compacted = tx::transaction(|| self.log.compact(seq, oldest_tick));
+        match &compacted {
+            Ok(()) => {
+                self.pending.entries = 0;
+                self.pending.entries_since = None;
+            }
+            Err(failure) if failure.is_lock_not_available() => {}
+            Err(failure) => {
+                pgrx::warning!(
+                    "could not compact the webhook settlement log: {}",
+                    failure.message
+                );
+                self.pending.entries_since = Some(self.ticker.now());
+                self.pending.entries = 0;
+            }
+        }
+        compacted
+    }
+
+    /// Another session has the log locked.
+    pub fn compact_not_before(&mut self, at: u64) {
+        self.pending.compact_not_before = at;
+    }
+}
