@@ -15,6 +15,9 @@ pub enum Refusal {
     Failed,
 }
 
+/// Writes the outcomes of these URLs.
+pub type Write<'a> = dyn FnMut(&mut Settler, &HashSet<i32>) -> Result<(), Refusal> + 'a;
+
 impl Settler {
     /// The URLs whose outcomes are not even tried now.
     pub fn set_aside(&mut self) -> HashSet<i32> {
@@ -60,10 +63,7 @@ impl Settler {
 
     /// Tries what is held: together, and if that fails one by one. `write` writes the outcomes of
     /// some URLs.
-    pub fn try_locked(
-        &mut self,
-        write: &mut dyn FnMut(&mut Self, &HashSet<i32>) -> Result<(), Refusal>,
-    ) {
+    pub fn try_locked(&mut self, write: &mut Write<'_>) {
         let held_all = self.pending.locked.holds_everything();
         let all = match held_all {
             true => self.pending.concerned(),
@@ -82,11 +82,7 @@ impl Settler {
     }
 
     /// Whether what only adds rows can be written again.
-    fn try_clean(
-        &mut self,
-        all: &HashSet<i32>,
-        write: &mut dyn FnMut(&mut Self, &HashSet<i32>) -> Result<(), Refusal>,
-    ) {
+    fn try_clean(&mut self, all: &HashSet<i32>, write: &mut Write<'_>) {
         let lockable = self.pending.lockable();
         let clean = all.difference(&lockable).copied().collect();
         if write(self, &clean).is_ok() && lockable.len() < all.len() {
@@ -97,11 +93,7 @@ impl Settler {
 
     /// Each URL in a transaction of its own. After a few that are locked the others are held
     /// untried: each costs time in which nothing else is done.
-    pub fn try_each(
-        &mut self,
-        url_keys: &[i32],
-        write: &mut dyn FnMut(&mut Self, &HashSet<i32>) -> Result<(), Refusal>,
-    ) {
+    pub fn try_each(&mut self, url_keys: &[i32], write: &mut Write<'_>) {
         let now = self.ticker.now();
         let mut failures = 0;
         for url_key in url_keys {
