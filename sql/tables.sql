@@ -127,6 +127,7 @@ $$;
 -- worker reads these and no others. Read by snapshot, and deleted once it was read. Without
 -- webhook_key: all may have changed.
 create table webhook.definition_change (
+    change_id   bigint generated always as identity primary key,
     xid         xid8 not null default pg_catalog.pg_current_xact_id(),
     webhook_key integer
 );

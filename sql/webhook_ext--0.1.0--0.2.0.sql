@@ -192,6 +192,7 @@ drop index webhook.secret_def_webhook;
 -- The worker reads the definitions of the webhooks that are in use, and of those that have changed.
 create index url_def_webhook on webhook.url_def (webhook_key);
 create table webhook.definition_change (
+    change_id   bigint generated always as identity primary key,
     xid         xid8 not null default pg_catalog.pg_current_xact_id(),
     webhook_key integer
 );

@@ -23,6 +23,8 @@ thread_local! {
     static CONCERNS: Cell<Option<Concerns>> = const { Cell::new(None) };
     /// Relations whose invalidation counts, beside those that `CONCERNS` names.
     static WATCHED: RefCell<HashSet<pg_sys::Oid>> = RefCell::default();
+    /// The invalidation of any relation counts.
+    static WATCHES_ALL: Cell<bool> = const { Cell::new(false) };
     /// Which relations were invalidated since [`take_noted`].
     static NOTED: Cell<Noted> = const { Cell::new(Noted::NONE) };
     /// When the statement began in which we last asked.
@@ -128,8 +130,24 @@ pub fn unwatch(relation: pg_sys::Oid) {
     WATCHED.with_borrow_mut(|watched| watched.remove(&relation));
 }
 
+/// What `f` watches counts from now on, also if it is invalidated before `f` watches it.
+pub fn watch_all_while<T>(f: impl FnOnce() -> T) -> T {
+    struct Watching;
+    impl Drop for Watching {
+        fn drop(&mut self) {
+            WATCHES_ALL.set(false);
+        }
+    }
+    WATCHES_ALL.set(true);
+    let _watching = Watching;
+    f()
+}
+
 /// Called by the relcache callback, at almost any time: looks, and nothing else.
 fn is_watched(relation: pg_sys::Oid) -> bool {
+    if WATCHES_ALL.get() {
+        return true;
+    }
     let is_in = |watched: &RefCell<HashSet<pg_sys::Oid>>| {
         watched
             .try_borrow()
@@ -156,7 +174,8 @@ fn register_once() {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn on_schema_change(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
-    mark_stale();
+    // The callback is not told which tables are in the schema.
+    note(pg_sys::InvalidOid);
 }
 
 #[pg_guard]
@@ -170,11 +189,15 @@ unsafe extern "C-unwind" fn on_invalidation(_arg: pg_sys::Datum, relation: pg_sy
         || is_watched(relation)
         || CONCERNS.get().is_some_and(|concerns| concerns(relation));
     if concerned {
-        let mut noted = NOTED.get();
-        noted.add(relation);
-        NOTED.set(noted);
-        GENERATION.set(GENERATION.get() + 1);
+        note(relation);
     }
+}
+
+fn note(relation: pg_sys::Oid) {
+    let mut noted = NOTED.get();
+    noted.add(relation);
+    NOTED.set(noted);
+    mark_stale();
 }
 
 /// Makes this process's own caches stale.

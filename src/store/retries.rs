@@ -127,8 +127,7 @@ cross join lateral (
     order by r.next_at
     limit $3
 ) w
-order by w.next_at
-limit $4";
+order by w.next_at";
 
 const NEXT_DUE: &str = "
 select u.url_key, w.next_at
@@ -273,15 +272,15 @@ impl RetryStore {
         ]);
     }
 
-    /// Retries of these URLs that are due at `now`, the oldest first.
-    pub fn due(&self, now: i64, url_keys: &[i32], a_url: i64, limit: i64) -> Vec<DueRetry> {
+    /// Retries of these URLs that are due at `now`, the oldest first, at most `of_each` of a URL.
+    pub fn due(&self, now: i64, url_keys: &[i32], of_each: usize) -> Vec<DueRetry> {
+        let of_each = i64::try_from(of_each).unwrap_or(i64::MAX);
         let mut due = Vec::new();
         self.due.read(
             &[
                 Arg::Timestamp(Some(now)),
                 Arg::I32Array(url_keys),
-                Arg::I64(a_url),
-                Arg::I64(limit),
+                Arg::I64(of_each),
             ],
             |row| {
                 due.push(DueRetry {

@@ -26,7 +26,10 @@ const LOG_EVERY_NANOS: u64 = 60_000_000_000;
 /// What may have to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Work {
+    /// Those that have changed.
     Definitions,
+    /// Webhooks that messages name.
+    Webhooks,
     Outbox,
     Backlogs,
     Retries,
@@ -36,6 +39,7 @@ pub enum Work {
     Outcomes,
     Compaction,
     Upkeep,
+    DefinitionLog,
     Details,
     WallClock,
 }
@@ -57,19 +61,22 @@ impl Work {
                 "fold",
                 "ledger",
             ],
+            Self::Webhooks => &[
+                "webhook_def",
+                "secret_def",
+                "url_def",
+                "event_def",
+                "cancellation",
+                "retry",
+            ],
             Self::Outbox => &["outbox_%"],
             Self::Backlogs => &["outbox_%", "tick"],
             Self::Retries => &["retry", "outbox_%"],
             Self::Tail => &["ledger", "tick"],
             Self::Outcomes => &["retry", "cancellation", "url_def", "call_log_%"],
             Self::Compaction => &["ledger", "fold", "lane", "counter", "tick"],
-            Self::Upkeep => &[
-                "segment",
-                "control",
-                "definition_change",
-                "outbox_%",
-                "call_log_%",
-            ],
+            Self::Upkeep => &["segment", "control", "outbox_%", "call_log_%"],
+            Self::DefinitionLog => &["definition_change"],
             Self::Details => &["webhook_def"],
             Self::WallClock => &["retry"],
         }

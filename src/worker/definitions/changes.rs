@@ -10,6 +10,8 @@ use super::Definitions;
 use crate::core::snapshot::Snapshot;
 use crate::pg::{invalidation, snapshot, tx};
 use crate::store::definition_log::Changed;
+use crate::worker::locks::{Locks, Work};
+use crate::worker::time::Ticker;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -41,31 +43,36 @@ impl Changes {
 }
 
 impl Definitions {
+    /// Webhooks whose tables have changed since the last call.
+    pub fn noted(&mut self) -> Changes {
+        let noted = invalidation::take_noted();
+        let Some(relations) = noted.relations() else {
+            return Changes::everything();
+        };
+        let watching = relations
+            .iter()
+            .filter_map(|table| self.by_table.get(table));
+        Changes {
+            everything: false,
+            webhooks: watching.flatten().copied().collect(),
+        }
+    }
+
     /// Asks for these at the next reading of definitions.
     pub fn read_again(&mut self, changes: Changes) {
         self.to_read.add(changes);
         invalidation::mark_stale();
     }
 
-    /// What has changed since the last call that was [`Definitions::accept_changes`]. In a
+    /// What has changed since the last call of [`Definitions::accept_changes`]. In a
     /// transaction.
     pub fn changes(&mut self) -> (Changes, Snapshot) {
-        let noted = invalidation::take_noted();
-        match noted.relations() {
-            None => self.to_read.add(Changes::everything()),
-            Some(relations) => {
-                for relation in relations {
-                    let watching = self.by_table.get(relation);
-                    self.to_read.webhooks.extend(watching.into_iter().flatten());
-                }
-            }
-        }
+        let noted = self.noted();
+        self.to_read.add(noted);
         let now = snapshot::current();
-        let before = self
-            .read_up_to
-            .clone()
-            .unwrap_or(Snapshot::new(3, 3, vec![]));
-        match self.log.since(&before) {
+        let since = self.read_up_to.as_ref();
+        // Without a look before, everything is read anyway.
+        match since.map_or(Changed::Everything, |before| self.log.since(before)) {
             Changed::Everything => {
                 self.log_has_read_rows = true;
                 self.to_read.add(Changes::everything());
@@ -97,14 +104,31 @@ impl Definitions {
         self.read_up_to = Some(read_up_to);
     }
 
+    /// What was noted until now is read once more by the next reading: the snapshot of this one
+    /// may be older than the change.
+    pub fn read_noted_again(&mut self, noted: Changes) {
+        if noted.everything || !noted.webhooks.is_empty() {
+            self.read_again(noted);
+        }
+    }
+
     /// Deletes the part of the log that was read. Opens a transaction if there is such a part.
-    pub fn forget_changes(&mut self) {
+    pub fn forget_changes(&mut self, locks: &mut Locks, ticker: Ticker) {
+        let now = ticker.now();
+        if !locks.may_try(Work::DefinitionLog, now) {
+            return;
+        }
         let Some(read_up_to) = self.read_up_to.as_ref().filter(|_| self.log_has_read_rows) else {
             return;
         };
         match tx::transaction(|| self.log.forget(read_up_to)) {
-            Ok(()) => self.log_has_read_rows = false,
-            Err(failure) if failure.is_lock_not_available() => {}
+            Ok(()) => {
+                self.log_has_read_rows = false;
+                locks.succeeded(Work::DefinitionLog);
+            }
+            Err(failure) if failure.is_lock_not_available() => {
+                locks.failed(Work::DefinitionLog, now);
+            }
             Err(failure) => {
                 pgrx::warning!(
                     "could not trim webhook.definition_change: {}",

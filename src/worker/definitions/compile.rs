@@ -76,6 +76,12 @@ pub struct UrlRoute {
 }
 
 impl WebhookRoute {
+    /// A URL takes what comes.
+    pub fn sends(&self) -> bool {
+        let takes = |url: &UrlRoute| !url.disabled && url.target.is_some();
+        !self.paused && self.urls.iter().any(takes)
+    }
+
     pub fn url(&self, url_key: i32) -> Option<&UrlRoute> {
         self.urls.iter().find(|url| url.url_key == url_key)
     }

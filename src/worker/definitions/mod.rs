@@ -36,6 +36,8 @@ use missing::Missing;
 const CACHED_WEBHOOKS: usize = 2_000;
 /// What they take in memory, about.
 const CACHED_BYTES: usize = 16 << 20;
+/// What is in use stays: the cache is looked through when it has grown by such a part again.
+const GROWN_BY: usize = 4;
 
 /// What is known of a webhook.
 #[derive(Clone)]
@@ -53,6 +55,11 @@ impl Known {
             Self::Live(route) => Some(route),
             Self::Dropped | Self::Absent => None,
         }
+    }
+
+    /// It has a URL that takes what comes.
+    fn sends(&self) -> bool {
+        self.live().is_some_and(|route| route.sends())
     }
 
     fn bytes(&self) -> usize {
@@ -76,6 +83,12 @@ pub struct Definitions {
     cached_bytes: usize,
     /// Which webhooks in the cache have events on a table.
     by_table: HashMap<pg_sys::Oid, BTreeSet<i32>>,
+    /// Of these, webhooks that send what they get.
+    sending: usize,
+    /// Webhooks and bytes that the last look through the cache has left.
+    left: (usize, usize),
+    /// Webhooks that could not be read when a message named them.
+    owed: BTreeSet<i32>,
     /// Counts up with each use of the cache.
     uses: u64,
     /// Changes that this snapshot sees are known. `None`: nothing was read yet.
@@ -99,6 +112,9 @@ impl Definitions {
             cached: HashMap::new(),
             cached_bytes: 0,
             by_table: HashMap::new(),
+            sending: 0,
+            left: (0, 0),
+            owed: BTreeSet::new(),
             uses: 0,
             read_up_to: None,
             log_has_read_rows: true,
@@ -115,8 +131,11 @@ impl Definitions {
         self.read_again(Changes::everything());
     }
 
-    /// What is in the cache.
+    /// What is in the cache; nothing of a webhook that is owed.
     pub fn get(&mut self, webhook_key: i32) -> Option<&Known> {
+        if self.owed.contains(&webhook_key) {
+            return None;
+        }
         self.uses += 1;
         let cached = self.cached.get_mut(&webhook_key)?;
         cached.used_at = self.uses;
@@ -137,15 +156,18 @@ impl Definitions {
         if webhook_keys.is_empty() {
             return;
         }
-        let rows = self.routing.load(webhook_keys);
-        let canceled = self.cancellations.newest(webhook_keys);
-        let mut found = self.compile(rows, canceled);
-        for key in webhook_keys {
-            let known = found.remove(key).unwrap_or(Known::Absent);
-            self.details.note(*key, &known);
-            self.missing.webhook_was_read(*key, &known);
-            self.remember(*key, known);
-        }
+        // Which tables they watch is not known before.
+        invalidation::watch_all_while(|| {
+            let rows = self.routing.load(webhook_keys);
+            let canceled = self.cancellations.newest(webhook_keys);
+            let mut found = self.compile(rows, canceled);
+            for key in webhook_keys {
+                let known = found.remove(key).unwrap_or(Known::Absent);
+                self.details.note(*key, &known);
+                self.missing.webhook_was_read(*key, &known);
+                self.remember(*key, known);
+            }
+        });
     }
 
     fn compile(&self, rows: Rows, canceled: Vec<(i32, Snapshot)>) -> HashMap<i32, Known> {
@@ -168,6 +190,7 @@ impl Definitions {
             }
         }
         self.cached_bytes += known.bytes();
+        self.sending += usize::from(known.sends());
         self.uses += 1;
         let cached = Cached {
             known,
@@ -181,6 +204,7 @@ impl Definitions {
             return;
         };
         self.cached_bytes = self.cached_bytes.saturating_sub(cached.known.bytes());
+        self.sending -= usize::from(cached.known.sends());
         let Some(route) = cached.known.live() else {
             return;
         };
@@ -199,9 +223,17 @@ impl Definitions {
     /// Frees what the cache holds beyond its bounds, the longest unused first; what `is_in_use`
     /// stays.
     pub fn trim(&mut self, is_in_use: impl Fn(i32) -> bool) {
-        if self.cached.len() <= CACHED_WEBHOOKS && self.cached_bytes <= CACHED_BYTES {
+        let (webhooks, bytes) = self.left;
+        let most_webhooks = CACHED_WEBHOOKS.max(webhooks + webhooks / GROWN_BY);
+        let most_bytes = CACHED_BYTES.max(bytes + bytes / GROWN_BY);
+        if self.cached.len() <= most_webhooks && self.cached_bytes <= most_bytes {
             return;
         }
+        self.forget_unused(is_in_use);
+        self.left = (self.cached.len(), self.cached_bytes);
+    }
+
+    fn forget_unused(&mut self, is_in_use: impl Fn(i32) -> bool) {
         let unused = self.cached.iter().filter(|(key, _)| !is_in_use(**key));
         let mut oldest: Vec<(u64, i32)> =
             unused.map(|(key, cached)| (cached.used_at, *key)).collect();
@@ -222,28 +254,47 @@ impl Definitions {
         &self.cancellations
     }
 
-    /// Reads what the messages of a page need: webhooks that are not in the cache, and those whose
-    /// definitions came with a message. The worker is woken before it hears of a definition, so an
-    /// event may be newer than its webhook in the cache, or have another body. In a transaction.
-    /// Gives the webhooks that were read a second time.
-    pub fn need_for(&mut self, page: &[StoredMessage]) -> BTreeSet<i32> {
-        self.need(page.iter().map(|stored| stored.webhook_key));
-        let mut outdated = BTreeSet::new();
+    /// What has to be read for the messages of a page: webhooks that are not in the cache, and
+    /// those whose definitions came with a message. The worker is woken before it hears of a
+    /// definition, so an event may be newer than its webhook in the cache, or have another body.
+    pub fn wanted_for(&mut self, page: &[StoredMessage]) -> BTreeSet<i32> {
+        let mut wanted = BTreeSet::new();
         for stored in page {
-            let cached = self.cached.get(&stored.webhook_key);
-            let Some(route) = cached.and_then(|cached| cached.known.live()) else {
-                continue;
+            let webhook_key = stored.webhook_key;
+            let is_known = match self.cached.get(&webhook_key).map(|cached| &cached.known) {
+                None => self.owed.contains(&webhook_key),
+                Some(Known::Dropped | Known::Absent) => true,
+                Some(Known::Live(route)) => match route.events.get(&stored.event_key) {
+                    Some(event) => event.fits(stored),
+                    None => !self.missing.look_for(stored.event_key),
+                },
             };
-            let fits = match route.events.get(&stored.event_key) {
-                Some(event) => event.fits(stored),
-                None => !self.missing.look_for(stored.event_key),
-            };
-            if !fits {
-                outdated.insert(stored.webhook_key);
+            if !is_known {
+                wanted.insert(webhook_key);
             }
         }
-        self.load(&Vec::from_iter(outdated.iter().copied()));
-        outdated
+        wanted
+    }
+
+    /// These webhooks could not be read. They count as unknown until they are read and applied.
+    pub fn owe(&mut self, webhook_keys: BTreeSet<i32>) {
+        webhook_keys.iter().for_each(|key| self.forget(*key));
+        self.owed.extend(webhook_keys);
+    }
+
+    /// What [`Definitions::owe`] was told and is still to be read.
+    pub fn owed(&self) -> &BTreeSet<i32> {
+        &self.owed
+    }
+
+    /// These were read and applied.
+    pub fn owes_no_more(&mut self, webhook_keys: &BTreeSet<i32>) {
+        self.owed.retain(|key| !webhook_keys.contains(key));
+    }
+
+    /// Whether any webhook that was used of late sends what it gets.
+    pub fn any_sends(&self) -> bool {
+        self.sending > 0
     }
 
     /// See [`details`].

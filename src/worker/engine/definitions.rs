@@ -5,6 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use super::Engine;
 use crate::core::position::Position;
 use crate::store::cancellations::{CancellationNote, NewCancellation};
+use crate::store::outbox::StoredMessage;
+use crate::worker::locks::Work;
 use crate::worker::scheduling::Applied;
 
 impl Engine {
@@ -31,7 +33,9 @@ impl Engine {
         }
         self.expect_retries(applied, everything);
         for cancellation in self.definitions.cancellations().new_cancellations() {
-            if !self.settler.has_note(cancellation.cancellation_id) {
+            // Another webhook may be in the cache as it was before.
+            let is_read = everything || webhook_keys.contains(&cancellation.webhook_key);
+            if is_read && !self.settler.has_note(cancellation.cancellation_id) {
                 self.apply_cancellation(&cancellation);
             }
         }
@@ -41,7 +45,48 @@ impl Engine {
             settled.is_canceled |= !settled.is_retry && scheduler.is_canceled(url_key, at);
             settled.url_is_live = scheduler.is_live(url_key);
         });
-        self.definitions.trim(|key| scheduler.has_webhook(key));
+    }
+
+    /// Reads webhooks that could not be read when messages named them, if no lock is in the way now.
+    /// In a transaction.
+    pub(super) fn read_owed(&mut self) {
+        let owed = self.definitions.owed().clone();
+        if owed.is_empty() {
+            return;
+        }
+        let read = self.try_part(Work::Webhooks, |engine| {
+            engine
+                .definitions
+                .load(&Vec::from_iter(owed.iter().copied()));
+            engine.definitions.owes_no_more(&owed);
+            engine.apply(&owed, false);
+        });
+        if read.is_none() {
+            self.definitions.owe(owed);
+        }
+    }
+
+    /// Reads what the messages of a page need. Where a lock of another session is in the way, the
+    /// webhooks that are not known wait for it, and all others go on. In a transaction.
+    pub(super) fn need_for(&mut self, messages: &[StoredMessage]) {
+        let wanted = self.definitions.wanted_for(messages);
+        if wanted.is_empty() {
+            return;
+        }
+        let read = self.try_part(Work::Webhooks, |engine| {
+            engine
+                .definitions
+                .load(&Vec::from_iter(wanted.iter().copied()));
+            let scheduler = &engine.scheduler;
+            let in_use = wanted.iter().filter(|key| scheduler.has_webhook(**key));
+            let in_use: BTreeSet<i32> = in_use.copied().collect();
+            if !in_use.is_empty() {
+                engine.apply(&in_use, false);
+            }
+        });
+        if read.is_none() {
+            self.definitions.owe(wanted);
+        }
     }
 
     /// Retries of these URLs may have come or gone, and single messages may have been canceled.
@@ -63,6 +108,7 @@ impl Engine {
         let of_retries = next.keys().filter_map(|url_key| urls.get(url_key)).copied();
         let of_singles = singles.iter().map(|single| single.webhook_key);
         self.definitions.need(of_retries.chain(of_singles));
+        self.scheduler.forget_singles(&url_keys);
         for url_key in next.keys() {
             let known = urls.get(url_key).and_then(|key| self.definitions.get(*key));
             self.scheduler.know(*url_key, known);

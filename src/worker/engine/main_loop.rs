@@ -287,6 +287,7 @@ impl Loop {
         self.checked != generation
             || self.loaded != generation
             || ((self.tail_is_due || engine.wants_outbox()) && engine.may_try(Work::Outbox))
+            || engine.may_read_owed()
             || (engine.wants_backlog() && engine.may_try(Work::Backlogs))
     }
 

@@ -14,7 +14,8 @@ impl Engine {
         let seq = self.settler.seq();
         let number = self.maintenance.rotate(seq, is_quiet, &mut self.locks);
         self.settler.log_to(number);
-        self.definitions.forget_changes();
+        self.definitions
+            .forget_changes(&mut self.locks, self.ticker);
     }
 
     /// The wall clock may have been set back: retries come as soon as they were meant to.

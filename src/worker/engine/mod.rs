@@ -133,13 +133,15 @@ impl Engine {
 
     /// Nothing may be sent and nothing is on the wire: what is new can wait to be counted.
     fn nobody_waits(&self) -> bool {
-        self.sender.in_flight() == 0 && (!self.delivery_is_on || self.reader.is_only_counting())
+        self.sender.in_flight() == 0
+            && (!self.delivery_is_on
+                || (self.reader.is_only_counting() && !self.definitions.any_sends()))
     }
 
     /// How long the loop may sleep for the owners' sake.
     fn sleep_limit(&self, longest: Duration) -> Duration {
         let now = self.ticker.now();
-        let may_read_retries = self.locks.may_try(Work::Retries, now);
+        let may_read_retries = self.locks.may_try(Work::Retries, now) && !self.recovered_go_first();
         let next_try = self.locks.next_try(now);
         [
             self.scheduler.due_in(clock::now(), may_read_retries),

@@ -6,7 +6,6 @@ use std::mem;
 use super::Engine;
 use crate::core::position::Coordinate;
 use crate::pg::{clock, invalidation, tx};
-use crate::store::outbox::StoredMessage;
 use crate::store::retries::{DueRetry, WaitingRetry};
 use crate::worker::definitions::Known;
 use crate::worker::locks::Work;
@@ -31,6 +30,7 @@ impl Engine {
         let wants_tail = tail_is_due || self.reader.standbys_want_tail();
         // Also what standbys have confirmed is not known any more if this fails.
         let mut more = wants_tail;
+        self.read_owed();
         if tail_is_due || self.wants_outbox() {
             let read = self.try_part(Work::Outbox, |engine| {
                 // Before anything that comes after them.
@@ -38,10 +38,7 @@ impl Engine {
                 engine.read_bodies();
                 wants_tail && engine.read_tail(tail_is_due)
             });
-            let Some(tail_has_more) = read else {
-                return more;
-            };
-            more = tail_has_more;
+            more = read.unwrap_or(more);
         }
         if self.wants_backlog() {
             self.try_part(Work::Backlogs, Self::read_backlogs);
@@ -62,7 +59,7 @@ impl Engine {
     /// Whether something of the outbox is to be read, but for what may have been committed.
     pub(super) fn wants_outbox(&self) -> bool {
         self.scheduler.wants_bodies()
-            || (self.reader.has_passed_barrier() && self.scheduler.wants_recovered())
+            || self.recovered_go_first()
             || self.reader.standbys_want_tail()
     }
 
@@ -70,17 +67,32 @@ impl Engine {
         let now = clock::now();
         (self.scheduler.wants_retries(now) || self.scheduler.any_asking(now))
             && self.may_try(Work::Retries)
+            && !self.recovered_go_first()
+    }
+
+    /// Messages that were busy when the last worker ended are not read yet: nothing that comes
+    /// after them is.
+    pub(super) fn recovered_go_first(&self) -> bool {
+        self.reader.has_passed_barrier() && self.scheduler.wants_recovered()
+    }
+
+    /// Whether webhooks that could not be read may be tried again.
+    pub(super) fn may_read_owed(&self) -> bool {
+        !self.definitions.owed().is_empty() && self.may_try(Work::Webhooks)
     }
 
     /// Whether a lane that keeps the order can be told at once what waits.
     pub(super) fn may_read_waiting(&self) -> bool {
-        self.scheduler.any_asking(clock::now()) && self.may_try(Work::Retries)
+        self.scheduler.any_asking(clock::now())
+            && self.may_try(Work::Retries)
+            && !self.recovered_go_first()
     }
 
     /// Whether a lane wants to read for itself.
     pub(super) fn wants_backlog(&self) -> bool {
         !self.scheduler.memory_is_exhausted()
             && self.reader.has_passed_barrier()
+            && !self.scheduler.wants_recovered()
             && self.scheduler.wants_page()
     }
 
@@ -101,21 +113,19 @@ impl Engine {
             return false;
         };
         if known != invalidation::generation() {
+            let noted = self.definitions.noted();
             self.read_definitions();
+            self.definitions.read_noted_again(noted);
         }
         self.need_for(&page.messages);
         if self.is_wanted(&page) {
             self.reader.read_bodies(&mut page);
             self.need_for(&page.messages);
         }
-        self.route(page)
-    }
-
-    fn need_for(&mut self, messages: &[StoredMessage]) {
-        let read_again = self.definitions.need_for(messages);
-        if !read_again.is_empty() {
-            self.apply(&read_again, false);
-        }
+        let more = self.route(page);
+        let scheduler = &self.scheduler;
+        self.definitions.trim(|key| scheduler.has_webhook(key));
+        more
     }
 
     /// Whether a message of the page can be sent at once.
@@ -146,10 +156,12 @@ impl Engine {
                     let window = &page.window;
                     accepted.add(self.scheduler.accept(route, event, stored, window, arrived));
                 }
-                _ => {
+                Some(Known::Live(_) | Known::Absent) => {
                     self.scheduler.keep_place(&stored, &page.window, arrived);
                     self.definitions.webhook_is_missing(webhook_key);
                 }
+                // It could not be read now.
+                None => self.scheduler.keep_place(&stored, &page.window, arrived),
             }
         }
         self.reader.finish_tail_page(

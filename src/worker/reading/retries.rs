@@ -7,15 +7,17 @@ use crate::core::position::Coordinate;
 use crate::store::outbox::StoredMessage;
 use crate::store::retries::{DueRetry, WaitingRetry};
 
-/// Retries loaded at once.
-const RETRIES_A_LOOK: i64 = 500;
+/// Retries loaded at once, all URLs together …
+const RETRIES_A_LOOK: usize = 500;
+/// … and of one URL.
+const RETRIES_A_URL: usize = 64;
 
 impl Reader {
-    /// Those of these URLs that are due, the oldest first. In a transaction.
+    /// Those of these URLs that are due, the oldest first, of each URL equally many. In a
+    /// transaction.
     pub fn due_retries(&self, url_keys: &[i32], now_pg: i64) -> Vec<DueRetry> {
-        let mut due = self
-            .retries
-            .due(now_pg, url_keys, RETRIES_A_LOOK, RETRIES_A_LOOK);
+        let of_each = (RETRIES_A_LOOK / url_keys.len().max(1)).clamp(1, RETRIES_A_URL);
+        let mut due = self.retries.due(now_pg, url_keys, of_each);
         due.retain(|retry| self.may_repeat(retry));
         due
     }

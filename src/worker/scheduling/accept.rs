@@ -111,7 +111,7 @@ impl Scheduler {
     pub(super) fn ensure(&mut self, route: &Arc<WebhookRoute>, url: &UrlRoute) {
         if self.urls.get(url.url_key).is_none() {
             self.urls.add(url.url_key, route.webhook_key, Feed::Tail);
-            self.throttles.apply(route);
+            self.throttles.apply(route, false);
             self.apply_to_url(route, url);
             self.urls
                 .change(url.url_key, |url, _| url.lane.dirty = false);
@@ -147,7 +147,8 @@ impl Scheduler {
         offered.unwrap_or_default()
     }
 
-    /// A message whose webhook, or whose URLs, have no row: what keeps its place stops before it.
+    /// A message whose webhook, or whose URLs, have no row or cannot be read now: what is known of
+    /// its URLs stops before it, and a lane keeps the place of those that nothing is known of.
     pub fn keep_place(
         &mut self,
         stored: &StoredMessage,
@@ -155,16 +156,14 @@ impl Scheduler {
         mut arrived: impl FnMut(i32),
     ) {
         let webhook_key = stored.webhook_key;
-        let mut url_keys = self.urls.of_webhook(webhook_key);
-        if url_keys.is_empty() {
-            let keeper = place_keeper(webhook_key);
+        let keeper = place_keeper(webhook_key);
+        if self.urls.get(keeper).is_none() {
             self.urls.add(keeper, webhook_key, Feed::Tail);
             self.urls.change(keeper, |url, _| {
                 url.lane.hold = url.hold(true);
             });
-            url_keys.push(keeper);
         }
-        for url_key in url_keys {
+        for url_key in self.urls.of_webhook(webhook_key) {
             arrived(url_key);
             self.leave_tail_before(url_key, stored.at, stored.captured_at, window);
         }

@@ -23,10 +23,13 @@ impl Scheduler {
         match known {
             Known::Live(route) => {
                 self.hand_over_place(route);
-                self.throttles.apply(route);
+                self.throttles
+                    .apply(route, self.urls.has_webhook(webhook_key));
                 for url in &route.urls {
                     applied.urls.push((url.url_key, webhook_key));
                     if self.urls.get(url.url_key).is_some() {
+                        // It is not known while the URL's row is missing.
+                        self.urls.set_webhook(url.url_key, webhook_key);
                         self.apply_to_url(route, url);
                     }
                 }
@@ -78,7 +81,6 @@ impl Scheduler {
             url.cancellations
                 .before
                 .clone_from(&definition.canceled_before);
-            url.cancellations.single.clear();
             url.throttled_until = 0;
             url.fit(delivery_is_on, route.max_in_flight, route.fifo, memory);
         });
@@ -118,6 +120,14 @@ impl Scheduler {
         let route = known.and_then(Known::live);
         if let Some((route, url)) = route.and_then(|route| Some((route, route.url(url_key)?))) {
             self.ensure(route, url);
+        }
+    }
+
+    /// Which single messages of these URLs were canceled was read again.
+    pub fn forget_singles(&mut self, url_keys: &[i32]) {
+        for url_key in url_keys {
+            self.urls
+                .change(*url_key, |url, _| url.cancellations.single.clear());
         }
     }
 

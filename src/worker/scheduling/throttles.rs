@@ -42,8 +42,9 @@ impl Throttles {
         }
     }
 
-    /// The webhook was read.
-    pub fn apply(&mut self, route: &WebhookRoute) {
+    /// The webhook was read. `may_have_called`: calls that were not throttled may have been made
+    /// within the last second.
+    pub fn apply(&mut self, route: &WebhookRoute, may_have_called: bool) {
         let Some(rate) = route.per_second else {
             self.by_webhook.remove(&route.webhook_key);
             return;
@@ -52,7 +53,7 @@ impl Throttles {
         let is_early = now.saturating_sub(self.started_at) < AFTER_START_NANOS;
         let known = self.by_webhook.entry(route.webhook_key);
         let known = known.or_insert_with(|| Known {
-            throttle: match is_early {
+            throttle: match is_early || may_have_called {
                 true => Throttle::starting_full(rate, now),
                 false => Throttle::new(rate),
             },

@@ -130,6 +130,18 @@ impl Urls {
         }
     }
 
+    /// The URL belongs to this webhook.
+    pub fn set_webhook(&mut self, url_key: i32, webhook_key: i32) {
+        let Some(url) = self.all.get_mut(&url_key) else {
+            return;
+        };
+        let before = std::mem::replace(&mut url.lane.webhook_key, webhook_key);
+        if before != webhook_key {
+            self.by_webhook.remove(&(before, url_key));
+            self.by_webhook.insert((webhook_key, url_key));
+        }
+    }
+
     pub fn of_webhook(&self, webhook_key: i32) -> Vec<i32> {
         let all = (webhook_key, i32::MIN)..=(webhook_key, i32::MAX);
         self.by_webhook.range(all).map(|(_, url)| *url).collect()

@@ -209,11 +209,14 @@ impl Settler {
         })?;
         let pending = &mut self.pending;
         let in_scope = |url_key: &&i32| scope.has(**url_key);
+        let settled = pending.settled(scope);
+        let settled_retries =
+            settled.filter_map(|settled| Some((settled.url_key, settled.next_at?)));
+        // Canceled messages that somebody has redelivered meanwhile.
+        let canceled = pending.canceled.iter().filter(|row| scope.has(row.url_key));
+        let redelivered = canceled.filter_map(|row| Some((row.url_key, row.next_at?)));
         let written = Written {
-            retries: pending
-                .settled(scope)
-                .filter_map(|settled| settled.next_at.map(|at| (settled.url_key, at)))
-                .collect(),
+            retries: settled_retries.chain(redelivered).collect(),
             done: pending
                 .settled(scope)
                 .map(|settled| (settled.url_key, settled.at))
