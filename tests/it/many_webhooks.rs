@@ -28,17 +28,19 @@ fn define_others(cluster: &Cluster) {
     ));
 }
 
+/// Each reading of a webhook's definitions reads its events and secrets, and nothing else reads
+/// secrets, or events but by their table.
 fn definitions_read(cluster: &Cluster) -> i64 {
     cluster.value(
         "select sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::int8
          from pg_stat_all_tables
-         where schemaname = 'webhook' and relname in ('webhook_def', 'secret_def', 'url_def', 'event_def')",
+         where schemaname = 'webhook' and relname in ('secret_def', 'event_def')",
     )
 }
 
 /// Reports of statistics come with a commit, and the worker commits when it compacts its log.
+/// The views read definitions themselves, so none is asked.
 fn wait_until_compacted(cluster: &Cluster) {
-    wait_idle(cluster);
     let rows = "select count(*)::text from webhook.ledger";
     cluster.wait_for_text(PATIENCE, rows, "0");
 }
@@ -46,13 +48,14 @@ fn wait_until_compacted(cluster: &Cluster) {
 #[test]
 fn a_change_reads_the_webhook_that_changed_and_no_other() {
     let (cluster, receiver) = ready_cluster("many_webhooks");
-    define_others(&cluster);
     cluster.sql("create table customers (id integer primary key)");
     let url = receiver.url("/ok/used");
     cluster.sql(&format!(
         "select webhook.create_webhook('used', array['{url}']);
          select webhook.create_event('used', 'customers', 'table.recordInsert')"
     ));
+    // Not first: definitions that no function has made look like those of another database.
+    define_others(&cluster);
     cluster.sql("insert into customers values (0)");
     receiver.wait_for(PATIENCE, "/ok/used", 1);
     wait_until_compacted(&cluster);
@@ -70,7 +73,7 @@ fn a_change_reads_the_webhook_that_changed_and_no_other() {
     let read = definitions_read(&cluster) - before;
     assert!(
         (1..OTHERS).contains(&read),
-        "five changes of one webhook read {read} rows of definitions"
+        "five changes of one webhook read {read} events and secrets"
     );
 }
 
