@@ -399,6 +399,8 @@ comment on table webhook.segment is
     'Internal: the tables of outbox and call log, since when each is written and when it was closed.';
 comment on table webhook.cancellation is
     'Internal: what webhook.cancel_pending() withdrew.';
+comment on sequence webhook.definition_change_change_id_seq is
+    'Internal: numbers the rows of webhook.definition_change.';
 comment on sequence webhook.cancellation_cancellation_id_seq is
     'Internal: keys of webhook.cancellation.';
 comment on table webhook.outbox_0 is

@@ -199,6 +199,9 @@ create table webhook.definition_change (
 revoke all on webhook.definition_change from public;
 comment on table webhook.definition_change is
     'Internal: which webhooks have changed since the worker read their definitions.';
+revoke all on sequence webhook.definition_change_change_id_seq from public;
+comment on sequence webhook.definition_change_change_id_seq is
+    'Internal: numbers the rows of webhook.definition_change.';
 create index definition_change_xid on webhook.definition_change (xid);
 create function webhook.definition_row_changed()
 returns trigger

@@ -28,6 +28,7 @@ const RELATIONS: &[&CStr] = &[
     c"counter",
     c"def_origin",
     c"definition_change",
+    c"definition_change_change_id_seq",
     c"definition_key_seq",
     c"event_count",
     c"event_def",

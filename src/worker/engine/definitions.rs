@@ -96,7 +96,7 @@ impl Engine {
             urls.extend(self.reader.urls_with_retries());
         }
         let url_keys: Vec<i32> = urls.keys().copied().collect();
-        if url_keys.is_empty() {
+        if url_keys.is_empty() && !everything {
             return;
         }
         let next = self.reader.next_due(&url_keys);
