@@ -70,24 +70,32 @@ set opened_at = null, closed_at = null
 where s.kind = $1
   and s.number = $2";
 
-/// The newest state of each lane. webhook.place and webhook.busy say more and call functions that
-/// run with the rights of their owner, which the worker does not.
+/// The newest state of each lane that reads for itself or has messages on their way, and of some
+/// others. webhook.place and webhook.busy say more and call functions that run with the rights of
+/// their owner, which the worker does not.
 macro_rules! lanes {
     () => {
         "
-with lanes as (
-    select u.url_key, u.webhook_key, u.dropped_at is null as is_live, s.state,
+with latest as (
+    select distinct on (e.state -> 'u') (e.state -> 'u')::pg_catalog.int4 as url_key, e.state
+    from webhook.unfolded n
+    cross join lateral pg_catalog.jsonb_array_elements(n.lanes) as e (state)
+    order by e.state -> 'u', n.seq desc
+),
+lanes as (
+    select s.url_key, u.webhook_key, u.dropped_at is null as is_live, s.state,
            coalesce((s.state -> 'own')::pg_catalog.bool, false) as own
-    from webhook.url_def u
+    from (
+        select m.url_key, m.state
+        from latest m
+        union all
+        select l.url_key, l.state
+        from webhook.lane l
+        where l.active
+          and not exists (select from latest m where m.url_key = l.url_key)
+    ) s
+    join webhook.url_def u on u.url_key = s.url_key
     join webhook.webhook_def w on w.webhook_key = u.webhook_key
-    left join webhook.lane l on l.url_key = u.url_key
-    left join (
-        select distinct on (e.state -> 'u') (e.state -> 'u')::pg_catalog.int4 as url_key, e.state
-        from webhook.unfolded n
-        cross join lateral pg_catalog.jsonb_array_elements(n.lanes) as e (state)
-        order by e.state -> 'u', n.seq desc
-    ) m on m.url_key = u.url_key
-    cross join lateral (select coalesce(m.state, l.state, '{}')) as s (state)
     where u.dropped_at is null
        or u.dropped_at >= w.dropped_at
 )"
