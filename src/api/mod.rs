@@ -5,6 +5,8 @@
 //! only `store` acts as the extension's owner. An error is raised with one of the
 //! SQLSTATEs of `pg::report` and a hint.
 
+#![cfg_attr(not(test), deny(clippy::cast_possible_truncation))]
+
 mod adopt;
 mod create_event;
 mod create_webhook;

@@ -6,6 +6,8 @@
 //! COMMIT the worker is woken. An error here is the user's error, so nothing
 //! here calls user code, the network or a template.
 
+#![cfg_attr(not(test), deny(clippy::cast_possible_truncation))]
+
 mod buffer;
 mod flush;
 mod message_id;

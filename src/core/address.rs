@@ -205,7 +205,8 @@ fn embedded_v4(address: IpAddr) -> Option<Ipv4Addr> {
         return None;
     };
     let bits = address.to_bits();
-    let embedded = |shift: u32| Ipv4Addr::from_bits((bits >> shift & u128::from(u32::MAX)) as u32);
+    let part = |shift: u32| u32::try_from(bits >> shift & u128::from(u32::MAX));
+    let embedded = |shift| Ipv4Addr::from_bits(part(shift).unwrap_or_default());
     if NAT64.contains(&address) {
         Some(embedded(0))
     } else if SIX_TO_FOUR.contains(&address) {

@@ -8,10 +8,7 @@
 /// `\u00XX` digits, lower case as serde_json writes them.
 const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// Most characters of a 64-bit integer: sign and 20 digits.
-const MAX_INTEGER_LEN: usize = 20;
-
-/// Two digits at a time halve the divisions of an integer.
+/// The numbers below 100.
 const DIGIT_PAIRS: &[u8; 200] = b"\
 0001020304050607080910111213141516171819\
 2021222324252627282930313233343536373839\
@@ -106,22 +103,7 @@ pub fn push_i64(out: &mut Vec<u8>, value: i64) {
 
 /// Appends an unsigned integer in decimal.
 pub fn push_u64(out: &mut Vec<u8>, value: u64) {
-    let mut digits = [0u8; MAX_INTEGER_LEN];
-    let mut at = MAX_INTEGER_LEN;
-    let mut rest = value;
-    while rest >= 100 {
-        at -= 2;
-        digits[at..at + 2].copy_from_slice(digit_pair(rest % 100));
-        rest /= 100;
-    }
-    if rest >= 10 {
-        at -= 2;
-        digits[at..at + 2].copy_from_slice(digit_pair(rest));
-    } else {
-        at -= 1;
-        digits[at] = b'0' + rest as u8;
-    }
-    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Appends `value` with leading zeros to `width` digits; a longer value keeps all its digits.
@@ -138,12 +120,8 @@ pub fn push_padded(out: &mut Vec<u8>, value: u64, width: usize) {
 
 /// Appends the two digits of a value below 100.
 pub fn push_two(out: &mut Vec<u8>, value: u64) {
-    out.extend_from_slice(digit_pair(value));
-}
-
-fn digit_pair(value: u64) -> &'static [u8] {
-    let at = value as usize * 2;
-    &DIGIT_PAIRS[at..at + 2]
+    let at = usize::try_from(value).map_or(0, |value| value * 2);
+    out.extend_from_slice(&DIGIT_PAIRS[at..at + 2]);
 }
 
 /// Whether `text` is a number as JSON spells it (RFC 8259): no leading zero, no

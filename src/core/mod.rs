@@ -4,6 +4,9 @@
 //! Nothing here names pgrx, reads a clock or draws randomness: time and random
 //! bytes are arguments, so every rule can be tested with a simulated world.
 
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::cast_possible_truncation))]
+
 pub mod address;
 pub mod body;
 pub mod budget;

@@ -4,6 +4,9 @@
 //! Nothing here may call PostgreSQL: the threads run beside the worker's main thread. Any failure
 //! of a call is an [`Outcome`](call::Outcome), never an error of the pool.
 
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::cast_possible_truncation))]
+
 pub mod call;
 pub mod client;
 pub mod pool;

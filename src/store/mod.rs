@@ -3,6 +3,9 @@
 //! Statements are constants with a comment, schema-qualified, with parameters
 //! only. May name `core` and `pg`, nothing above.
 
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::cast_possible_truncation))]
+
 pub mod blockers;
 pub mod call_log;
 pub mod cancellations;

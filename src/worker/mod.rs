@@ -4,6 +4,8 @@
 //! restores the state that the last one left, and hands over to `engine`. It
 //! ends only with status 0 (for good) or 1 (the postmaster starts it again).
 
+#![cfg_attr(not(test), deny(clippy::cast_possible_truncation))]
+
 mod definitions;
 mod engine;
 pub mod launcher;

@@ -6,6 +6,8 @@
 //! (`webhook.definition_change` says which). If a read fails, the cache stays as it was and what
 //! changed is asked for again.
 
+#![forbid(unsafe_code)]
+
 mod changes;
 mod compile;
 mod details;

@@ -4,6 +4,8 @@
 //! the loop: `definitions` what has changed, `read` messages and retries, `calls` what starts and
 //! ends, `settle` what is written, `maintain` the rest.
 
+#![forbid(unsafe_code)]
+
 mod calls;
 mod definitions;
 mod main_loop;

@@ -4,6 +4,8 @@
 //! whether anything is on the wire) and gives what follows from a look. Each look has transactions
 //! of its own, and one that fails comes again.
 
+#![forbid(unsafe_code)]
+
 mod clock;
 mod reconciliation;
 mod rotation;

@@ -29,7 +29,7 @@ const RANGES_A_LOOK: i64 = 48;
 /// Blocks of a table are of this size.
 const BLOCK_BYTES: i64 = pgrx::pg_sys::BLCKSZ as i64;
 /// The two rings share webhook.log_max_size.
-const RINGS: i64 = 2;
+const RINGS: usize = 2;
 const TABLES: usize = 4;
 
 /// See the module.
@@ -45,11 +45,11 @@ pub(super) struct Rotation {
     is_behind: bool,
     /// Blocks of each outbox table that are in its time index.
     summarised: [i64; TABLES],
-    growth: [Growth; RINGS as usize],
+    growth: [Growth; RINGS],
     /// How long sizes need no look, at this growth.
     pause: Duration,
     /// Not before this is a table tried again that could not be emptied.
-    blocked_until: [[Option<Instant>; TABLES]; RINGS as usize],
+    blocked_until: [[Option<Instant>; TABLES]; RINGS],
 }
 
 impl Rotation {
@@ -158,7 +158,7 @@ impl Rotation {
 
     /// Also learns how fast the ring grows, and when to look again.
     fn limits(&mut self, ring: Ring, tables: &[Segment], now: i64) -> Limits {
-        let max_bytes = self.log_max_bytes.map(|most| most / RINGS);
+        let max_bytes = self.log_max_bytes.map(|most| most / RINGS as i64);
         let growth = &mut self.growth[ring as usize];
         growth.look(tables, now);
         let longest = micros(WHILE_BUSY);

@@ -4,6 +4,8 @@
 //! read. Takes positions and gives pages. All of it reads under the snapshot of the running
 //! transaction; if that fails, positions stay where they were and the page is read again.
 
+#![forbid(unsafe_code)]
+
 mod backlog;
 mod retries;
 mod standbys;

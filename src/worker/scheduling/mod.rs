@@ -5,6 +5,8 @@
 //! jobs, ended calls and the state of lanes that is to be written. Touches no table. A URL of
 //! which nothing is known is idle and at the tail; nothing here fails.
 
+#![forbid(unsafe_code)]
+
 mod accept;
 mod agenda;
 mod apply;

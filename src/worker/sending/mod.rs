@@ -4,6 +4,8 @@
 //! each call. Takes runs and gives outcomes; a run that finds no place is given back, a call that
 //! lacks a resource comes back as not made, and what is lacking is said in words.
 
+#![forbid(unsafe_code)]
+
 mod allowance;
 mod shortage;
 

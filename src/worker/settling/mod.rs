@@ -6,6 +6,8 @@
 //! that log now and then. If a write fails, all of it stays for the next one; a crash repeats it,
 //! with the same ids.
 
+#![forbid(unsafe_code)]
+
 mod apart;
 mod locked_urls;
 mod pending_writes;
