@@ -43,9 +43,10 @@ comment on function webhook.regenerate_secret(text, interval) is
 comment on function webhook.reveal_secret(text) is
     'The secrets that sign the messages of a webhook, given by id or name, newest first; the current one '
     'has no expires_at. Errors: 42704 unknown webhook.';
-comment on function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text) is
-    'Creates an event: a rule which change of a table makes a message for a webhook (id or name). It is '
-    'one trigger on the table, webhook_<id>. event_type: table.recordInsert, table.recordUpdate or '
+comment on function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text, jsonb) is
+    'Creates an event: a rule which change of a table makes a message for a webhook (id or name). All events '
+    'of one event_type on a table without a condition share one trigger: the first one needs a lock on the '
+    'table, further ones none. event_type: table.recordInsert, table.recordUpdate or '
     'table.recordDelete. object_fields: recordUpdate only, a message only if one of these changed; null = '
     'any. event_sources: only changes made by these sources (webhook.source, else application_name), up to '
     '1000 of up to 200 characters; null = all. payload_fields: columns in data; null = all, also later ones. payload_template: JSON in '
@@ -54,24 +55,31 @@ comment on function webhook.create_event(text, regclass, text, text[], text[], t
     'becomes text; not together with payload_fields; up to 1000000 characters and 128 levels. condition: SQL '
     'boolean over new and old, up to 10000 characters, created with the rights of the caller. '
     'It runs with the rights of each role that writes to the table, as TRIGGER allows: grant TRIGGER only to '
-    'roles whose code writers may run. '
+    'roles whose code writers may run. An event with a condition has a trigger of its own, webhook_<id>. '
+    'match: {"column": value or [value, ...], ...}: a message only if each column of the row (of the deleted row '
+    'for table.recordDelete) has the value, or one of the list; null is NULL. Up to 32 columns and 10000 '
+    'combinations of values of up to 1000 bytes; for columns of integer, text, varchar, char, name, boolean, '
+    'uuid, date, time, timestamp, timestamptz, oid and enum types and domains over these, with a '
+    'deterministic collation. Any number of events with match costs a row no more than one. '
     'null_style: typed (null or empty string by type) or null. list_style: array or keyed. '
     'condition_path: the search_path that names in condition are looked up with; leave it out. The caller '
     'needs TRIGGER and SELECT on the table, with row security also BYPASSRLS or the table itself, and owns the '
     'event, which stops when these rights end (webhook.recheck_privileges). Errors: 22023 bad argument, 42704 unknown webhook, table or '
     'column, 42710 the same event exists, 42501 privilege missing, 42809 not an ordinary or partitioned '
     'table, or a virtual generated column, 55P03 the table is in use for longer than lock_timeout (at most 5 s).';
-comment on function webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text) is
+comment on function webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text, jsonb) is
     'Changes an event, given by id, and returns it; null leaves a value as it is, an empty array or text '
-    'takes a filter, template or condition away. A new condition replaces the trigger, with the rights of '
+    'takes a filter, template or condition away, and so does {} for match. A new condition replaces the event''s '
+    'trigger, with the rights of '
     'the caller; a trigger that was dropped comes back while the event is enabled. A column that the '
     'condition names cannot be dropped or get another type while it does: PostgreSQL says so. To change '
     'more than enabled, the caller needs the rights of webhook.create_event() on the table; to enable it, SELECT on the '
     'table or membership in the event''s owner. If the owner has lost its rights, the caller becomes the owner. '
     'condition_path: leave it out. Errors: as webhook.create_event(), and 42704 unknown event, or its table was dropped.';
 comment on function webhook.drop_event(text) is
-    'Drops an event, given by id, and its trigger. What it captured is still delivered. Errors: 42704 '
-    'unknown event, 55P03 the table is in use for longer than lock_timeout (at most 5 s).';
+    'Drops an event, given by id. What it captured is still delivered. The trigger goes with the last event '
+    'that shares it, unless the table is in use: then it stays, and captures nothing. Errors: 42704 '
+    'unknown event, 55P03 an event with a condition, whose table is in use for longer than lock_timeout (at most 5 s).';
 comment on function webhook.preview_payload(text, jsonb) is
     'The body that a message of an event would have, byte for byte; the ids of message and call are zeros. '
     'record: values of columns, by name, of the row after the change; what it leaves out is taken from some '
@@ -157,6 +165,11 @@ comment on function webhook.create_worker_role() is
     'name can log in, has members or attributes that it does not need.';
 comment on function webhook.check_grantee(text) is
     'Internal: the checks of webhook.grant_to() and webhook.revoke_from().';
+comment on function webhook.match_kind(oid, oid) is
+    'Internal: how the values of a column of this type and collation are compared with those of match; null: '
+    'they cannot be.';
+comment on function webhook.shared_trigger(oid, text) is
+    'Internal: the trigger of a table that captures all its events of one type that have no condition.';
 comment on function webhook.masked_url(text) is
     'Internal: a text whose URLs are without what looks like a credential, for roles that may not call '
     'webhook.drop_webhook().';
@@ -220,7 +233,7 @@ comment on column webhook.webhooks.detail is
 comment on view webhook.events is
     'Events, one row each.';
 comment on column webhook.events.id is
-    'Six characters of [a-z0-9]; its trigger is webhook_<id>.';
+    'Six characters of [a-z0-9].';
 comment on column webhook.events.webhook_id is
     'Id of its webhook.';
 comment on column webhook.events.webhook_name is
@@ -264,6 +277,8 @@ comment on column webhook.events.list_style is
 comment on column webhook.events.owner is
     'Role whose rights on the table the event needs: the one that created it, or that took it over with '
     'webhook.update_event(). If it loses SELECT, or row security comes to apply to it, the event stops.';
+comment on column webhook.events.match is
+    'Values that columns of the row must have, by their present names; null = any.';
 
 comment on view webhook.messages is
     'Messages that are kept: a change of a row, times an event.';
@@ -457,6 +472,8 @@ comment on view webhook.event_label is
     'Internal: what to call an event and its table now.';
 comment on view webhook.granted is
     'Internal: privileges on objects of the extension, for webhook.grant_to() and webhook.revoke_from().';
+comment on view webhook.event_trigger is
+    'Internal: the trigger that captures each event.';
 comment on view webhook.event_owner is
     'Internal: the role that owns each event, and the right on the table that it has lost.';
 comment on view webhook.event_now is

@@ -49,6 +49,27 @@ left join pg_roles r
                  else coalesce(n.oid, c.relowner)
              end;
 
+-- The trigger that captures each event: its own if it has a condition, else the one that it shares.
+create view webhook.event_trigger as
+select e.event_key,
+       t.oid as trigger_oid,
+       t.tgname as trigger_name,
+       t.tgenabled as enabled,
+       t.tgfoid = 'webhook.capture()'::regprocedure as is_ours
+from webhook.event_def e
+cross join lateral (
+    select f.trigger_oid
+    from webhook.shared_trigger(e.object_name::oid, e.event_type) f
+    where e.condition is null
+    union all
+    select o.oid
+    from pg_trigger o
+    where e.condition is not null
+      and o.tgrelid = e.object_name
+      and o.tgname = 'webhook_' || e.id
+) as s (trigger_oid)
+join pg_trigger t on t.oid = s.trigger_oid;
+
 -- Each event with the name its table has now and the reason why it makes no messages.
 -- Column numbers count while the table is the one they were recorded for, else the names.
 create view webhook.event_now as
@@ -66,40 +87,69 @@ select e.event_key, e.id, e.webhook_key, e.event_type, e.object_name, e.object_l
        case
            when c.oid is null then 'its table was dropped'
            when fields.missing is not null then 'column was dropped: ' || fields.missing
+           when fields.retyped is not null then 'column in match has another type: ' || fields.retyped
            when s.is_stopped then o.lost_rights
-           when t.oid is null then 'its trigger was dropped'
-           when t.tgenabled = 'D' then 'its trigger is disabled'
+           when t.trigger_oid is null then 'its trigger was dropped'
+           when t.enabled = 'D' then 'its trigger is disabled'
            when not e.enabled then 'it is not enabled'
            when not w.enabled then 'its webhook is not enabled'
            else coalesce(e.detail, w.detail)
        end as reason,
-       c.oid is not null and fields.missing is null and t.oid is not null and t.tgenabled <> 'D'
+       c.oid is not null and fields.missing is null and fields.retyped is null
+           and t.trigger_oid is not null and t.enabled <> 'D'
            and w.enabled and e.enabled and not s.is_stopped as active,
-       o.owner
+       o.owner,
+       fields.retyped as retyped_columns,
+       fields.match as match_now
 from webhook.event_def e
-join webhook.event_label b on b.event_key = e.event_key
 join webhook.webhook_def w on w.webhook_key = e.webhook_key
-join webhook.event_owner o on o.event_key = e.event_key
+-- Each part is looked up for the events that are asked for, and not for all.
+cross join lateral (
+    select k.object_text
+    from webhook.event_label k
+    where k.event_key = e.event_key
+    offset 0
+) b
+cross join lateral (
+    select k.owner, k.lost_rights
+    from webhook.event_owner k
+    where k.event_key = e.event_key
+    offset 0
+) o
 cross join lateral (
     select o.lost_rights is not null
            and coalesce(nullif(current_setting('webhook.recheck_privileges', true), ''), 'on')::boolean
 ) as s (is_stopped)
 left join pg_class c on c.oid = e.object_name
-left join pg_trigger t on t.tgrelid = e.object_name and t.tgname = 'webhook_' || e.id
+left join lateral (
+    select k.trigger_oid, k.enabled
+    from webhook.event_trigger k
+    where k.event_key = e.event_key
+    offset 0
+) t on true
 left join lateral (
     select string_agg(distinct f.name, ', ' order by f.name) filter (where a.attname is null) as missing,
            array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'object') as object_names,
-           array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'payload') as payload_names
+           array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'payload') as payload_names,
+           string_agg(a.attname::text collate "default", ', ' order by a.attname) filter (
+               where f.kind = 'match' and webhook.match_kind(a.atttypid, a.attcollation) is distinct from f.compared_as
+                 and a.attname is not null
+           ) as retyped,
+           jsonb_object_agg(coalesce(a.attname::text, f.name), e.match -> f.name) filter (where f.kind = 'match') as match
     from (
-        select 'object', o.name, o.number, o.place
+        select 'object', o.name, o.number, o.place, null
         from unnest(e.object_fields, e.object_attnums) with ordinality as o (name, number, place)
         union all
-        select 'payload', p.name, p.number, p.place
+        select 'payload', p.name, p.number, p.place, null
         from unnest(e.payload_fields, e.payload_attnums) with ordinality as p (name, number, place)
         union all
-        select 'template', m.name, m.number, m.place
+        select 'template', m.name, m.number, m.place, null
         from unnest(e.template_fields, e.template_attnums) with ordinality as m (name, number, place)
-    ) f (kind, name, number, place)
+        union all
+        select 'match', v.name, v.number, v.place, v.compared_as
+        from unnest(e.match_fields, e.match_attnums, e.match_kinds)
+            with ordinality as v (name, number, compared_as, place)
+    ) f (kind, name, number, place, compared_as)
     left join pg_attribute a
       on a.attrelid = e.object_name
      and a.attnum > 0

@@ -94,7 +94,7 @@ as 'MODULE_PATHNAME', 'reveal_secret_wrapper';
 
 -- Events
 
--- The last argument carries the caller's search_path past the one this function runs with:
+-- condition_path carries the caller's search_path past the one this function runs with:
 -- names in the condition mean what they mean to the caller.
 create function webhook.create_event(
     webhook          text,
@@ -108,7 +108,8 @@ create function webhook.create_event(
     enabled          boolean default true,
     null_style       text    default 'typed',
     list_style       text    default 'array',
-    condition_path   text    default pg_catalog.current_setting('search_path')
+    condition_path   text    default pg_catalog.current_setting('search_path'),
+    match            jsonb   default null
 )
 returns table (
     id               text,
@@ -126,7 +127,7 @@ returns table (
 )
 language c
 set search_path = pg_catalog, pg_temp
-as 'MODULE_PATHNAME', 'create_event_wrapper';
+as 'MODULE_PATHNAME', 'create_event_v2_wrapper';
 
 create function webhook.update_event(
     event            text,
@@ -138,7 +139,8 @@ create function webhook.update_event(
     enabled          boolean default null,
     null_style       text    default null,
     list_style       text    default null,
-    condition_path   text    default pg_catalog.current_setting('search_path')
+    condition_path   text    default pg_catalog.current_setting('search_path'),
+    match            jsonb   default null
 )
 returns table (
     id               text,
@@ -156,7 +158,7 @@ returns table (
 )
 language c
 set search_path = pg_catalog, pg_temp
-as 'MODULE_PATHNAME', 'update_event_wrapper';
+as 'MODULE_PATHNAME', 'update_event_v2_wrapper';
 
 create function webhook.drop_event(event text)
 returns void

@@ -87,10 +87,25 @@ create table webhook.event_def (
     template_attnums    smallint[],
     -- the role whose rights the event needs: webhook.event_owner
     owner_name          text,
-    owner_oid           oid
+    owner_oid           oid,
+    -- values by column name; the columns by name and number, and how each is compared
+    match               jsonb,
+    match_fields        text[],
+    match_attnums       smallint[],
+    match_kinds         text[],
+    -- the same for events on the same columns
+    match_group         uuid,
+    -- hashes of the group and each combination of values, in the order of match_fields
+    match_keys          uuid[]
 );
-create index event_def_object on webhook.event_def (object_name) where dropped_at is null;
-create index event_def_webhook on webhook.event_def (webhook_key);
+-- Capture reads the events without match, and each group once, however many events it has.
+create index event_def_capture
+    on webhook.event_def (object_name, event_type, match_group, object_oid, match_attnums)
+    where dropped_at is null;
+create index event_def_match on webhook.event_def using gin (match_keys) with (fastupdate = off)
+    where dropped_at is null;
+-- By the first key, so that a further event of a webhook with thousands is compared with its likes.
+create index event_def_webhook on webhook.event_def (webhook_key, (match_keys[1]));
 
 -- The present names of columns that were recorded by name and number. Numbers count while
 -- the table is the one they were recorded for, else (after a restore) the names; what is
@@ -132,6 +147,15 @@ create table webhook.definition_change (
     webhook_key integer
 );
 create index definition_change_xid on webhook.definition_change (xid);
+
+-- How the values of a column are compared with those of match: by their stored form, which only these
+-- types have in one way for equal values. NULL: another type.
+create function webhook.match_kind(column_type oid, column_collation oid)
+returns text
+language c
+stable
+strict
+as 'MODULE_PATHNAME', 'match_kind_wrapper';
 
 -- In which databases the definitions were made. Carried by pg_dump, so that a restored copy can
 -- tell that it is one; empty until the first webhook is created.

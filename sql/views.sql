@@ -106,7 +106,8 @@ select e.id,
        e.modified_by,
        e.null_style,
        e.list_style,
-       e.owner
+       e.owner,
+       e.match_now as match
 from webhook.event_now e
 left join webhook.event_count k on k.event_key = e.event_key
 where e.dropped_at is null;

@@ -332,6 +332,64 @@ set created_at = w.created_at
 from webhook.webhook_def w
 where w.webhook_key operator(pg_catalog.=) u.webhook_key;
 
+-- Events match values of a row, and those without a condition share a trigger.
+alter table webhook.event_def
+    add column match         jsonb,
+    add column match_fields  text[],
+    add column match_attnums smallint[],
+    add column match_kinds   text[],
+    add column match_group   uuid,
+    add column match_keys    uuid[];
+drop index webhook.event_def_object, webhook.event_def_webhook;
+create index event_def_capture
+    on webhook.event_def (object_name, event_type, match_group, object_oid, match_attnums)
+    where dropped_at is null;
+create index event_def_match on webhook.event_def using gin (match_keys) with (fastupdate = off)
+    where dropped_at is null;
+create index event_def_webhook on webhook.event_def (webhook_key, (match_keys[1]));
+
+-- How the values of a column are compared with those of match: by their stored form, which only these
+-- types have in one way for equal values. NULL: another type.
+create function webhook.match_kind(column_type oid, column_collation oid)
+returns text
+language c
+stable
+strict
+as 'MODULE_PATHNAME', 'match_kind_wrapper';
+
+-- The trigger of a table that captures all its events of one type that have no condition. 0.1.0 made
+-- one trigger an event, webhook_<id>: the first of those counts, too. Of several, one that fires. Without
+-- settings of its own, so that it becomes a part of the statements and views that name it.
+create function webhook.shared_trigger(object oid, type_of_event text)
+returns table (trigger_oid oid)
+language sql
+stable
+as $$
+    select t.oid
+    from pg_catalog.pg_trigger t
+    cross join (
+        values ('table.recordInsert', 5, 'webhook_insert_'),
+               ('table.recordUpdate', 17, 'webhook_update_'),
+               ('table.recordDelete', 9, 'webhook_delete_')
+    ) as k (event_type, trigger_type, prefix)
+    where k.event_type operator(pg_catalog.=) type_of_event
+      and t.tgrelid operator(pg_catalog.=) object
+      and t.tgfoid operator(pg_catalog.=) 'webhook.capture()'::pg_catalog.regprocedure
+      and t.tgparentid operator(pg_catalog.=) 0::pg_catalog.oid
+      and t.tgtype operator(pg_catalog.=) k.trigger_type
+      and t.tgqual is null
+      and t.tgattr::pg_catalog.text operator(pg_catalog.=) ''
+      and (
+            t.tgnargs operator(pg_catalog.=) 0 and pg_catalog.starts_with(t.tgname::pg_catalog.text, k.prefix)
+            or t.tgnargs operator(pg_catalog.=) 1
+               and pg_catalog.encode(t.tgargs, 'escape') operator(pg_catalog.=)
+                   pg_catalog.concat(pg_catalog.substr(t.tgname::pg_catalog.text, 9), '\000')
+               and pg_catalog.starts_with(t.tgname::pg_catalog.text, 'webhook_')
+      )
+    order by pg_catalog.strpos('AORD', t.tgenabled::pg_catalog.text), t.oid
+    limit 1
+$$;
+
 set local search_path = pg_catalog, pg_temp;
 create view webhook.event_owner as
 select e.event_key,
@@ -354,6 +412,27 @@ left join pg_roles r
                  else coalesce(n.oid, c.relowner)
              end;
 
+-- The trigger that captures each event: its own if it has a condition, else the one that it shares.
+create view webhook.event_trigger as
+select e.event_key,
+       t.oid as trigger_oid,
+       t.tgname as trigger_name,
+       t.tgenabled as enabled,
+       t.tgfoid = 'webhook.capture()'::regprocedure as is_ours
+from webhook.event_def e
+cross join lateral (
+    select f.trigger_oid
+    from webhook.shared_trigger(e.object_name::oid, e.event_type) f
+    where e.condition is null
+    union all
+    select o.oid
+    from pg_trigger o
+    where e.condition is not null
+      and o.tgrelid = e.object_name
+      and o.tgname = 'webhook_' || e.id
+) as s (trigger_oid)
+join pg_trigger t on t.oid = s.trigger_oid;
+
 create or replace view webhook.event_now as
 select e.event_key, e.id, e.webhook_key, e.event_type, e.object_name, e.object_label, e.object_oid,
        e.object_fields, e.object_attnums, e.event_sources, e.payload_fields, e.payload_attnums,
@@ -369,40 +448,69 @@ select e.event_key, e.id, e.webhook_key, e.event_type, e.object_name, e.object_l
        case
            when c.oid is null then 'its table was dropped'
            when fields.missing is not null then 'column was dropped: ' || fields.missing
+           when fields.retyped is not null then 'column in match has another type: ' || fields.retyped
            when s.is_stopped then o.lost_rights
-           when t.oid is null then 'its trigger was dropped'
-           when t.tgenabled = 'D' then 'its trigger is disabled'
+           when t.trigger_oid is null then 'its trigger was dropped'
+           when t.enabled = 'D' then 'its trigger is disabled'
            when not e.enabled then 'it is not enabled'
            when not w.enabled then 'its webhook is not enabled'
            else coalesce(e.detail, w.detail)
        end as reason,
-       c.oid is not null and fields.missing is null and t.oid is not null and t.tgenabled <> 'D'
+       c.oid is not null and fields.missing is null and fields.retyped is null
+           and t.trigger_oid is not null and t.enabled <> 'D'
            and w.enabled and e.enabled and not s.is_stopped as active,
-       o.owner
+       o.owner,
+       fields.retyped as retyped_columns,
+       fields.match as match_now
 from webhook.event_def e
-join webhook.event_label b on b.event_key = e.event_key
 join webhook.webhook_def w on w.webhook_key = e.webhook_key
-join webhook.event_owner o on o.event_key = e.event_key
+-- Each part is looked up for the events that are asked for, and not for all.
+cross join lateral (
+    select k.object_text
+    from webhook.event_label k
+    where k.event_key = e.event_key
+    offset 0
+) b
+cross join lateral (
+    select k.owner, k.lost_rights
+    from webhook.event_owner k
+    where k.event_key = e.event_key
+    offset 0
+) o
 cross join lateral (
     select o.lost_rights is not null
            and coalesce(nullif(current_setting('webhook.recheck_privileges', true), ''), 'on')::boolean
 ) as s (is_stopped)
 left join pg_class c on c.oid = e.object_name
-left join pg_trigger t on t.tgrelid = e.object_name and t.tgname = 'webhook_' || e.id
+left join lateral (
+    select k.trigger_oid, k.enabled
+    from webhook.event_trigger k
+    where k.event_key = e.event_key
+    offset 0
+) t on true
 left join lateral (
     select string_agg(distinct f.name, ', ' order by f.name) filter (where a.attname is null) as missing,
            array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'object') as object_names,
-           array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'payload') as payload_names
+           array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'payload') as payload_names,
+           string_agg(a.attname::text collate "default", ', ' order by a.attname) filter (
+               where f.kind = 'match' and webhook.match_kind(a.atttypid, a.attcollation) is distinct from f.compared_as
+                 and a.attname is not null
+           ) as retyped,
+           jsonb_object_agg(coalesce(a.attname::text, f.name), e.match -> f.name) filter (where f.kind = 'match') as match
     from (
-        select 'object', o.name, o.number, o.place
+        select 'object', o.name, o.number, o.place, null
         from unnest(e.object_fields, e.object_attnums) with ordinality as o (name, number, place)
         union all
-        select 'payload', p.name, p.number, p.place
+        select 'payload', p.name, p.number, p.place, null
         from unnest(e.payload_fields, e.payload_attnums) with ordinality as p (name, number, place)
         union all
-        select 'template', m.name, m.number, m.place
+        select 'template', m.name, m.number, m.place, null
         from unnest(e.template_fields, e.template_attnums) with ordinality as m (name, number, place)
-    ) f (kind, name, number, place)
+        union all
+        select 'match', v.name, v.number, v.place, v.compared_as
+        from unnest(e.match_fields, e.match_attnums, e.match_kinds)
+            with ordinality as v (name, number, compared_as, place)
+    ) f (kind, name, number, place, compared_as)
     left join pg_attribute a
       on a.attrelid = e.object_name
      and a.attnum > 0
@@ -441,7 +549,8 @@ select e.id,
        e.modified_by,
        e.null_style,
        e.list_style,
-       e.owner
+       e.owner,
+       e.match_now as match
 from webhook.event_now e
 left join webhook.event_count k on k.event_key = e.event_key
 where e.dropped_at is null;
@@ -729,6 +838,151 @@ comment on function webhook.masked_url(text) is
 comment on view webhook.granted is
     'Internal: privileges on objects of the extension, for webhook.grant_to() and webhook.revoke_from().';
 
+-- match, and triggers that events share.
+drop function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text);
+drop function webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text);
+-- condition_path carries the caller's search_path past the one this function runs with:
+-- names in the condition mean what they mean to the caller.
+create function webhook.create_event(
+    webhook          text,
+    object_name      regclass,
+    event_type       text,
+    object_fields    text[]  default null,
+    event_sources    text[]  default null,
+    payload_fields   text[]  default null,
+    payload_template text    default null,
+    condition        text    default null,
+    enabled          boolean default true,
+    null_style       text    default 'typed',
+    list_style       text    default 'array',
+    condition_path   text    default pg_catalog.current_setting('search_path'),
+    match            jsonb   default null
+)
+returns table (
+    id               text,
+    webhook_id       text,
+    event_type       text,
+    object_name      text,
+    object_fields    text[],
+    event_sources    text[],
+    payload_fields   text[],
+    payload_template text,
+    condition        text,
+    enabled          boolean,
+    created_at       timestamptz,
+    created_by       text
+)
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'create_event_v2_wrapper';
+
+create function webhook.update_event(
+    event            text,
+    object_fields    text[]  default null,
+    event_sources    text[]  default null,
+    payload_fields   text[]  default null,
+    payload_template text    default null,
+    condition        text    default null,
+    enabled          boolean default null,
+    null_style       text    default null,
+    list_style       text    default null,
+    condition_path   text    default pg_catalog.current_setting('search_path'),
+    match            jsonb   default null
+)
+returns table (
+    id               text,
+    webhook_id       text,
+    event_type       text,
+    object_name      text,
+    object_fields    text[],
+    event_sources    text[],
+    payload_fields   text[],
+    payload_template text,
+    condition        text,
+    enabled          boolean,
+    created_at       timestamptz,
+    created_by       text
+)
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'update_event_v2_wrapper';
+
+-- Of several triggers for one kind of change without a condition, the first one captures for all. The others
+-- go where nobody writes to the table now, up to a thousand; those that stay do nothing. An event whose own
+-- trigger was disabled made no messages, and the shared one would: it is switched off instead.
+update webhook.event_def e
+set enabled = false
+from pg_catalog.pg_trigger t
+where e.dropped_at is null
+  and e.condition is null
+  and t.tgrelid operator(pg_catalog.=) e.object_name
+  and t.tgname operator(pg_catalog.=) pg_catalog.concat('webhook_', e.id)
+  and t.tgfoid operator(pg_catalog.=) 'webhook.capture()'::pg_catalog.regprocedure
+  and t.tgenabled operator(pg_catalog.=) 'D'
+  and t.oid operator(pg_catalog.<>) (select s.trigger_oid from webhook.shared_trigger(t.tgrelid, e.event_type) s);
+do $$
+declare
+    shared record;
+    superfluous pg_catalog.text;
+    -- Each takes a place in the table of locks, and so does its copy on each partition.
+    dropped_at_most pg_catalog.int8 := 1000;
+begin
+    for shared in
+        select e.object_name::pg_catalog.regclass as object,
+               (select greatest(1, pg_catalog.count(*)) from pg_catalog.pg_partition_tree(e.object_name)) as tables,
+               pg_catalog.array_agg(t.tgname order by t.oid) as others
+        from webhook.event_def e
+        cross join lateral webhook.shared_trigger(e.object_name, e.event_type) s
+        join pg_catalog.pg_trigger t on t.tgrelid operator(pg_catalog.=) e.object_name
+                                    and t.tgname operator(pg_catalog.=) pg_catalog.concat('webhook_', e.id)
+        where e.dropped_at is null
+          and e.condition is null
+          and t.tgfoid operator(pg_catalog.=) 'webhook.capture()'::pg_catalog.regprocedure
+          and t.oid operator(pg_catalog.<>) s.trigger_oid
+        group by e.object_name, e.event_type
+        order by e.object_name
+    loop
+        begin
+            execute pg_catalog.format('lock table %s in access exclusive mode nowait', shared.object);
+            foreach superfluous in array shared.others loop
+                exit when dropped_at_most operator(pg_catalog.<) shared.tables;
+                execute pg_catalog.format('drop trigger %I on %s', superfluous, shared.object);
+                dropped_at_most := dropped_at_most operator(pg_catalog.-) shared.tables;
+            end loop;
+        exception when lock_not_available or undefined_table or undefined_object then
+            null;
+        end;
+    end loop;
+end
+$$;
+
+revoke all on table webhook.event_trigger from public;
+revoke all on function webhook.match_kind(oid, oid), webhook.shared_trigger(oid, text) from public;
+grant execute on function webhook.match_kind(oid, oid), webhook.shared_trigger(oid, text) to webhook_admin, webhook_reader;
+revoke all
+    on function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text, jsonb),
+       webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text, jsonb)
+    from public;
+grant execute
+    on function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text, jsonb),
+       webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text, jsonb)
+    to webhook_admin;
+comment on function webhook.match_kind(oid, oid) is
+    'Internal: how the values of a column of this type and collation are compared with those of match; null: '
+    'they cannot be.';
+comment on function webhook.shared_trigger(oid, text) is
+    'Internal: the trigger of a table that captures all its events of one type that have no condition.';
+comment on view webhook.event_trigger is
+    'Internal: the trigger that captures each event.';
+comment on column webhook.events.match is
+    'Values that columns of the row must have, by their present names; null = any.';
+comment on column webhook.events.id is
+    'Six characters of [a-z0-9].';
+comment on function webhook.drop_event(text) is
+    'Drops an event, given by id. What it captured is still delivered. The trigger goes with the last event '
+    'that shares it, unless the table is in use: then it stays, and captures nothing. Errors: 42704 '
+    'unknown event, 55P03 an event with a condition, whose table is in use for longer than lock_timeout (at most 5 s).';
+
 -- Comments on functions that ask for more rights.
 comment on function webhook.update_webhook(text, text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text) is
     'Changes a webhook, given by id or name, and returns it; null leaves a value as it is. description: an '
@@ -740,9 +994,10 @@ comment on function webhook.update_webhook(text, text, text[], text, integer, bo
     'and a switch to enabled send rows elsewhere, or again: the caller then needs SELECT on the table of each '
     'event (with row security also BYPASSRLS), or membership in the event''s owner. Errors: 42704 unknown '
     'webhook, 22023 bad argument, 42710 name or URL taken, 42501 privilege missing.';
-comment on function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text) is
-    'Creates an event: a rule which change of a table makes a message for a webhook (id or name). It is '
-    'one trigger on the table, webhook_<id>. event_type: table.recordInsert, table.recordUpdate or '
+comment on function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text, jsonb) is
+    'Creates an event: a rule which change of a table makes a message for a webhook (id or name). All events '
+    'of one event_type on a table without a condition share one trigger: the first one needs a lock on the '
+    'table, further ones none. event_type: table.recordInsert, table.recordUpdate or '
     'table.recordDelete. object_fields: recordUpdate only, a message only if one of these changed; null = '
     'any. event_sources: only changes made by these sources (webhook.source, else application_name), up to '
     '1000 of up to 200 characters; null = all. payload_fields: columns in data; null = all, also later ones. payload_template: JSON in '
@@ -751,16 +1006,22 @@ comment on function webhook.create_event(text, regclass, text, text[], text[], t
     'becomes text; not together with payload_fields; up to 1000000 characters and 128 levels. condition: SQL '
     'boolean over new and old, up to 10000 characters, created with the rights of the caller. '
     'It runs with the rights of each role that writes to the table, as TRIGGER allows: grant TRIGGER only to '
-    'roles whose code writers may run. '
+    'roles whose code writers may run. An event with a condition has a trigger of its own, webhook_<id>. '
+    'match: {"column": value or [value, ...], ...}: a message only if each column of the row (of the deleted row '
+    'for table.recordDelete) has the value, or one of the list; null is NULL. Up to 32 columns and 10000 '
+    'combinations of values of up to 1000 bytes; for columns of integer, text, varchar, char, name, boolean, '
+    'uuid, date, time, timestamp, timestamptz, oid and enum types and domains over these, with a '
+    'deterministic collation. Any number of events with match costs a row no more than one. '
     'null_style: typed (null or empty string by type) or null. list_style: array or keyed. '
     'condition_path: the search_path that names in condition are looked up with; leave it out. The caller '
     'needs TRIGGER and SELECT on the table, with row security also BYPASSRLS or the table itself, and owns the '
     'event, which stops when these rights end (webhook.recheck_privileges). Errors: 22023 bad argument, 42704 unknown webhook, table or '
     'column, 42710 the same event exists, 42501 privilege missing, 42809 not an ordinary or partitioned '
     'table, or a virtual generated column, 55P03 the table is in use for longer than lock_timeout (at most 5 s).';
-comment on function webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text) is
+comment on function webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text, jsonb) is
     'Changes an event, given by id, and returns it; null leaves a value as it is, an empty array or text '
-    'takes a filter, template or condition away. A new condition replaces the trigger, with the rights of '
+    'takes a filter, template or condition away, and so does {} for match. A new condition replaces the event''s '
+    'trigger, with the rights of '
     'the caller; a trigger that was dropped comes back while the event is enabled. A column that the '
     'condition names cannot be dropped or get another type while it does: PostgreSQL says so. To change '
     'more than enabled, the caller needs the rights of webhook.create_event() on the table; to enable it, SELECT on the '
@@ -1028,6 +1289,7 @@ grant select
     to webhook_admin, webhook_reader;
 grant execute on function webhook.worker_process(), webhook.worker_detail(), webhook.unseen_messages(), webhook.busy_messages() to webhook_reader;
 grant execute on function webhook.masked_url(text) to webhook_reader;
+grant execute on function webhook.match_kind(oid, oid), webhook.shared_trigger(oid, text) to webhook_reader;
 grant execute on all functions in schema webhook to webhook_admin;
 revoke execute
     on function webhook.definitions_changed(), webhook.definition_row_changed(), webhook.refuse_replicated(),

@@ -3,6 +3,7 @@
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use serde_json::Value;
 
 use super::adopt::warn_if_held;
 use super::random;
@@ -14,11 +15,14 @@ use crate::core::limits::{
 };
 use crate::core::template;
 use crate::core::webhook::required;
-use crate::pg::arguments::{list, required_word, text, word, TextArgument, TextListArgument};
+use crate::pg::arguments::{
+    json, list, required_word, text, word, JsonArgument, TextArgument, TextListArgument,
+};
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
 use crate::pg::text::{texts, Text};
 use crate::store::event_definitions::{self, NewEvent};
+use crate::store::event_matching;
 use crate::store::user_table::{self, UserTable};
 use crate::store::webhook_definitions;
 
@@ -72,8 +76,11 @@ pub struct Wanted<'a> {
     pub enabled: Option<bool>,
     pub null_style: Option<&'a str>,
     pub list_style: Option<&'a str>,
+    pub matched: Option<Value>,
 }
 
+/// As 0.1.0 declares it. A session may have this library before the schema was updated: the check
+/// of the version then says so.
 #[pg_extern(sql = false)]
 #[expect(
     clippy::too_many_arguments,
@@ -110,6 +117,96 @@ fn create_event(
         name!(created_by, Text),
     ),
 > {
+    TableIterator::once(created(
+        webhook,
+        object_name,
+        event_type,
+        object_fields,
+        event_sources,
+        payload_fields,
+        payload_template,
+        condition,
+        enabled,
+        null_style,
+        list_style,
+        condition_path,
+        None,
+    ))
+}
+
+#[pg_extern(sql = false)]
+#[expect(
+    clippy::too_many_arguments,
+    clippy::type_complexity,
+    reason = "the signature is the contract"
+)]
+fn create_event_v2(
+    webhook: Option<TextArgument>,
+    object_name: Option<pg_sys::Oid>,
+    event_type: Option<TextArgument>,
+    object_fields: Option<TextListArgument>,
+    event_sources: Option<TextListArgument>,
+    payload_fields: Option<TextListArgument>,
+    payload_template: Option<TextArgument>,
+    condition: Option<TextArgument>,
+    enabled: Option<bool>,
+    null_style: Option<TextArgument>,
+    list_style: Option<TextArgument>,
+    condition_path: Option<TextArgument>,
+    r#match: Option<JsonArgument>,
+) -> TableIterator<
+    'static,
+    (
+        name!(id, Text),
+        name!(webhook_id, Text),
+        name!(event_type, Text),
+        name!(object_name, Text),
+        name!(object_fields, Option<Vec<Text>>),
+        name!(event_sources, Option<Vec<Text>>),
+        name!(payload_fields, Option<Vec<Text>>),
+        name!(payload_template, Option<Text>),
+        name!(condition, Option<Text>),
+        name!(enabled, bool),
+        name!(created_at, TimestampWithTimeZone),
+        name!(created_by, Text),
+    ),
+> {
+    TableIterator::once(created(
+        webhook,
+        object_name,
+        event_type,
+        object_fields,
+        event_sources,
+        payload_fields,
+        payload_template,
+        condition,
+        enabled,
+        null_style,
+        list_style,
+        condition_path,
+        r#match,
+    ))
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the arguments of the SQL function"
+)]
+fn created(
+    webhook: Option<TextArgument>,
+    object_name: Option<pg_sys::Oid>,
+    event_type: Option<TextArgument>,
+    object_fields: Option<TextListArgument>,
+    event_sources: Option<TextListArgument>,
+    payload_fields: Option<TextListArgument>,
+    payload_template: Option<TextArgument>,
+    condition: Option<TextArgument>,
+    enabled: Option<bool>,
+    null_style: Option<TextArgument>,
+    list_style: Option<TextArgument>,
+    condition_path: Option<TextArgument>,
+    matched: Option<JsonArgument>,
+) -> EventAnswer {
     let created = || -> Result<CreatedEvent> {
         let webhook = required_word(webhook, "webhook")?;
         let table = required("object_name", object_name)?;
@@ -129,14 +226,15 @@ fn create_event(
             enabled,
             null_style: null_style.as_deref(),
             list_style: list_style.as_deref(),
+            matched: json(matched, "match")?,
         };
         let path = path.as_deref().unwrap_or(CONDITION_PATH);
         create(&webhook, table, wanted, path)
     };
-    TableIterator::once(in_sql(ok_or_raise(created())))
+    in_sql(ok_or_raise(created()))
 }
 
-/// Checks everything, then stores the event and creates its trigger.
+/// Checks everything, then stores the event and provides its trigger.
 pub fn create(
     webhook: &str,
     object: pg_sys::Oid,
@@ -167,6 +265,10 @@ impl Wanted<'_> {
             payload_fields,
             payload_template,
             condition: event::condition(self.condition).map(str::to_owned),
+            matched: match &self.matched {
+                Some(matched) => event_matching::checked(matched, table, event_type, &columns)?,
+                None => None,
+            },
             enabled: self.enabled.unwrap_or(true),
             null_style: NullStyle::parse(self.null_style.unwrap_or(NullStyle::Typed.as_str()))?
                 .as_str(),

@@ -7,9 +7,7 @@
 use pgrx::prelude::*;
 
 use crate::pg::commit_start::tell_worker_at_commit;
-use crate::pg::invalidation::invalidate;
-use crate::store::definition_changes::concerned_relations;
-use crate::store::definition_log;
+use crate::store::{definition_changes, definition_log};
 
 /// A trigger that fires after a statement has no row to return.
 type NoRow<'a> = Option<PgHeapTuple<'a, pgrx::AllocatedByPostgres>>;
@@ -20,9 +18,7 @@ fn definitions_changed<'a>(trigger: &'a PgTrigger<'a>) -> Result<NoRow<'a>, PgTr
     if matches!(trigger.op()?, PgTriggerOperation::Truncate) {
         definition_log::add_everything();
     }
-    for relation in concerned_relations() {
-        invalidate(relation);
-    }
+    definition_changes::tell_everyone();
     tell_worker_at_commit();
     Ok(None)
 }

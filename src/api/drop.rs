@@ -21,9 +21,7 @@ fn drop_webhook(webhook: Option<TextArgument>) {
 /// Drops a webhook and its events.
 pub fn webhook(key: i32) {
     let by = current_role();
-    for event in event_definitions::of_webhook(key) {
-        event_definitions::drop(event, &by);
-    }
+    event_definitions::drop(&event_definitions::of_webhook(key), &by);
     webhook_definitions::drop(key, &by);
 }
 
@@ -37,7 +35,7 @@ fn drop_event(event: Option<TextArgument>) {
     ok_or_raise(dropped());
 }
 
-/// Drops an event and its trigger.
+/// Drops an event.
 pub fn event(key: i32) {
-    event_definitions::drop(key, &current_role());
+    event_definitions::drop(&[key], &current_role());
 }

@@ -15,6 +15,7 @@ mod deliveries;
 mod drop;
 mod explain_event;
 mod installed;
+mod match_kind;
 mod operate;
 mod preview_payload;
 mod random;

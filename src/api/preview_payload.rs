@@ -2,6 +2,7 @@
 
 use pgrx::prelude::*;
 use pgrx::JsonB;
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::core::body::Body;
@@ -15,7 +16,6 @@ use crate::pg::arguments::{json, required_word, JsonArgument, TextArgument};
 use crate::pg::report::ok_or_raise;
 use crate::pg::row_json::LimitedText;
 use crate::pg::sample_row::SampleRow;
-use crate::pg::spi::with_snapshot;
 use crate::pg::text::Text;
 use crate::pg::{clock, session, settings};
 use crate::store::capture_definitions::{self, CaptureDefinition};
@@ -41,7 +41,7 @@ fn preview(event: &str, record: Option<JsonB>) -> Result<String> {
     let (table, definition) = table_of(&event)?;
     previews::check_types(&table)?;
     let columns = user_table::columns(&table);
-    let record = checked_record(record, &columns)?;
+    let record = matching(checked_record(record, &columns)?, event.matched.as_ref());
     let event_type = EventType::parse(&event.event_type)?;
     let limit_bytes = settings::max_message_bytes();
     let kept = previews::with_sample(&table, &columns, record, |row| {
@@ -87,9 +87,7 @@ fn table_of(event: &PreviewedEvent) -> Result<(UserTable, CaptureDefinition)> {
     };
     let oid = event.object.ok_or_else(dropped)?;
     let table = user_table::watchable(oid)?;
-    // A snapshot of its own sees an event that the same statement has created.
-    let load = || capture_definitions::load(&event.id, oid);
-    let definition = with_snapshot(load).ok_or_else(dropped)?;
+    let definition = capture_definitions::load(&event.id, oid).ok_or_else(dropped)?;
     Ok((table, definition))
 }
 
@@ -102,6 +100,21 @@ fn checked_record(record: Option<JsonB>, columns: &[Column]) -> Result<JsonB> {
     };
     numbered("record", members.keys().cloned().collect(), columns)?;
     Ok(record)
+}
+
+/// The record, with a value that the event matches in each column that it leaves out.
+fn matching(mut record: JsonB, matched: Option<&JsonB>) -> JsonB {
+    let wanted = matched.and_then(|matched| matched.0.as_object());
+    if let (Some(columns), Some(wanted)) = (record.0.as_object_mut(), wanted) {
+        for (name, values) in wanted {
+            let value = match values {
+                Value::Array(list) => list.first().unwrap_or(&Value::Null),
+                value => value,
+            };
+            columns.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+    }
+    record
 }
 
 /// What capture keeps of a change.

@@ -211,6 +211,7 @@ fn wanted(body: &EventBody) -> Wanted<'_> {
         event_sources: body.event_sources.clone(),
         payload_fields: body.payload_fields.clone(),
         payload_template: body.payload_template.as_deref(),
+        matched: body.matched.clone(),
         enabled: body.enabled,
         ..Wanted::default()
     }

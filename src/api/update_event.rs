@@ -3,7 +3,7 @@
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
-use super::create_event::{in_sql, CreatedEvent, Wanted, CONDITION_PATH};
+use super::create_event::{in_sql, CreatedEvent, EventAnswer, Wanted, CONDITION_PATH};
 use crate::core::definition::{EventType, ListStyle, NullStyle};
 use crate::core::error::{Error, Kind, Result};
 use crate::core::event::{self, Column};
@@ -11,16 +11,20 @@ use crate::core::limits::{
     CONDITION_CHARS, EVENT_SOURCES, FIELDS, SEARCH_PATH_CHARS, TEMPLATE_CHARS,
 };
 use crate::core::template;
-use crate::pg::arguments::{list, required_word, text, word, TextArgument, TextListArgument};
+use crate::pg::arguments::{
+    json, list, required_word, text, word, JsonArgument, TextArgument, TextListArgument,
+};
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
 use crate::pg::text::Text;
 use crate::store::event_changes::{self, EventChanges, Present};
 use crate::store::event_definitions;
+use crate::store::event_matching;
 use crate::store::event_trigger::{self, EventTrigger};
 use crate::store::reach;
 use crate::store::user_table::{self, UserTable};
 
+/// As 0.1.0 declares it: see `create_event`.
 #[pg_extern(sql = false)]
 #[expect(
     clippy::too_many_arguments,
@@ -55,6 +59,88 @@ fn update_event(
         name!(created_by, Text),
     ),
 > {
+    TableIterator::once(updated(
+        event,
+        object_fields,
+        event_sources,
+        payload_fields,
+        payload_template,
+        condition,
+        enabled,
+        null_style,
+        list_style,
+        condition_path,
+        None,
+    ))
+}
+
+#[pg_extern(sql = false)]
+#[expect(
+    clippy::too_many_arguments,
+    clippy::type_complexity,
+    reason = "the signature is the contract"
+)]
+fn update_event_v2(
+    event: Option<TextArgument>,
+    object_fields: Option<TextListArgument>,
+    event_sources: Option<TextListArgument>,
+    payload_fields: Option<TextListArgument>,
+    payload_template: Option<TextArgument>,
+    condition: Option<TextArgument>,
+    enabled: Option<bool>,
+    null_style: Option<TextArgument>,
+    list_style: Option<TextArgument>,
+    condition_path: Option<TextArgument>,
+    r#match: Option<JsonArgument>,
+) -> TableIterator<
+    'static,
+    (
+        name!(id, Text),
+        name!(webhook_id, Text),
+        name!(event_type, Text),
+        name!(object_name, Text),
+        name!(object_fields, Option<Vec<Text>>),
+        name!(event_sources, Option<Vec<Text>>),
+        name!(payload_fields, Option<Vec<Text>>),
+        name!(payload_template, Option<Text>),
+        name!(condition, Option<Text>),
+        name!(enabled, bool),
+        name!(created_at, TimestampWithTimeZone),
+        name!(created_by, Text),
+    ),
+> {
+    TableIterator::once(updated(
+        event,
+        object_fields,
+        event_sources,
+        payload_fields,
+        payload_template,
+        condition,
+        enabled,
+        null_style,
+        list_style,
+        condition_path,
+        r#match,
+    ))
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the arguments of the SQL function"
+)]
+fn updated(
+    event: Option<TextArgument>,
+    object_fields: Option<TextListArgument>,
+    event_sources: Option<TextListArgument>,
+    payload_fields: Option<TextListArgument>,
+    payload_template: Option<TextArgument>,
+    condition: Option<TextArgument>,
+    enabled: Option<bool>,
+    null_style: Option<TextArgument>,
+    list_style: Option<TextArgument>,
+    condition_path: Option<TextArgument>,
+    matched: Option<JsonArgument>,
+) -> EventAnswer {
     let updated = || -> Result<CreatedEvent> {
         let event = required_word(event, "event")?;
         let payload_template = text(payload_template, "payload_template", TEMPLATE_CHARS)?;
@@ -72,10 +158,11 @@ fn update_event(
             enabled,
             null_style: null_style.as_deref(),
             list_style: list_style.as_deref(),
+            matched: json(matched, "match")?,
         };
         update(&event, wanted, path.as_deref().unwrap_or(CONDITION_PATH))
     };
-    TableIterator::once(in_sql(ok_or_raise(updated())))
+    in_sql(ok_or_raise(updated()))
 }
 
 /// Changes the event with this id; checks everything before it writes.
@@ -90,16 +177,15 @@ pub fn update(event: &str, wanted: Wanted<'_>, condition_path: &str) -> Result<C
     }
     let changes = checked(wanted, &present, table.as_ref())?;
     event_changes::refuse_duplicate(key, &changes)?;
-    if let Some(table) = &table {
-        fit_trigger(table, &present, &changes, condition_path);
-    }
+    let fits = table
+        .as_ref()
+        .is_some_and(|table| fit_trigger(table, &present, &changes, condition_path));
     let takes_over = table.is_some() && present.is_abandoned;
-    Ok(event_changes::apply(
-        key,
-        changes,
-        &current_role(),
-        takes_over,
-    ))
+    let updated = event_changes::apply(key, changes, &current_role(), takes_over);
+    if fits {
+        event_definitions::drop_superfluous_triggers(key);
+    }
+    Ok(updated)
 }
 
 /// Switching an event off asks for nothing; choosing what it sends, or taking it over from an
@@ -136,6 +222,7 @@ impl Wanted<'_> {
             || self.condition.is_some()
             || self.null_style.is_some()
             || self.list_style.is_some()
+            || self.matched.is_some()
     }
 }
 
@@ -172,6 +259,12 @@ fn checked(
         condition: wanted
             .condition
             .map(|text| event::condition(Some(text)).map(str::to_owned)),
+        matched: match (&wanted.matched, table) {
+            (Some(matched), Some(table)) => Some(event_matching::checked(
+                matched, table, event_type, &columns,
+            )?),
+            _ => None,
+        },
         enabled: wanted.enabled,
         null_style: wanted
             .null_style
@@ -189,10 +282,16 @@ fn stays<T>(change: Option<&Option<T>>, has_now: bool) -> bool {
     change.map_or(has_now, Option::is_some)
 }
 
-/// A condition is part of the trigger; a trigger that was dropped comes back.
-fn fit_trigger(table: &UserTable, present: &Present, changes: &EventChanges, condition_path: &str) {
+/// A condition is part of the event's own trigger; a trigger that was dropped comes back. Whether
+/// another trigger captures the event from now on.
+fn fit_trigger(
+    table: &UserTable,
+    present: &Present,
+    changes: &EventChanges,
+    condition_path: &str,
+) -> bool {
     if changes.condition.is_none() && present.has_trigger {
-        return;
+        return false;
     }
     let condition = changes.condition.as_ref().unwrap_or(&present.condition);
     let trigger = EventTrigger {
@@ -202,4 +301,5 @@ fn fit_trigger(table: &UserTable, present: &Present, changes: &EventChanges, con
         condition: condition.as_deref(),
     };
     event_trigger::replace(table, &trigger, condition_path);
+    condition.is_some() != present.condition.is_some()
 }

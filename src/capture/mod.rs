@@ -1,7 +1,7 @@
 //! From a changed row to a row of the outbox, in the user's transaction.
 //!
-//! Order of work, cheapest exit first: capture off, event off, source does not
-//! match, no trigger field changed; then the row is written as JSON text into
+//! Order of work, cheapest exit first: capture off, event off, values of the row that no event
+//! lists, source does not match, no trigger field changed; then the row is written as JSON text into
 //! the transaction's buffer. At PRE_COMMIT the buffer goes to the outbox, after
 //! COMMIT the worker is woken. An error here is the user's error, so nothing
 //! here calls user code, the network or a template.
@@ -10,8 +10,10 @@
 
 mod buffer;
 mod flush;
+mod learned;
 mod message_id;
 mod rules;
+mod shapes;
 
 use std::cell::RefCell;
 
@@ -59,9 +61,7 @@ fn on_call(firing: Option<Firing<'_>>) {
     #[cfg(feature = "fault_injection")]
     crate::pg::fault::panic_if("trigger");
     invalidation::accept_once_a_statement();
-    if let Some(rule) = rules::rule_of(&firing) {
-        capture(&firing, &rule);
-    }
+    rules::for_each(&firing, |rule| capture(&firing, rule));
 }
 
 /// Called once, when a process loads the library. Where it is preloaded, other extensions'
@@ -163,17 +163,17 @@ impl Scratch {
     /// Fails with the size so far if the row is larger than a message may be.
     fn write(&mut self, firing: &Firing<'_>, rule: &Rule, limit_bytes: usize) -> Result<(), usize> {
         let limit_bytes = limit_bytes.min(append::largest_texts());
-        let mut writer = rule.writer.borrow_mut();
+        let mut writer = rule.shape.writer.borrow_mut();
         let written = firing.write_current(&mut writer, limit_bytes, &mut self.record);
         let size = self.record.size();
         written.map_err(|TooLarge| size)?;
-        if let Some(writer) = &rule.old_writer {
+        if let Some(writer) = &rule.shape.old_writer {
             let limit_bytes = limit_bytes.min(append::largest_texts() - size.min(limit_bytes));
             let mut writer = writer.borrow_mut();
             let written = firing.write_old(&mut writer, limit_bytes, &mut self.old_record);
             written.map_err(|TooLarge| size + self.old_record.size())?;
         }
-        let listed = rule.listed.as_ref();
+        let listed = rule.shape.listed.as_ref();
         if let Some(names) = listed.and_then(|watch| firing.changed_names(&mut watch.borrow_mut()))
         {
             push_name_list(&mut self.changed, names.iter().map(String::as_str));
@@ -197,5 +197,6 @@ fn source_matches(rule: &Rule) -> bool {
 
 /// Whether an UPDATE changed the stored image of a trigger field. Other changes count.
 fn changed(firing: &Firing<'_>, rule: &Rule) -> bool {
-    firing.operation() != Operation::Update || firing.fields_changed(&mut rule.watch.borrow_mut())
+    firing.operation() != Operation::Update
+        || firing.fields_changed(&mut rule.shape.watch.borrow_mut())
 }

@@ -1,27 +1,35 @@
 //! What a trigger has to do, compiled once per backend and trigger.
 //!
-//! A rule is looked up by trigger OID and dropped as soon as a definition or its
+//! A trigger is one event's own, or that of all events of its type on the table. Its rules are
+//! looked up by trigger OID and dropped as soon as a definition or its
 //! table changes. A trigger that no definition knows, or that sits on another
 //! table than its definition says, gets no rule: it captures nothing, whoever
-//! created it.
+//! created it. Events that match values of the row are learned as the values come
+//! ([`super::learned`]).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use pgrx::pg_sys;
+use uuid::Uuid;
 
+use super::learned::Learned;
+use super::shapes::{watched, Shape, Shapes};
+use crate::core::definition::EventType;
 use crate::core::error::{Error, Kind};
+use crate::core::matching::{self, MatchKind};
 use crate::pg::report::warn;
 use crate::pg::row_json::changed::FieldWatch;
-use crate::pg::row_json::{Field, RowWriter};
+use crate::pg::row_json::matched::RowValues;
 use crate::pg::trigger::{Firing, Operation};
 use crate::pg::{invalidation, owner, settings};
-use crate::store::capture_definitions::{self, CaptureDefinition};
-use crate::store::row_parts::RowParts;
+use crate::store::capture_definitions::{
+    self, CaptureDefinition, MatchGroup, Scope, TableColumns, TriggerDefinitions,
+};
 use crate::store::{identity, outbox_tables, version};
 
-/// How one trigger captures.
+/// How a trigger captures for one event.
 pub struct Rule {
     /// The extension that the definition belongs to.
     pub extension: pg_sys::Oid,
@@ -29,12 +37,31 @@ pub struct Rule {
     pub webhook_key: i32,
     /// Lower case; `None` accepts every source.
     pub sources: Option<Vec<String>>,
-    pub watch: RefCell<FieldWatch>,
-    pub writer: RefCell<RowWriter>,
-    /// Writes the row before the change, if a template asks for it.
-    pub old_writer: Option<RefCell<RowWriter>>,
-    /// Finds all that changed, if a template lists it.
-    pub listed: Option<RefCell<FieldWatch>>,
+    pub shape: Rc<Shape>,
+}
+
+/// Events of a table that look at the same columns.
+struct Group {
+    id: Uuid,
+    /// After a restore, two events of one group may be about different columns: a rename is
+    /// followed by those that were updated since.
+    columns: Vec<String>,
+    values: RefCell<RowValues>,
+}
+
+/// How one trigger captures.
+pub struct RuleSet {
+    /// No other set of this process has the same.
+    number: u32,
+    extension: pg_sys::Oid,
+    unmatched: Vec<Rc<Rule>>,
+    /// What any of several unmatched events watches: most updates are over with one comparison.
+    watch: Option<RefCell<FieldWatch>>,
+    groups: Vec<Group>,
+    scope: Option<Scope>,
+    /// Not borrowed while PostgreSQL runs.
+    columns: Cell<TableColumns>,
+    shapes: RefCell<Shapes>,
 }
 
 /// What rules were compiled from, in numbers that grow, and the setting that decides with them.
@@ -58,75 +85,233 @@ impl Basis {
 #[derive(Default)]
 struct Cache {
     basis: Basis,
-    rules: HashMap<pg_sys::Oid, Option<Rc<Rule>>>,
+    sets: HashMap<pg_sys::Oid, Option<Rc<RuleSet>>>,
     /// The trigger that fired last: the rows of one statement follow one another.
-    last: Option<(pg_sys::Oid, Option<Rc<Rule>>)>,
+    last: Option<(pg_sys::Oid, Option<Rc<RuleSet>>)>,
+    learned: Learned,
+}
+
+impl Cache {
+    fn clear(&mut self) {
+        self.sets.clear();
+        self.last = None;
+        self.learned.clear();
+    }
 }
 
 thread_local! {
     static CACHE: RefCell<Cache> = RefCell::default();
     /// Events of which this session was told that they have stopped.
     static TOLD: RefCell<HashSet<i32>> = RefCell::default();
+    static NEXT_NUMBER: Cell<u32> = const { Cell::new(0) };
+    /// Scratch space for the values of the row at hand.
+    static VALUES: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// The rule of the trigger that fires, `None` if it captures nothing.
-pub fn rule_of(firing: &Firing<'_>) -> Option<Rc<Rule>> {
+/// Calls `capture` with each rule that is about the row, in the order of the events.
+pub fn for_each(firing: &Firing<'_>, mut capture: impl FnMut(&Rule)) {
+    let Some(set) = set_of(firing) else {
+        return;
+    };
+    if set.any_unmatched_may_apply(firing) {
+        for rule in &set.unmatched {
+            capture(rule);
+        }
+    }
+    for place in 0..set.groups.len() {
+        for rule in set.matching(place, firing).iter().flat_map(|r| r.iter()) {
+            capture(rule);
+        }
+    }
+}
+
+/// The rules of the trigger that fires, `None` if it captures nothing.
+fn set_of(firing: &Firing<'_>) -> Option<Rc<RuleSet>> {
     let basis = Basis::now();
     let cached = CACHE.with_borrow_mut(|cache| {
         if cache.basis != basis {
-            cache.rules.clear();
-            cache.last = None;
+            cache.clear();
             cache.basis = basis;
         }
         let trigger = firing.trigger_oid();
-        if let Some((_, rule)) = cache.last.as_ref().filter(|(last, _)| *last == trigger) {
-            return Some(rule.clone());
+        if let Some((_, set)) = cache.last.as_ref().filter(|(last, _)| *last == trigger) {
+            return Some(set.clone());
         }
-        let rule = cache.rules.get(&trigger).cloned()?;
-        cache.last = Some((trigger, rule.clone()));
-        Some(rule)
+        let set = cache.sets.get(&trigger).cloned()?;
+        cache.last = Some((trigger, set.clone()));
+        Some(set)
     });
     cached.unwrap_or_else(|| load(firing))
 }
 
-fn load(firing: &Firing<'_>) -> Option<Rc<Rule>> {
+fn load(firing: &Firing<'_>) -> Option<Rc<RuleSet>> {
     // Before the look-up, so that a change during it is not missed.
     invalidation::watch(firing.relation_oid());
     let before = Basis::now();
-    let rule = compile(firing).map(Rc::new);
+    let set = compile(firing).map(Rc::new);
     CACHE.with_borrow_mut(|cache| {
         if cache.basis == before && before == Basis::now() {
-            cache.rules.insert(firing.trigger_oid(), rule.clone());
+            cache.sets.insert(firing.trigger_oid(), set.clone());
         }
     });
-    rule
+    set
 }
 
-fn compile(firing: &Firing<'_>) -> Option<Rule> {
-    let event_id = firing.argument()?.to_str().ok()?;
-    let definition = load_definition(event_id, firing)?;
-    for relation in &definition.depends_on {
+fn compile(firing: &Firing<'_>) -> Option<RuleSet> {
+    let argument = firing.argument().map(std::ffi::CStr::to_str).transpose();
+    let event_type = event_type_of(firing.operation());
+    // The statements may not fit a schema of another version: the error says what to do.
+    let found = version::check_names(|| {
+        let (trigger, relation) = (firing.trigger_oid(), firing.relation_oid());
+        capture_definitions::of_trigger(trigger, argument.ok().flatten(), event_type, relation)
+    });
+    for relation in &found.depends_on {
         invalidation::watch(*relation);
     }
-    let named = firing.trigger_name().to_str() == Ok(&format!("webhook_{event_id}"));
-    let applies = definition.active
-        && named
-        && definition.covers_relation
-        && matches_operation(&definition, firing.operation());
-    if !applies || is_held() || is_stopped(event_id, &definition) {
+    let is_named = || {
+        let id = argument.ok().flatten().unwrap_or_default();
+        firing.trigger_name().to_str() == Ok(&format!("webhook_{id}"))
+    };
+    let is_empty = found.unmatched.is_empty() && found.groups.is_empty();
+    if is_empty || (found.is_own && !is_named()) || is_held() {
         return None;
     }
-    Some(rule_from(owner::extension()?, definition, firing))
+    Some(RuleSet::of(owner::extension()?, found, firing))
 }
 
-/// The statement may not fit a schema of another version: the error says what to do.
-fn load_definition(event_id: &str, firing: &Firing<'_>) -> Option<CaptureDefinition> {
-    version::check_names(|| capture_definitions::load(event_id, firing.relation_oid()))
+impl RuleSet {
+    fn of(extension: pg_sys::Oid, found: TriggerDefinitions, firing: &Firing<'_>) -> Self {
+        let mut set = Self {
+            number: NEXT_NUMBER.replace(NEXT_NUMBER.get().wrapping_add(1)),
+            extension,
+            unmatched: Vec::new(),
+            watch: None,
+            groups: found
+                .groups
+                .iter()
+                .filter_map(|g| Group::of(g, firing))
+                .collect(),
+            scope: found.scope,
+            columns: Cell::new(found.columns),
+            shapes: RefCell::default(),
+        };
+        let applying: Vec<CaptureDefinition> = found
+            .unmatched
+            .into_iter()
+            .filter(|definition| applies(definition, firing))
+            .collect();
+        if applying.len() > 1 {
+            set.watch = Some(RefCell::new(watch_of_all(&applying, firing)));
+        }
+        let rules = applying.into_iter().map(|d| set.rule(d, firing)).collect();
+        set.unmatched = rules;
+        set.shapes.borrow_mut().keep();
+        set
+    }
+
+    fn any_unmatched_may_apply(&self, firing: &Firing<'_>) -> bool {
+        self.watch.as_ref().is_none_or(|watch| {
+            firing.operation() != Operation::Update
+                || firing.fields_changed(&mut watch.borrow_mut())
+        })
+    }
+
+    /// The rules of events that list the row's values; `None` if no event can.
+    fn matching(&self, place: usize, firing: &Firing<'_>) -> Option<Rc<[Rc<Rule>]>> {
+        let group = &self.groups[place];
+        let mut key = VALUES.take();
+        key.clear();
+        key.extend_from_slice(&self.number.to_le_bytes());
+        key.extend_from_slice(&(place as u32).to_le_bytes());
+        let prefix = key.len();
+        let fits = firing.write_values(&mut group.values.borrow_mut(), &mut key);
+        let rules = fits.then(|| {
+            let known = CACHE.with_borrow(|cache| cache.learned.get(&key));
+            known.unwrap_or_else(|| self.learn(group, &key, prefix, firing))
+        });
+        VALUES.set(key);
+        rules
+    }
+
+    #[cold]
+    fn learn(
+        &self,
+        group: &Group,
+        key: &[u8],
+        prefix: usize,
+        firing: &Firing<'_>,
+    ) -> Rc<[Rc<Rule>]> {
+        let before = Basis::now();
+        let values = group.values.borrow().canonical(&key[prefix..]);
+        let hash = matching::key(group.id, values.iter().map(Option::as_deref));
+        let mut columns = self.columns.take();
+        let found = self.scope.map(|scope| {
+            let (columns, relation) = (&mut columns, firing.relation_oid());
+            version::check_names(|| capture_definitions::matching(hash, scope, relation, columns))
+        });
+        self.columns.set(columns);
+        let rules: Rc<[Rc<Rule>]> = found
+            .into_iter()
+            .flatten()
+            .filter(|definition| definition.matched_columns == group.columns)
+            .filter(|definition| applies(definition, firing))
+            .map(|definition| self.rule(definition, firing))
+            .collect();
+        CACHE.with_borrow_mut(|cache| {
+            if cache.basis != before || before != Basis::now() {
+                return;
+            }
+            if self.shapes.borrow().are_too_many() {
+                cache.clear();
+            } else {
+                cache.learned.insert(key, &rules);
+            }
+        });
+        rules
+    }
+
+    fn rule(&self, definition: CaptureDefinition, firing: &Firing<'_>) -> Rc<Rule> {
+        Rc::new(Rule {
+            extension: self.extension,
+            event_key: definition.event_key,
+            webhook_key: definition.webhook_key,
+            shape: self.shapes.borrow_mut().of(&definition, firing),
+            sources: definition.sources,
+        })
+    }
+}
+
+impl Group {
+    /// `None` if a partition lacks one of the columns, which none does.
+    fn of(group: &MatchGroup, firing: &Firing<'_>) -> Option<Self> {
+        let number = |(name, kind): &(String, _)| Some((firing.column(name)?, *kind));
+        let columns: Option<Vec<_>> = group.columns.iter().map(number).collect();
+        if group
+            .columns
+            .iter()
+            .any(|(_, kind)| *kind == MatchKind::Enum)
+        {
+            // Values are learned by number and found by label.
+            invalidation::listen_to_enums();
+        }
+        Some(Self {
+            id: group.id,
+            columns: group.columns.iter().map(|(name, _)| name.clone()).collect(),
+            values: RefCell::new(firing.row_values(&columns?)),
+        })
+    }
+}
+
+fn applies(definition: &CaptureDefinition, firing: &Firing<'_>) -> bool {
+    definition.active
+        && definition.covers_relation
+        && definition.event_type == event_type_of(firing.operation())
+        && !is_stopped(definition)
 }
 
 /// Whether the event's owner has lost the right to the rows that the event sends. Once a session
 /// and event it is said why; the writer's transaction goes on.
-fn is_stopped(event_id: &str, definition: &CaptureDefinition) -> bool {
+fn is_stopped(definition: &CaptureDefinition) -> bool {
     let Some(lost) = &definition.lost_rights else {
         return false;
     };
@@ -134,6 +319,7 @@ fn is_stopped(event_id: &str, definition: &CaptureDefinition) -> bool {
         return false;
     }
     if TOLD.with_borrow_mut(|told| told.insert(definition.event_key)) {
+        let event_id = &definition.id;
         warn(
             Error::new(
                 Kind::InsufficientPrivilege,
@@ -159,35 +345,15 @@ fn is_held() -> bool {
     is_copy
 }
 
-fn matches_operation(definition: &CaptureDefinition, operation: Operation) -> bool {
-    use crate::core::definition::EventType;
-    matches!(
-        (definition.event_type, operation),
-        (EventType::Insert, Operation::Insert)
-            | (EventType::Update, Operation::Update)
-            | (EventType::Delete, Operation::Delete)
-    )
+fn event_type_of(operation: Operation) -> EventType {
+    match operation {
+        Operation::Insert => EventType::Insert,
+        Operation::Update => EventType::Update,
+        Operation::Delete => EventType::Delete,
+    }
 }
 
-fn rule_from(extension: pg_sys::Oid, definition: CaptureDefinition, firing: &Firing<'_>) -> Rule {
-    let watched: Option<Vec<i16>> = definition
-        .watched_fields
-        .as_ref()
-        .map(|names| names.iter().filter_map(|n| firing.column(n)).collect());
-    let parts = RowParts::of(&definition, |name| firing.column(name));
-    let writer = |fields: Option<&[Field]>| {
-        RefCell::new(firing.row_writer(fields, definition.null_style, definition.list_style))
-    };
-    let needs_old = !parts.old.is_empty() && firing.operation() != Operation::Insert;
-    let lists_changes = parts.lists_changes && firing.operation() == Operation::Update;
-    Rule {
-        extension,
-        event_key: definition.event_key,
-        webhook_key: definition.webhook_key,
-        watch: RefCell::new(firing.field_watch(watched.as_deref())),
-        writer: writer(parts.sent.as_deref()),
-        old_writer: needs_old.then(|| writer(Some(&parts.old))),
-        listed: lists_changes.then(|| RefCell::new(firing.field_watch(None))),
-        sources: definition.sources,
-    }
+fn watch_of_all(definitions: &[CaptureDefinition], firing: &Firing<'_>) -> FieldWatch {
+    let all: Option<Vec<Vec<i16>>> = definitions.iter().map(|d| watched(d, firing)).collect();
+    firing.field_watch(all.map(|lists| lists.concat()).as_deref())
 }

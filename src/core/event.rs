@@ -113,7 +113,8 @@ pub fn numbered(argument: &str, names: Vec<String>, columns: &[Column]) -> Resul
     Ok(Fields { names, numbers })
 }
 
-fn no_such_column(argument: &str, name: &str, columns: &[Column]) -> Error {
+/// `42704`, with the nearest name.
+pub fn no_such_column(argument: &str, name: &str, columns: &[Column]) -> Error {
     let known = || columns.iter().map(|column| column.name.as_str());
     let hint = match suggest(name, known()) {
         Some(near) => format!("did you mean \"{near}\"?"),

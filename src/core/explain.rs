@@ -7,8 +7,8 @@
 use super::address::AddressPolicy;
 use super::sql_text::identifier;
 use event::{
-    columns, condition, event_enabled, message_size, object_fields, owner, partitions, privileges,
-    table, trigger, webhook_enabled, webhook_not_paused, webhook_usable,
+    columns, condition, event_enabled, matched, message_size, object_fields, owner, partitions,
+    privileges, table, trigger, webhook_enabled, webhook_not_paused, webhook_usable,
 };
 use server::{capture, delivery, identity, replication_role, source, worker};
 use url::{url_address, url_state};
@@ -59,6 +59,11 @@ pub struct EventFacts {
     pub owner: Option<String>,
     /// The one that it has lost.
     pub lost_rights: Option<String>,
+    /// Of the trigger that captures the event.
+    pub trigger_name: Option<String>,
+    pub matched: Option<String>,
+    /// Columns of `match` that have another type now.
+    pub retyped_columns: Option<String>,
 }
 
 /// One URL and how its lane fares.
@@ -114,6 +119,7 @@ pub fn explain(event: &EventFacts, urls: &[UrlFacts], server: &ServerFacts) -> V
         source(event, server),
         object_fields(event),
         condition(event),
+        matched(event),
         privileges(),
         webhook_not_paused(event),
         delivery(server),
@@ -130,7 +136,8 @@ pub fn explain(event: &EventFacts, urls: &[UrlFacts], server: &ServerFacts) -> V
 
 /// As a statement needs it.
 fn trigger_name(event: &EventFacts) -> String {
-    identifier(&format!("webhook_{}", event.id))
+    let own = || format!("webhook_{}", event.id);
+    identifier(&event.trigger_name.clone().unwrap_or_else(own))
 }
 
 /// Good or bad news, as it turns out.

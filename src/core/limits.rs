@@ -23,6 +23,12 @@ pub const SOURCE_CHARS: usize = 200;
 pub const EVENT_SOURCES: usize = 1_000;
 /// As many as a table can have columns.
 pub const FIELDS: usize = 1_600;
+/// A group of events is an entry of an index by the numbers of its columns.
+pub const MATCH_COLUMNS: usize = 32;
+/// Each is a key of an index.
+pub const MATCH_COMBINATIONS: usize = 10_000;
+/// A value of a row that is longer is not looked at.
+pub const MATCH_VALUE_BYTES: usize = 1_000;
 /// All elements of a list together.
 pub const LIST_BYTES: usize = 1 << 20;
 pub const JSON_BYTES: usize = 1 << 20;

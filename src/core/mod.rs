@@ -27,6 +27,7 @@ pub mod json_value;
 pub mod jsonb_image;
 pub mod lane;
 pub mod limits;
+pub mod matching;
 pub mod next_window;
 pub mod number_text;
 pub mod oversize;

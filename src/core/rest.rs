@@ -113,6 +113,7 @@ pub struct EventBody {
     pub event_sources: Option<Texts>,
     pub payload_fields: Option<Texts>,
     pub payload_template: Option<String>,
+    pub matched: Option<Value>,
     pub enabled: Option<bool>,
 }
 
@@ -131,10 +132,11 @@ impl EventBody {
                 "CustomPayloadTemplate" => {
                     read.payload_template = Some(text_or_null(property, value)?);
                 }
+                "Match" => read.matched = Some(object_or_null(property, value)?),
                 "Enabled" => read.enabled = Some(boolean(property, value)?),
                 _ => {
                     let known = "EventType, ObjectName, ObjectFields, EventSources, \
-                                 CustomPayloadFields, CustomPayloadTemplate, Enabled";
+                                 CustomPayloadFields, CustomPayloadTemplate, Match, Enabled";
                     return Err(unknown(property, known));
                 }
             }
@@ -195,6 +197,14 @@ fn number_or_null(property: &str, value: &Value) -> Result<i32> {
     number.ok_or_else(|| wrong(property, "an integer"))
 }
 
+fn object_or_null(property: &str, value: &Value) -> Result<Value> {
+    match value {
+        Value::Null => Ok(Value::Object(Map::new())),
+        Value::Object(_) => Ok(value.clone()),
+        _ => Err(wrong(property, "a JSON object")),
+    }
+}
+
 fn boolean(property: &str, value: &Value) -> Result<bool> {
     value
         .as_bool()
@@ -202,7 +212,7 @@ fn boolean(property: &str, value: &Value) -> Result<bool> {
 }
 
 /// Arguments of the SQL functions and what the API calls them.
-const PROPERTIES: [(&str, &str); 10] = [
+const PROPERTIES: [(&str, &str); 11] = [
     ("name", "Name"),
     ("description", "Description"),
     ("outgoing_urls", "OutgoingUrls"),
@@ -213,6 +223,7 @@ const PROPERTIES: [(&str, &str); 10] = [
     ("event_sources", "EventSources"),
     ("payload_fields", "CustomPayloadFields"),
     ("payload_template", "CustomPayloadTemplate"),
+    ("match", "Match"),
 ];
 
 /// One sentence of an error, under the API's names.

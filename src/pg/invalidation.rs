@@ -1,8 +1,8 @@
 //! Cached definitions and when they are stale.
 //!
-//! A change of a definition invalidates its table's relcache entry. PostgreSQL
-//! tells a backend when it locks a table the next time, so not one that goes on writing in
-//! a transaction: it asks by itself, once a statement. The callback may run at
+//! A change of a definition invalidates the relcache entry of one table, which
+//! takes no lock. PostgreSQL tells a backend when it locks a table the next time, so not one that
+//! goes on writing in a transaction: it asks by itself, once a statement. The callback may run at
 //! almost any point, so it only sets flags.
 
 use std::cell::{Cell, RefCell};
@@ -17,9 +17,12 @@ pub type Concerns = fn(pg_sys::Oid) -> bool;
 thread_local! {
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
     static GENERATION: Cell<u64> = const { Cell::new(1) };
+    /// The same without what this process has changed in definitions.
+    static CATALOGS: Cell<u64> = const { Cell::new(1) };
     /// Counts up whenever a role or a membership may have changed.
     static ROLES: Cell<u64> = const { Cell::new(1) };
     static LISTENS_TO_ROLES: Cell<bool> = const { Cell::new(false) };
+    static LISTENS_TO_ENUMS: Cell<bool> = const { Cell::new(false) };
     static CONCERNS: Cell<Option<Concerns>> = const { Cell::new(None) };
     /// Relations whose invalidation counts, beside those that `CONCERNS` names.
     static WATCHED: RefCell<HashSet<pg_sys::Oid>> = RefCell::default();
@@ -87,6 +90,12 @@ pub fn generation() -> u64 {
     GENERATION.get()
 }
 
+/// Counts up whenever what a cache knows of relations and schemas may be stale. Rows of definitions
+/// that this process has changed do not count.
+pub fn catalog_generation() -> u64 {
+    CATALOGS.get()
+}
+
 /// Counts up whenever any role, or any membership in one, may have changed.
 pub fn role_generation() -> u64 {
     if !LISTENS_TO_ROLES.replace(true) {
@@ -112,6 +121,21 @@ pub fn role_generation() -> u64 {
 pub fn listen_once(concerns: Concerns) {
     CONCERNS.set(Some(concerns));
     register_once();
+}
+
+/// From now on a label of an enum that changes counts.
+pub fn listen_to_enums() {
+    if LISTENS_TO_ENUMS.replace(true) {
+        return;
+    }
+    // SAFETY: a static callback without an argument.
+    unsafe {
+        pg_sys::CacheRegisterSyscacheCallback(
+            pg_sys::SysCacheIdentifier::ENUMOID as i32,
+            Some(on_enum_change),
+            pg_sys::Datum::from(0usize),
+        );
+    }
 }
 
 /// From now on a schema that changes counts.
@@ -179,6 +203,11 @@ unsafe extern "C-unwind" fn on_schema_change(_arg: pg_sys::Datum, _cache: i32, _
 }
 
 #[pg_guard]
+unsafe extern "C-unwind" fn on_enum_change(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
+    mark_stale();
+}
+
+#[pg_guard]
 unsafe extern "C-unwind" fn on_role_change(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
     ROLES.set(ROLES.get() + 1);
 }
@@ -202,6 +231,14 @@ fn note(relation: pg_sys::Oid) {
 
 /// Makes this process's own caches stale.
 pub fn mark_stale() {
+    CATALOGS.set(CATALOGS.get() + 1);
+    GENERATION.set(GENERATION.get() + 1);
+}
+
+/// Makes this process's own caches of definitions stale, in a statement that has changed some.
+pub fn mark_definitions_stale() {
+    // SAFETY: in a transaction. What is read from now on sees the change.
+    unsafe { pg_sys::CommandCounterIncrement() }
     GENERATION.set(GENERATION.get() + 1);
 }
 

@@ -7,7 +7,9 @@
 
 use std::cell::Cell;
 use std::ffi::CStr;
+use std::num::NonZeroUsize;
 
+use pgrx::htup::heap_getattr_raw;
 use pgrx::pg_sys;
 
 use super::{encoding, invalidation};
@@ -35,6 +37,7 @@ const RELATIONS: &[&CStr] = &[
     c"event_label",
     c"event_now",
     c"event_owner",
+    c"event_trigger",
     c"events",
     c"fold",
     c"granted",
@@ -66,7 +69,13 @@ const RELATIONS: &[&CStr] = &[
 
 /// Functions that statements of this library call. One of the same name and with other arguments
 /// might be taken for them.
-const FUNCTIONS: &[&CStr] = &[c"capture", c"columns_present", c"present_columns"];
+const FUNCTIONS: &[&CStr] = &[
+    c"capture",
+    c"columns_present",
+    c"match_kind",
+    c"present_columns",
+    c"shared_trigger",
+];
 
 const RESTORE: &str =
     "drop it and restore the one that the extension made, or drop and create the extension webhook_ext";
@@ -82,7 +91,7 @@ thread_local! {
 /// `55000` if another role could run code in our statements.
 pub fn check(extension: pg_sys::Oid) -> Result<()> {
     invalidation::listen();
-    let generation = invalidation::generation();
+    let generation = invalidation::catalog_generation();
     if CHECKED.get() == Some((generation, extension)) {
         return Ok(());
     }
@@ -103,6 +112,29 @@ fn check_all(extension: pg_sys::Oid) -> Result<()> {
         members.check_functions(name)?;
     }
     Ok(())
+}
+
+/// The version of the extension's SQL in this database, `None` if there is no extension. In a
+/// transaction.
+pub fn installed_version(extension: pg_sys::Oid) -> Option<String> {
+    let key = Key {
+        catalog: pg_sys::ExtensionRelationId,
+        index: pg_sys::ExtensionOidIndexId.into(),
+        column: pg_sys::Anum_pg_extension_oid,
+        equals: pg_sys::F_OIDEQ,
+    };
+    let column = NonZeroUsize::new(pg_sys::Anum_pg_extension_extversion as usize)?;
+    let mut version = None;
+    key.scan_tuples(extension.into(), |tuple, descriptor| {
+        // SAFETY: the column is a text, copied before the next tuple is fetched.
+        version = unsafe {
+            heap_getattr_raw(tuple, column, descriptor).map(|stored| {
+                let text = pg_sys::pg_detoast_datum_packed(stored.cast_mut_ptr());
+                encoding::from_server(pgrx::varlena::varlena_to_byte_slice(text))
+            })
+        };
+    });
+    version
 }
 
 struct Members {
@@ -270,6 +302,17 @@ struct Key {
 impl Key {
     /// `Row` is the fixed part of the catalog's rows.
     fn scan<Row>(&self, value: pg_sys::Datum, mut visit: impl FnMut(&Row)) {
+        self.scan_tuples(value, |tuple, _| {
+            // SAFETY: the tuple is one of this catalog, read before the next one is fetched.
+            visit(unsafe { &*pg_sys::GETSTRUCT(tuple).cast::<Row>() });
+        });
+    }
+
+    fn scan_tuples(
+        &self,
+        value: pg_sys::Datum,
+        mut visit: impl FnMut(pg_sys::HeapTuple, pg_sys::TupleDesc),
+    ) {
         let mut key = pg_sys::ScanKeyData::default();
         // SAFETY: a scan of a catalog with an index on this column; the rows are read before
         // the next one is fetched. An error ends the transaction, and the scan with it.
@@ -295,7 +338,7 @@ impl Key {
                 if tuple.is_null() {
                     break;
                 }
-                visit(&*pg_sys::GETSTRUCT(tuple).cast::<Row>());
+                visit(tuple, (*catalog).rd_att);
             }
             pg_sys::systable_endscan(scan);
             pg_sys::table_close(catalog, pg_sys::AccessShareLock as i32);

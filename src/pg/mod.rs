@@ -39,6 +39,7 @@ pub mod signals;
 pub mod snapshot;
 pub mod spi;
 pub mod standby_slots;
+pub mod table_locks;
 pub mod text;
 pub mod trigger;
 pub mod tx;

@@ -16,6 +16,10 @@ use crate::core::error::{Error, Kind};
 /// Whatever the session's search_path holds, no object of a user's may be found.
 const OWN_NAMES: (&std::ffi::CStr, &str) = (c"search_path", "pg_catalog, pg_temp");
 
+/// Plans are kept, and a table may have been empty when its plan was made: each statement has an
+/// index that fits. What has none seems so costly then that it would be compiled.
+const OWN_PLANS: [(&std::ffi::CStr, &str); 2] = [(c"enable_seqscan", "off"), (c"jit", "off")];
+
 /// Puts the caller's identity back, also when an error unwinds.
 struct Caller {
     user: pg_sys::Oid,
@@ -52,7 +56,8 @@ pub fn as_owner<T>(f: impl FnOnce() -> T) -> T {
     let owner = owner();
     // The flag forbids that the code inside changes roles by itself.
     let _caller = Caller::replaced_by(owner, pg_sys::SECURITY_LOCAL_USERID_CHANGE);
-    with_settings(&[OWN_NAMES], f)
+    let [no_scan, no_jit] = OWN_PLANS;
+    with_settings(&[OWN_NAMES, no_scan, no_jit], f)
 }
 
 /// Runs `f` as the owner of a user's table. To evaluate a row of it (the check of a domain, a
@@ -92,12 +97,18 @@ fn owner() -> pg_sys::Oid {
         raise(missing("extension webhook_ext"));
     };
     ok_or_raise(members::check(extension));
+    let owner = relation(c"webhook_def").and_then(owner_of);
+    owner.unwrap_or_else(|| raise(missing("table webhook.webhook_def")))
+}
+
+/// A relation of schema `webhook`, `None` if there is none of this name.
+pub fn relation(name: &std::ffi::CStr) -> Option<pg_sys::Oid> {
     // SAFETY: catalog look-ups in a transaction; the names are NUL-terminated.
-    let table = unsafe {
-        let schema = pg_sys::get_namespace_oid(c"webhook".as_ptr(), false);
-        pg_sys::get_relname_relid(c"webhook_def".as_ptr(), schema)
+    let relation = unsafe {
+        let schema = pg_sys::get_namespace_oid(c"webhook".as_ptr(), true);
+        pg_sys::get_relname_relid(name.as_ptr(), schema)
     };
-    owner_of(table).unwrap_or_else(|| raise(missing("table webhook.webhook_def")))
+    (relation != pg_sys::InvalidOid).then_some(relation)
 }
 
 /// `None` if there is no such relation.

@@ -153,7 +153,7 @@ fn uuid_datum(uuid: &Uuid) -> pg_sys::Datum {
     }
 }
 
-/// One statement, prepared at its first use and kept.
+/// One statement, prepared at its first use and kept with one plan for all parameters.
 pub struct Query {
     sql: &'static str,
     plan: Cell<pg_sys::SPIPlanPtr>,
@@ -237,7 +237,12 @@ impl Query {
         // SAFETY: `types` has as many elements as is said; the kept plan lives as
         // long as the process.
         unsafe {
-            let plan = pg_sys::SPI_prepare(sql.as_ptr(), types.len() as i32, types.as_mut_ptr());
+            let plan = pg_sys::SPI_prepare_cursor(
+                sql.as_ptr(),
+                types.len() as i32,
+                types.as_mut_ptr(),
+                pg_sys::CURSOR_OPT_GENERIC_PLAN as i32,
+            );
             if plan.is_null() || pg_sys::SPI_keepplan(plan) != 0 {
                 pgrx::error!("could not prepare: {}", self.sql);
             }
@@ -332,6 +337,14 @@ impl Row<'_> {
                     .collect(),
             )
         }
+    }
+
+    pub fn i16_array(&self, column: usize) -> Option<Vec<i16>> {
+        self.array(
+            column,
+            |d| d.value() as i16,
+            (pg_sys::INT2OID, 2, true, b's'),
+        )
     }
 
     pub fn text_array(&self, column: usize) -> Option<Vec<String>> {

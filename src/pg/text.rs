@@ -208,6 +208,8 @@ plain_params!(
     Option<TimestampWithTimeZone>,
     Interval,
     Option<Interval>,
+    Option<pgrx::Uuid>,
+    Vec<i32>,
 );
 
 /// What has another form in Rust.

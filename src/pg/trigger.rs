@@ -8,8 +8,10 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 use super::row_json::changed::FieldWatch;
+use super::row_json::matched::RowValues;
 use super::row_json::{column_name, column_number, Field, LimitedText, RowWriter, TooLarge};
 use crate::core::definition::{ListStyle, NullStyle};
+use crate::core::matching::MatchKind;
 
 /// What happened to the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +129,19 @@ impl<'a> Firing<'a> {
         // SAFETY: as `write_current`; of an UPDATE and a DELETE the trigger tuple is the
         // row as it was.
         unsafe { writer.write(self.descriptor(), self.0.tg_trigtuple, limit_bytes, out) }
+    }
+
+    /// Compiles a reader of some columns' values.
+    pub fn row_values(&self, columns: &[(i16, MatchKind)]) -> RowValues {
+        // SAFETY: the descriptor is that of the open relation, the numbers those of its columns.
+        unsafe { RowValues::compile(self.descriptor(), columns) }
+    }
+
+    /// Appends the values of [`Firing::current_row`]; `false` if no event can list them.
+    pub fn write_values(&self, values: &mut RowValues, out: &mut Vec<u8>) -> bool {
+        // SAFETY: the tuple is one of this relation, for which the reader was compiled;
+        // rules are dropped when the relation changes.
+        unsafe { values.write(self.descriptor(), self.current_row(), out) }
     }
 
     /// Compiles a comparison of rows of this relation.

@@ -1,13 +1,20 @@
-//! What capture needs to know of an event.
+//! What capture needs to know of events.
+//!
+//! Read under the latest snapshot: a session may keep what it has read beyond a transaction whose
+//! own snapshot is older than a definition.
 
 use pgrx::pg_sys;
+use uuid::Uuid;
 
+use super::definition_changes::definition_tables;
 use crate::core::definition::{EventType, ListStyle, NullStyle};
+use crate::core::matching::MatchKind;
 use crate::pg::owner::as_owner;
-use crate::pg::spi::{connected, Query, Row};
+use crate::pg::spi::{connected, with_snapshot, Arg, Query, Row};
 
 /// An event as the trigger needs it. Fields by their present names.
 pub struct CaptureDefinition {
+    pub id: String,
     pub event_key: i32,
     pub webhook_key: i32,
     pub event_type: EventType,
@@ -21,39 +28,259 @@ pub struct CaptureDefinition {
     pub payload_template: Option<String>,
     /// The columns the template names: as it writes them, and as they are called now.
     pub template_fields: Vec<(String, String)>,
+    /// The columns whose values it matches, as they are called now.
+    pub matched_columns: Vec<String>,
     pub null_style: NullStyle,
     pub list_style: ListStyle,
     /// The right on the table that the event's owner has lost.
     pub lost_rights: Option<String>,
-    /// The definition tables and the event's table: a change of one makes this stale.
+    object: Option<pg_sys::Oid>,
+    /// Of an event with a trigger of its own: it has a condition.
+    has_condition: bool,
+    has_match: bool,
+}
+
+/// Events that look at the same columns of the row.
+pub struct MatchGroup {
+    pub id: Uuid,
+    /// By their present names, in the order in which the values are hashed.
+    pub columns: Vec<(String, MatchKind)>,
+}
+
+/// Which events a trigger captures for.
+#[derive(Clone, Copy)]
+pub struct Scope {
+    /// The table of the events.
+    pub object: pg_sys::Oid,
+    pub event_type: EventType,
+    /// The only event, for a trigger of its own.
+    pub event_key: Option<i32>,
+}
+
+impl Scope {
+    fn key_or_zero(&self) -> i32 {
+        self.event_key.unwrap_or(0)
+    }
+}
+
+/// What a trigger captures for.
+#[derive(Default)]
+pub struct TriggerDefinitions {
+    /// The trigger is that of one event.
+    pub is_own: bool,
+    /// Events that look at no column.
+    pub unmatched: Vec<CaptureDefinition>,
+    pub groups: Vec<MatchGroup>,
+    pub scope: Option<Scope>,
+    pub columns: TableColumns,
+    /// The definition tables and the events' table: a change of one makes this stale.
     pub depends_on: Vec<pg_sys::Oid>,
 }
 
-/// Column numbers count as long as the table is the one they were recorded for (they
-/// survive a rename); after a dump and restore the names count.
-const EVENT_BY_ID: &str = "
-select e.event_key,
+/// The live columns of the table that events were created on.
+#[derive(Default)]
+pub struct TableColumns {
+    table: Option<pg_sys::Oid>,
+    columns: Vec<(i16, String)>,
+}
+
+impl TableColumns {
+    fn of(table: Option<pg_sys::Oid>) -> Self {
+        let mut columns = Vec::new();
+        if let Some(table) = table {
+            OF_TABLE.with(|query| {
+                query.read(&[Arg::Oid(table)], |row| {
+                    let number = row.i32(0).and_then(|number| i16::try_from(number).ok());
+                    columns.extend(number.zip(row.text(1)));
+                });
+            });
+        }
+        Self { table, columns }
+    }
+
+    /// What recorded columns are called now, each with its recorded name. Numbers count as long as
+    /// the table is the one they were recorded for (they survive a rename); after a dump and
+    /// restore the names count. A column that is gone is left out.
+    fn present(&self, recorded: &Recorded, by_number: bool) -> Vec<(String, String)> {
+        let numbers = recorded
+            .numbers
+            .iter()
+            .map(Some)
+            .chain(std::iter::repeat(None));
+        let present = |(name, number): (&String, Option<&i16>)| {
+            let mut columns = self.columns.iter();
+            let found = columns.find(|(at, now)| match by_number {
+                true => Some(at) == number,
+                false => now == name,
+            });
+            found.map(|(_, now)| (name.clone(), now.clone()))
+        };
+        recorded
+            .names
+            .iter()
+            .zip(numbers)
+            .filter_map(present)
+            .collect()
+    }
+}
+
+/// Columns as an event has recorded them.
+struct Recorded {
+    names: Vec<String>,
+    numbers: Vec<i16>,
+}
+
+macro_rules! definitions {
+    ($more:literal, $which:literal) => {
+        concat!(
+            "select e.event_key,
        e.webhook_key,
        e.event_type,
-       e.enabled and w.enabled and e.dropped_at is null and w.dropped_at is null
-           and webhook.columns_present(e.object_name, e.object_oid, e.object_fields, e.object_attnums)
-           and webhook.columns_present(e.object_name, e.object_oid, e.payload_fields, e.payload_attnums)
-           and webhook.columns_present(e.object_name, e.object_oid, e.template_fields, e.template_attnums),
+       e.enabled and w.enabled and e.dropped_at is null and w.dropped_at is null,
        e.object_name::pg_catalog.oid = $2
            or exists (select from pg_catalog.pg_partition_ancestors($2::pg_catalog.regclass) a
                       where a.relid = e.object_name),
        (select pg_catalog.array_agg(pg_catalog.lower(s)) from pg_catalog.unnest(e.event_sources) s),
-       webhook.present_columns(e.object_name, e.object_oid, e.object_fields, e.object_attnums),
-       webhook.present_columns(e.object_name, e.object_oid, e.payload_fields, e.payload_attnums),
        e.null_style,
        e.list_style,
        e.payload_template,
-       e.template_fields,
-       webhook.present_columns(e.object_name, e.object_oid, e.template_fields, e.template_attnums),
-       e.object_name::pg_catalog.oid
+       e.id,
+       e.object_name::pg_catalog.oid,
+       e.object_oid,
+       e.object_fields, e.object_attnums,
+       e.payload_fields, e.payload_attnums,
+       e.template_fields, e.template_attnums",
+            $more,
+            "
 from webhook.event_def e
 join webhook.webhook_def w using (webhook_key)
-where e.id = $1";
+",
+            $which
+        )
+    };
+}
+
+const EVENT_OF_FIRST_RELEASE: &str = definitions!(
+    ", null::pg_catalog.text[], null::pg_catalog.int2[], true, false",
+    "where e.id = $1"
+);
+
+macro_rules! definitions_now {
+    ($which:literal) => {
+        definitions!(
+            ", e.match_fields, e.match_attnums, e.condition is not null, e.match_group is not null",
+            $which
+        )
+    };
+}
+
+const EVENT_BY_ID: &str = definitions_now!("where e.id = $1");
+
+const UNMATCHED: &str = definitions_now!(
+    "where e.object_name = $1
+  and e.event_type = $3
+  and e.match_group is null
+  and e.condition is null
+  and e.dropped_at is null
+order by e.event_key"
+);
+
+/// The index is asked by itself: other conditions would tempt the planner to read all events. For most
+/// values there is none.
+const KEYS: &str = "
+select d.event_key
+from webhook.event_def d
+where d.match_keys @> $1
+  and d.dropped_at is null";
+
+const MATCHING: &str = definitions_now!(
+    "where e.event_key = any ($1)
+  and e.object_name = $3
+  and e.event_type = $4
+  and case when $5 = 0 then e.condition is null else e.event_key = $5 end
+order by e.event_key"
+);
+
+/// Each group once, by a step in the index to the next one, and only those whose columns are there
+/// with comparable types.
+const GROUPS: &str = "
+with recursive g (match_group, object_oid, match_attnums, match_fields, match_kinds) as (
+    (
+        select e.match_group, e.object_oid, e.match_attnums, e.match_fields, e.match_kinds
+        from webhook.event_def e
+        where e.object_name = $1
+          and e.event_type = $2
+          and e.dropped_at is null
+          and e.match_group is not null
+          and case when $3 = 0 then e.condition is null else e.event_key = $3 end
+        order by e.match_group, e.object_oid, e.match_attnums
+        limit 1
+    )
+    union all
+    select n.match_group, n.object_oid, n.match_attnums, n.match_fields, n.match_kinds
+    from g
+    cross join lateral (
+        select e.match_group, e.object_oid, e.match_attnums, e.match_fields, e.match_kinds
+        from webhook.event_def e
+        where e.object_name = $1
+          and e.event_type = $2
+          and e.dropped_at is null
+          and (e.match_group, e.object_oid, e.match_attnums) > (g.match_group, g.object_oid, g.match_attnums)
+          and case when $3 = 0 then e.condition is null else e.event_key = $3 end
+        order by e.match_group, e.object_oid, e.match_attnums
+        limit 1
+    ) n
+)
+select distinct g.match_group, p.names, g.match_kinds
+from g
+cross join lateral (
+    select webhook.present_columns($1::pg_catalog.regclass, g.object_oid, g.match_fields, g.match_attnums)
+) p (names)
+where webhook.columns_present($1::pg_catalog.regclass, g.object_oid, g.match_fields, g.match_attnums)
+  and g.match_kinds = array(
+          select webhook.match_kind(a.atttypid, a.attcollation)
+          from pg_catalog.unnest(p.names) with ordinality as f (name, place)
+          join pg_catalog.pg_attribute a on a.attrelid = $1 and a.attname = f.name
+          where a.attnum > 0
+            and not a.attisdropped
+          order by f.place
+      )";
+
+/// The table that a trigger was created on, if it is the shared one of this event type there. Those of
+/// partitions come from it.
+const SHARED_TABLE: &str = "
+with recursive up (trigger_oid, parent, object) as (
+    select t.oid, t.tgparentid, t.tgrelid
+    from pg_catalog.pg_trigger t
+    where t.oid = $1
+    union all
+    select t.oid, t.tgparentid, t.tgrelid
+    from up
+    join pg_catalog.pg_trigger t on t.oid = up.parent
+)
+select up.object
+from up
+cross join lateral webhook.shared_trigger(up.object, $2) s
+where up.parent = 0
+  and up.trigger_oid = s.trigger_oid";
+
+/// The live columns of a table.
+const COLUMNS: &str = "
+select a.attnum, a.attname::pg_catalog.text
+from pg_catalog.pg_attribute a
+where a.attrelid = $1
+  and a.attnum > 0
+  and not a.attisdropped";
+
+/// Whether events can match values; those of 0.1.0 cannot.
+const HAS_MATCH: &str = "
+select exists (
+    select
+    from pg_catalog.pg_attribute a
+    where a.attrelid = 'webhook.event_def'::pg_catalog.regclass
+      and a.attname = 'match_group'
+      and not a.attisdropped
+)";
 
 /// Whether the schema knows of owners; that of 0.1.0 does not.
 const HAS_OWNERS: &str = "
@@ -64,15 +291,16 @@ select o.lost_rights
 from webhook.event_owner o
 where o.event_key = $1";
 
-const DEFINITION_TABLES: &str = "
-select c.oid
-from pg_catalog.pg_class c
-where c.relnamespace = 'webhook'::pg_catalog.regnamespace
-  and c.relname in ('webhook_def', 'secret_def', 'url_def', 'event_def', 'control', 'def_origin')";
-
 thread_local! {
+    static OF_FIRST_RELEASE: Query = const { Query::new(EVENT_OF_FIRST_RELEASE) };
     static BY_ID: Query = const { Query::new(EVENT_BY_ID) };
-    static TABLES: Query = const { Query::new(DEFINITION_TABLES) };
+    static WITHOUT_MATCH: Query = const { Query::new(UNMATCHED) };
+    static HAVING_KEY: Query = const { Query::new(KEYS) };
+    static BY_KEYS: Query = const { Query::new(MATCHING) };
+    static BY_TABLE: Query = const { Query::new(GROUPS) };
+    static SHARED: Query = const { Query::new(SHARED_TABLE) };
+    static OF_TABLE: Query = const { Query::new(COLUMNS) };
+    static MATCHES: Query = const { Query::new(HAS_MATCH) };
     static OWNERS: Query = const { Query::new(HAS_OWNERS) };
     static RIGHTS: Query = const { Query::new(LOST_RIGHTS) };
 }
@@ -80,68 +308,246 @@ thread_local! {
 /// Loads the event with this id as seen from `relation`; `None` if there is none, or
 /// if its row cannot be used.
 pub fn load(event_id: &str, relation: pg_sys::Oid) -> Option<CaptureDefinition> {
-    as_owner(|| {
-        connected(|| {
-            let mut found = None;
-            BY_ID.with(|query| {
-                query.read(
-                    &[
-                        crate::pg::spi::Arg::Text(Some(event_id)),
-                        crate::pg::spi::Arg::Oid(relation),
-                    ],
-                    |row| found = read(row),
-                );
-            });
-            let mut found = found?;
-            found.lost_rights = lost_rights(found.event_key);
-            found.depends_on.extend(definition_tables());
-            Some(found)
-        })
+    reading(|| by_id(event_id, relation))
+}
+
+/// Loads what a trigger captures for. `argument` is its only one, if it has one.
+pub fn of_trigger(
+    trigger: pg_sys::Oid,
+    argument: Option<&str>,
+    event_type: EventType,
+    relation: pg_sys::Oid,
+) -> TriggerDefinitions {
+    reading(|| {
+        let mut found = TriggerDefinitions::default();
+        let own = argument.and_then(|id| by_id(id, relation));
+        if let Some(own) = own.filter(|own| own.has_condition) {
+            found.depends_on.extend(own.object);
+            found.set_own(own);
+        } else if is_true(&MATCHES) {
+            found.set_shared(trigger, event_type, relation);
+        }
+        found.depends_on.extend(definition_tables());
+        found
     })
+}
+
+impl TriggerDefinitions {
+    fn set_own(&mut self, own: CaptureDefinition) {
+        self.is_own = true;
+        if !own.has_match {
+            self.unmatched.push(own);
+        } else if let Some(object) = own.object {
+            let scope = Scope {
+                object,
+                event_type: own.event_type,
+                event_key: Some(own.event_key),
+            };
+            self.groups = groups(scope);
+            self.scope = Some(scope);
+        }
+    }
+
+    fn set_shared(&mut self, trigger: pg_sys::Oid, event_type: EventType, relation: pg_sys::Oid) {
+        let Some(object) = shared_table(trigger, event_type) else {
+            return;
+        };
+        let scope = Scope {
+            object,
+            event_type,
+            event_key: None,
+        };
+        self.depends_on.push(object);
+        self.unmatched = all(
+            &WITHOUT_MATCH,
+            &[
+                Arg::Oid(object),
+                Arg::Oid(relation),
+                Arg::Text(Some(event_type.as_str())),
+            ],
+            &mut self.columns,
+        );
+        self.groups = groups(scope);
+        self.scope = Some(scope);
+    }
+}
+
+/// The events that list a combination of values; `key` is its hash.
+pub fn matching(
+    key: Uuid,
+    scope: Scope,
+    relation: pg_sys::Oid,
+    columns: &mut TableColumns,
+) -> Vec<CaptureDefinition> {
+    reading(|| {
+        let mut keys = Vec::new();
+        HAVING_KEY.with(|query| {
+            query.read(&[Arg::UuidArray(&[key])], |row| keys.extend(row.i32(0)));
+        });
+        if keys.is_empty() {
+            return Vec::new();
+        }
+        all(
+            &BY_KEYS,
+            &[
+                Arg::I32Array(&keys),
+                Arg::Oid(relation),
+                Arg::Oid(scope.object),
+                Arg::Text(Some(scope.event_type.as_str())),
+                Arg::I32(scope.key_or_zero()),
+            ],
+            columns,
+        )
+    })
+}
+
+fn reading<T>(f: impl FnOnce() -> T) -> T {
+    as_owner(|| with_snapshot(|| connected(f)))
+}
+
+type Statement = std::thread::LocalKey<Query>;
+
+/// `columns` are those of the events' table, if they were read already.
+fn all(
+    statement: &'static Statement,
+    args: &[Arg<'_>],
+    columns: &mut TableColumns,
+) -> Vec<CaptureDefinition> {
+    let mut stored = Vec::new();
+    statement.with(|query| query.read(args, |row| stored.extend(read(row))));
+    let mut found = Vec::new();
+    for event in stored {
+        let table = event.definition.object;
+        if columns.table != table || table.is_none() {
+            *columns = TableColumns::of(table);
+        }
+        let mut definition = event.with_present_columns(columns);
+        definition.lost_rights = lost_rights(definition.event_key);
+        found.push(definition);
+    }
+    found
+}
+
+fn by_id(event_id: &str, relation: pg_sys::Oid) -> Option<CaptureDefinition> {
+    let statement = if is_true(&MATCHES) {
+        &BY_ID
+    } else {
+        &OF_FIRST_RELEASE
+    };
+    let args = [Arg::Text(Some(event_id)), Arg::Oid(relation)];
+    all(statement, &args, &mut TableColumns::default()).pop()
+}
+
+fn shared_table(trigger: pg_sys::Oid, event_type: EventType) -> Option<pg_sys::Oid> {
+    let args = [Arg::Oid(trigger), Arg::Text(Some(event_type.as_str()))];
+    let mut object = None;
+    SHARED.with(|query| query.read(&args, |row| object = row.oid(0)));
+    object
+}
+
+fn groups(scope: Scope) -> Vec<MatchGroup> {
+    let args = [
+        Arg::Oid(scope.object),
+        Arg::Text(Some(scope.event_type.as_str())),
+        Arg::I32(scope.key_or_zero()),
+    ];
+    let mut found = Vec::new();
+    BY_TABLE.with(|query| query.read(&args, |row| found.extend(group(row))));
+    found
+}
+
+fn group(row: &Row<'_>) -> Option<MatchGroup> {
+    let kinds = row.text_array(2)?.into_iter();
+    let kinds: Option<Vec<MatchKind>> = kinds.map(|word| MatchKind::parse(&word)).collect();
+    Some(MatchGroup {
+        id: row.uuid(0)?,
+        columns: row.text_array(1)?.into_iter().zip(kinds?).collect(),
+    })
+}
+
+fn is_true(statement: &'static Statement) -> bool {
+    let mut answer = false;
+    statement.with(|query| query.read(&[], |row| answer = row.bool(0) == Some(true)));
+    answer
 }
 
 /// What the event's owner may no longer do; nothing that the writer decides counts.
 fn lost_rights(event_key: i32) -> Option<String> {
-    let mut has_owners = false;
-    OWNERS.with(|query| query.read(&[], |row| has_owners = row.bool(0) == Some(true)));
     let mut lost = None;
-    if has_owners {
-        RIGHTS.with(|query| {
-            query.read(&[crate::pg::spi::Arg::I32(event_key)], |row| {
-                lost = row.text(0)
-            });
-        });
+    if is_true(&OWNERS) {
+        RIGHTS.with(|query| query.read(&[Arg::I32(event_key)], |row| lost = row.text(0)));
     }
     lost
 }
 
-/// The relations whose change makes every cached definition stale.
-fn definition_tables() -> Vec<pg_sys::Oid> {
-    let mut tables = Vec::new();
-    TABLES.with(|query| query.read(&[], |row| tables.extend(row.oid(0))));
-    tables
+/// An event whose columns are still to be looked up.
+struct StoredEvent {
+    definition: CaptureDefinition,
+    /// Whether the numbers of its columns are those of its table.
+    by_number: bool,
+    object_fields: Option<Recorded>,
+    payload_fields: Option<Recorded>,
+    template_fields: Option<Recorded>,
+    match_fields: Option<Recorded>,
 }
 
-fn read(row: &Row<'_>) -> Option<CaptureDefinition> {
-    Some(CaptureDefinition {
-        event_key: row.i32(0)?,
-        webhook_key: row.i32(1)?,
-        event_type: EventType::parse(&row.text(2)?).ok()?,
-        active: row.bool(3)?,
-        covers_relation: row.bool(4).unwrap_or(false),
-        sources: row.text_array(5),
-        watched_fields: row.text_array(6),
-        payload_fields: row.text_array(7),
-        null_style: NullStyle::parse(&row.text(8)?).ok()?,
-        list_style: ListStyle::parse(&row.text(9)?).ok()?,
-        payload_template: row.text(10),
-        template_fields: row
-            .text_array(11)
-            .into_iter()
-            .flatten()
-            .zip(row.text_array(12).into_iter().flatten())
-            .collect(),
-        lost_rights: None,
-        depends_on: row.oid(13).into_iter().collect(),
+impl StoredEvent {
+    fn with_present_columns(mut self, columns: &TableColumns) -> CaptureDefinition {
+        let definition = &mut self.definition;
+        let mut present = |recorded: &Option<Recorded>| {
+            let recorded = recorded.as_ref()?;
+            let present = columns.present(recorded, self.by_number);
+            definition.active &= present.len() == recorded.names.len();
+            Some(present)
+        };
+        let names = |pairs: Vec<(String, String)>| pairs.into_iter().map(|(_, now)| now).collect();
+        let watched_fields = present(&self.object_fields).map(names);
+        let payload_fields = present(&self.payload_fields).map(names);
+        let template_fields = present(&self.template_fields).unwrap_or_default();
+        let matched_columns = present(&self.match_fields).map(names);
+        CaptureDefinition {
+            watched_fields,
+            payload_fields,
+            template_fields,
+            matched_columns: matched_columns.unwrap_or_default(),
+            ..self.definition
+        }
+    }
+}
+
+fn read(row: &Row<'_>) -> Option<StoredEvent> {
+    let recorded = |names: usize| {
+        Some(Recorded {
+            names: row.text_array(names)?,
+            numbers: row.i16_array(names + 1).unwrap_or_default(),
+        })
+    };
+    let object = row.oid(10);
+    Some(StoredEvent {
+        definition: CaptureDefinition {
+            event_key: row.i32(0)?,
+            webhook_key: row.i32(1)?,
+            event_type: EventType::parse(&row.text(2)?).ok()?,
+            active: row.bool(3)?,
+            covers_relation: row.bool(4).unwrap_or(false),
+            sources: row.text_array(5),
+            null_style: NullStyle::parse(&row.text(6)?).ok()?,
+            list_style: ListStyle::parse(&row.text(7)?).ok()?,
+            payload_template: row.text(8),
+            id: row.text(9)?,
+            object,
+            has_condition: row.bool(20)?,
+            has_match: row.bool(21)?,
+            watched_fields: None,
+            payload_fields: None,
+            template_fields: Vec::new(),
+            matched_columns: Vec::new(),
+            lost_rights: None,
+        },
+        by_number: object.is_some() && object == row.oid(11),
+        object_fields: recorded(12),
+        payload_fields: recorded(14),
+        template_fields: recorded(16),
+        match_fields: recorded(18),
     })
 }

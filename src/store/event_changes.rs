@@ -6,6 +6,8 @@
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 
+use super::event_definitions::MatchParams;
+use super::event_matching::CheckedMatch;
 use super::rows::{execute, first};
 use crate::core::error::Result;
 use crate::core::event::Fields;
@@ -34,6 +36,7 @@ pub struct EventChanges {
     pub payload_fields: Option<Option<Fields>>,
     pub payload_template: Option<Option<CheckedTemplate>>,
     pub condition: Option<Option<String>>,
+    pub matched: Option<Option<CheckedMatch>>,
     pub enabled: Option<bool>,
     pub null_style: Option<&'static str>,
     pub list_style: Option<&'static str>,
@@ -57,13 +60,7 @@ pub type EventRow = (
 
 const PRESENT: &str = "
 select e.id, e.event_type, c.oid, e.condition, e.enabled,
-       exists (
-           select
-           from pg_catalog.pg_trigger t
-           where t.tgrelid = c.oid
-             and t.tgname = 'webhook_' || e.id
-             and t.tgfoid = 'webhook.capture()'::pg_catalog.regprocedure
-       ),
+       exists (select from webhook.event_trigger t where t.event_key = e.event_key and t.is_ours),
        e.payload_fields is not null, e.payload_template is not null,
        (select o.lost_rights is not null from webhook.event_owner o where o.event_key = e.event_key)
 from webhook.event_def e
@@ -84,7 +81,8 @@ where e.event_key = $1
   and o.event_sources is not distinct from case when $4 then $5 else e.event_sources end
   and o.payload_fields is not distinct from case when $6 then $7 else e.payload_fields end
   and o.payload_template is not distinct from case when $10 then $11 else e.payload_template end
-  and o.condition is not distinct from case when $8 then $9 else e.condition end";
+  and o.condition is not distinct from case when $8 then $9 else e.condition end
+  and o.match is not distinct from case when $12 then $13 else e.match end";
 
 macro_rules! numbers_now {
     ($names:literal) => {
@@ -116,6 +114,8 @@ const RENUMBER: &str = concat!(
     numbers_now!("e.payload_fields"),
     ", template_attnums = ",
     numbers_now!("e.template_fields"),
+    ", match_attnums = ",
+    numbers_now!("e.match_fields"),
     " where e.event_key = $1 and e.object_oid is distinct from e.object_name::pg_catalog.oid",
     " and e.object_name::pg_catalog.oid in (select c.oid from pg_catalog.pg_class c)"
 );
@@ -131,6 +131,12 @@ set object_fields = case when $2 then $3 else object_fields end,
     payload_template = case when $16 then $17 else payload_template end,
     template_fields = case when $16 then $18 else template_fields end,
     template_attnums = case when $16 then $19 else template_attnums end,
+    match = case when $20 then $21 else match end,
+    match_fields = case when $20 then $22 else match_fields end,
+    match_attnums = case when $20 then $23 else match_attnums end,
+    match_kinds = case when $20 then $24 else match_kinds end,
+    match_group = case when $20 then $25 else match_group end,
+    match_keys = case when $20 then $26::pg_catalog.uuid[] else match_keys end,
     enabled = coalesce($12, enabled),
     null_style = coalesce($13, null_style),
     list_style = coalesce($14, list_style),
@@ -176,6 +182,7 @@ pub fn refuse_duplicate(event_key: i32, changes: &EventChanges) -> Result<()> {
         fields.map(|fields| fields.names.clone())
     };
     let template = changes.payload_template.as_ref().and_then(Option::as_ref);
+    let matched = changes.matched.as_ref().and_then(Option::as_ref);
     let same: Option<String> = as_owner(|| {
         first(
             SAME_EVENT,
@@ -191,6 +198,8 @@ pub fn refuse_duplicate(event_key: i32, changes: &EventChanges) -> Result<()> {
                 changes.condition.clone().flatten().into(),
                 changes.payload_template.is_some().into(),
                 template.map(|template| template.text.clone()).into(),
+                changes.matched.is_some().into(),
+                matched.map(CheckedMatch::to_json).into(),
             ],
             |row| row.value(1),
         )
@@ -237,6 +246,8 @@ fn write(event_key: i32, changes: EventChanges, by: &str) {
     let template = changes.payload_template.flatten();
     let (template, fields) = template.map(|t| (t.text, t.fields)).unzip();
     let (template_fields, template_attnums) = split(Some(fields));
+    let match_is_given = changes.matched.is_some();
+    let matched = MatchParams::of(changes.matched.flatten());
     execute(
         UPDATE,
         &[
@@ -259,6 +270,13 @@ fn write(event_key: i32, changes: EventChanges, by: &str) {
             template.into(),
             template_fields.into(),
             template_attnums.into(),
+            match_is_given.into(),
+            matched.json.into(),
+            matched.fields.into(),
+            matched.numbers.into(),
+            matched.kinds.into(),
+            matched.group.into(),
+            matched.keys.into(),
         ],
     );
 }

@@ -5,8 +5,9 @@
 //! name it.
 
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::pg_sys;
+use pgrx::{pg_sys, JsonB};
 
+use super::event_matching::CheckedMatch;
 use super::event_trigger::{self, EventTrigger};
 use super::rows::{execute, first, query};
 use super::user_table::UserTable;
@@ -27,6 +28,7 @@ pub struct NewEvent {
     pub payload_fields: Option<Fields>,
     pub payload_template: Option<CheckedTemplate>,
     pub condition: Option<String>,
+    pub matched: Option<CheckedMatch>,
     pub enabled: bool,
     pub null_style: &'static str,
     pub list_style: &'static str,
@@ -36,8 +38,11 @@ pub struct NewEvent {
 const ID_TAKEN: &str = "
 select true from webhook.event_def where id = $1";
 
-const SAME_EVENT: &str = "
-select e.id
+/// $9 match, $10 the first of its keys: a webhook may have an event for each value that there is.
+macro_rules! same_event {
+    ($which:literal) => {
+        concat!(
+            "select e.id
 from webhook.event_def e
 where e.webhook_key = $1
   and e.object_name = $2
@@ -47,14 +52,26 @@ where e.webhook_key = $1
   and e.event_sources is not distinct from $5
   and e.payload_fields is not distinct from $6
   and e.payload_template is not distinct from $7
-  and e.condition is not distinct from $8";
+  and e.condition is not distinct from $8
+  and e.match is not distinct from $9
+  and ",
+            $which
+        )
+    };
+}
+
+const SAME_UNMATCHED: &str =
+    same_event!("e.match_keys[1] is null and $10::pg_catalog.uuid is null");
+const SAME_MATCHED: &str = same_event!("e.match_keys[1] = $10");
 
 const INSERT: &str = "
 insert into webhook.event_def (id, webhook_key, event_type, object_name, object_label, object_oid,
                                object_fields, object_attnums, event_sources, payload_fields, payload_attnums,
                                payload_template, template_fields, template_attnums,
-                               condition, enabled, null_style, list_style, created_by, owner_name, owner_oid)
-values ($1, $2, $3, $4, $5, $4, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $18, $19)
+                               condition, enabled, null_style, list_style, created_by, owner_name, owner_oid,
+                               match, match_fields, match_attnums, match_kinds, match_group, match_keys)
+values ($1, $2, $3, $4, $5, $4, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $18, $19,
+        $20, $21, $22, $23, $24, $25::pg_catalog.uuid[])
 returning created_at";
 
 /// Locks the webhook first, as every change of a definition does.
@@ -87,7 +104,7 @@ pub fn id_is_taken(id: &str) -> bool {
     as_owner(|| first(ID_TAKEN, &[id.into()], |_| ()).is_some())
 }
 
-/// Stores an event of a webhook and creates its trigger.
+/// Stores an event of a webhook and provides its trigger.
 ///
 /// # Errors
 /// `42710` if the webhook has the same event already.
@@ -105,15 +122,20 @@ pub fn insert(
         event_type: event.event_type,
         condition: event.condition.as_deref(),
     };
-    event_trigger::create(table, &trigger, condition_path);
+    event_trigger::provide(table, &trigger, condition_path);
     Ok(created_at)
 }
 
 fn refuse_duplicate(webhook_key: i32, table: &UserTable, event: &NewEvent) -> Result<()> {
     let names = |fields: &Option<Fields>| fields.as_ref().map(|f| f.names.clone());
+    let key = event.matched.as_ref().and_then(|m| m.keys.first());
+    let statement = match key {
+        None => SAME_UNMATCHED,
+        Some(_) => SAME_MATCHED,
+    };
     let same: Option<String> = as_owner(|| {
         first(
-            SAME_EVENT,
+            statement,
             &[
                 webhook_key.into(),
                 table.oid.into(),
@@ -127,6 +149,9 @@ fn refuse_duplicate(webhook_key: i32, table: &UserTable, event: &NewEvent) -> Re
                     .map(|t| t.text.clone())
                     .into(),
                 event.condition.clone().into(),
+                event.matched.as_ref().map(CheckedMatch::to_json).into(),
+                key.map(|key| pgrx::Uuid::from_bytes(*key.as_bytes()))
+                    .into(),
             ],
             |row| row.value(1),
         )
@@ -156,6 +181,7 @@ fn insert_row(
     let (payload_fields, payload_attnums) = split(event.payload_fields);
     let (template, template_fields) = event.payload_template.map(|t| (t.text, t.fields)).unzip();
     let (template_fields, template_attnums) = split(template_fields);
+    let matched = MatchParams::of(event.matched);
     first(
         INSERT,
         &[
@@ -178,10 +204,44 @@ fn insert_row(
             event.list_style.into(),
             event.created_by.into(),
             owner.into(),
+            matched.json.into(),
+            matched.fields.into(),
+            matched.numbers.into(),
+            matched.kinds.into(),
+            matched.group.into(),
+            matched.keys.into(),
         ],
         |row| row.value(1),
     )
     .expect("an INSERT of one row returns it")
+}
+
+/// The columns of `match`.
+pub(super) struct MatchParams {
+    pub json: Option<JsonB>,
+    pub fields: Option<Vec<String>>,
+    pub numbers: Option<Vec<i16>>,
+    pub kinds: Option<Vec<String>>,
+    pub group: Option<pgrx::Uuid>,
+    pub keys: Option<Vec<String>>,
+}
+
+impl MatchParams {
+    pub fn of(matched: Option<CheckedMatch>) -> Self {
+        let json = matched.as_ref().map(CheckedMatch::to_json);
+        let keys = matched.as_ref().map(CheckedMatch::key_texts);
+        let group = matched.as_ref().map(|m| *m.group.as_bytes());
+        let (fields, kinds) = matched.map(|m| (m.fields, m.kinds)).unzip();
+        let (fields, numbers) = split(fields);
+        Self {
+            json,
+            fields,
+            numbers,
+            kinds,
+            group: group.map(pgrx::Uuid::from_bytes),
+            keys,
+        }
+    }
 }
 
 fn split(fields: Option<Fields>) -> (Option<Vec<String>>, Option<Vec<i16>>) {
@@ -204,10 +264,18 @@ pub fn of_webhook(webhook_key: i32) -> Vec<i32> {
     as_owner(|| query(OF_WEBHOOK, &[webhook_key.into()], |row| row.value(1)))
 }
 
-/// Drops the trigger and leaves a tombstone.
-pub fn drop(event_key: i32, by: &str) {
+/// Drops the triggers of an event's table that no event needs any more, if the table is free.
+pub fn drop_superfluous_triggers(event_key: i32) {
+    as_owner(|| event_trigger::drop_superfluous(&[event_key]));
+}
+
+/// Leaves tombstones, and drops the triggers that no other event needs.
+pub fn drop(event_keys: &[i32], by: &str) {
     as_owner(|| {
-        event_trigger::drop(event_key);
-        execute(DROP, &[event_key.into(), by.into()]);
+        for key in event_keys {
+            event_trigger::drop_own(*key);
+            execute(DROP, &[(*key).into(), by.into()]);
+        }
+        event_trigger::drop_superfluous(event_keys);
     });
 }

@@ -9,8 +9,8 @@ const EVENT: &str = "
 select e.id, e.event_type, e.enabled,
        w.name, w.enabled, w.paused, w.detail,
        e.object_text, c.oid is not null, e.missing_columns,
-       t.tgenabled::pg_catalog.text,
-       t.tgfoid = 'webhook.capture()'::pg_catalog.regprocedure,
+       t.enabled::pg_catalog.text,
+       t.is_ours,
        pg_catalog.array_to_string(e.object_fields_now, ', '),
        e.event_sources, e.condition,
        c.relkind = 'p',
@@ -19,7 +19,7 @@ select e.id, e.event_type, e.enabled,
         where c.relkind = 'p' and p.isleaf),
        (select pg_catalog.string_agg(p.relid::pg_catalog.text, ', ')
         from pg_catalog.pg_partition_tree(c.oid) p
-        left join pg_catalog.pg_trigger k on k.tgrelid = p.relid and k.tgname = 'webhook_' || e.id
+        left join pg_catalog.pg_trigger k on k.tgrelid = p.relid and k.tgname = t.trigger_name
         where c.relkind = 'p' and p.isleaf
           and (k.oid is null or k.tgenabled = 'D')),
        (select i.inhparent::pg_catalog.regclass::pg_catalog.text
@@ -36,12 +36,14 @@ select e.id, e.event_type, e.enabled,
        o.owner, o.lost_rights,
        (select pg_catalog.format('%I.%I', n.nspname, c.relname)
         from pg_catalog.pg_namespace n
-        where n.oid = c.relnamespace)
+        where n.oid = c.relnamespace),
+       t.trigger_name::pg_catalog.text,
+       pg_catalog.left(e.match_now::pg_catalog.text, 1000), e.retyped_columns
 from webhook.event_now e
 join webhook.webhook_def w on w.webhook_key = e.webhook_key
 join webhook.event_owner o on o.event_key = e.event_key
 left join pg_catalog.pg_class c on c.oid = e.object_name
-left join pg_catalog.pg_trigger t on t.tgrelid = c.oid and t.tgname = 'webhook_' || e.id
+left join webhook.event_trigger t on t.event_key = e.event_key
 where e.event_key = $1";
 
 const URLS: &str = "
@@ -82,6 +84,9 @@ pub fn event(event_key: i32) -> EventFacts {
             owner: row.get(21),
             lost_rights: row.get(22),
             table_in_sql: row.get(23).unwrap_or_default(),
+            trigger_name: row.get(24),
+            matched: row.get(25),
+            retyped_columns: row.get(26),
         })
     })
     .expect("a locked row does not go away")

@@ -15,6 +15,7 @@ pub mod definition_log;
 pub mod deliveries;
 pub mod event_changes;
 pub mod event_definitions;
+pub mod event_matching;
 pub mod event_trigger;
 pub mod explanation;
 pub mod identity;

@@ -25,13 +25,16 @@ pub struct PreviewedEvent {
     /// The trigger fields by their present names.
     pub object_fields: Option<Vec<String>>,
     pub payload_template: Option<String>,
+    /// By present names.
+    pub matched: Option<JsonB>,
     pub secret: Zeroizing<String>,
 }
 
 const EVENT: &str = "
 select e.id, w.id, e.event_type, c.oid,
        webhook.present_columns(e.object_name, e.object_oid, e.object_fields, e.object_attnums),
-       e.payload_template, s.secret
+       e.payload_template, s.secret,
+       (select n.match_now from webhook.event_now n where n.event_key = e.event_key)
 from webhook.event_def e
 join webhook.webhook_def w using (webhook_key)
 join webhook.secret_def s on s.webhook_key = w.webhook_key and s.expires_at is null
@@ -95,6 +98,7 @@ pub fn find(event: &str) -> Result<PreviewedEvent, Error> {
             object_fields: row.get(5),
             payload_template: row.get(6),
             secret: Zeroizing::new(row.value(7)),
+            matched: row.get(8),
         })
     });
     found.ok_or_else(|| {

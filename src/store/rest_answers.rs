@@ -62,6 +62,7 @@ const EVENTS: &str = concat!(
             'EventSources', e.event_sources,
             'CustomPayloadFields', e.payload_fields,
             'CustomPayloadTemplate', e.payload_template,
+            'Match', e.match,
             'Enabled', d.enabled,
             'Status', e.status,
             'Messages', e.messages,

@@ -1,19 +1,25 @@
-//! Statements of the functions that users call: seldom run, so neither kept nor fast.
+//! Statements of the functions that users call. A session keeps their plans: whoever defines
+//! thousands of webhooks runs each thousands of times.
 //!
 //! Read and write go one way, so a statement sees what those before it wrote; but on a
 //! standby, where nothing can be written, what reads goes the way that takes no
 //! transaction id. An error of PostgreSQL unwinds to the caller's transaction. Column
 //! types are those the statement declares; a mismatch is a bug here and says so.
 
-use pgrx::spi::{SpiHeapTupleData, SpiTupleTable};
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys::{self, PgOid};
+use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiHeapTupleData, SpiTupleTable};
 use pgrx::Spi;
 
 use super::version;
 use crate::pg::confidential;
 use crate::pg::encoding::to_server_cstring;
-use crate::pg::recovery;
 use crate::pg::report::ok_or_raise;
 use crate::pg::text::{datums, Column, Param};
+use crate::pg::{owner, recovery};
 
 const TAKES: &str = "SPI takes the statements of this crate";
 
@@ -54,7 +60,57 @@ pub fn query_any_version<T>(sql: &str, args: &[Param], read: impl Fn(&Row<'_>) -
         }
         return Spi::connect(|client| rows(client.select(text, None, args).expect(TAKES)));
     }
-    Spi::connect_mut(|client| rows(client.update(text, None, args).expect(TAKES)))
+    Spi::connect_mut(|client| match plan(client, sql, args) {
+        Some(plan) => rows(client.update(plan, None, args).expect(TAKES)),
+        None => rows(client.update(text, None, args).expect(TAKES)),
+    })
+}
+
+/// Plans of a session that defines many webhooks; others have few.
+const MOST_PLANS: usize = 200;
+
+/// Plans by statement, made for one extension: constants in them may name its objects.
+#[derive(Default)]
+struct Plans {
+    extension: Option<pg_sys::Oid>,
+    /// Never freed: a process that ends may no longer call PostgreSQL for it.
+    by_statement: HashMap<String, &'static OwnedPreparedStatement>,
+}
+
+thread_local! {
+    static PLANS: RefCell<Plans> = RefCell::default();
+}
+
+/// The kept plan of a statement that PostgreSQL plans.
+fn plan(
+    client: &SpiClient<'_>,
+    sql: &str,
+    args: &[DatumWithOid<'_>],
+) -> Option<&'static OwnedPreparedStatement> {
+    let verbs = ["select", "insert", "update", "delete", "with"];
+    let first = sql.split_whitespace().next()?;
+    if !verbs.contains(&first) {
+        return None;
+    }
+    let extension = owner::extension();
+    let known = PLANS.with_borrow_mut(|plans| {
+        if plans.extension != extension || plans.by_statement.len() >= MOST_PLANS {
+            *plans = Plans {
+                extension,
+                ..Plans::default()
+            };
+        }
+        plans.by_statement.get(sql).copied()
+    });
+    if known.is_some() {
+        return known;
+    }
+    let types: Vec<PgOid> = args.iter().map(|arg| arg.oid().into()).collect();
+    let text = to_server_cstring(sql);
+    let made = client.prepare_mut(text.as_c_str(), &types).expect(TAKES);
+    let made: &'static _ = Box::leak(Box::new(made.keep()));
+    PLANS.with_borrow_mut(|plans| plans.by_statement.insert(sql.to_owned(), made));
+    Some(made)
 }
 
 /// Of the statements of this crate; one that locks rows writes.
@@ -82,7 +138,11 @@ pub fn first_with<T>(
     let text = to_server_cstring(sql);
     Spi::connect_mut(|client| {
         confidential::pass(passed);
-        let answer = client.update(text.as_c_str(), None, datums(args));
+        let args = datums(args);
+        let answer = match plan(client, sql, args) {
+            Some(plan) => client.update(plan, None, args),
+            None => client.update(text.as_c_str(), None, args),
+        };
         answer.expect(TAKES).next().map(|row| read(&Row(row)))
     })
 }

@@ -3,18 +3,14 @@
 //! After a new package is installed, sessions have its library before ALTER EXTENSION has
 //! changed the schema; after that, sessions that loaded the old library keep it.
 
-use pgrx::{PgSqlErrorCode, Spi};
+use pgrx::PgSqlErrorCode;
 
 use crate::core::error::{Error, Kind, Result};
 use crate::pg::report::translated;
+use crate::pg::{members, owner};
 
 const WAY_OUT: &str = "run ALTER EXTENSION webhook_ext UPDATE; if that was done, reconnect, and \
     restart the server if it preloads the library";
-
-const INSTALLED: &std::ffi::CStr = c"
-select e.extversion
-from pg_catalog.pg_extension e
-where e.extname operator(pg_catalog.=) 'webhook_ext'";
 
 /// The version of this library.
 pub fn of_library() -> String {
@@ -42,14 +38,8 @@ pub fn mismatch(installed: &str) -> Option<Error> {
 /// # Errors
 /// `55000` if the versions differ: a statement of this library may not fit the tables.
 pub fn check() -> Result<()> {
-    let installed: Option<String> = Spi::connect(|client| {
-        let rows = client
-            .select(INSTALLED, Some(1), &[])
-            .expect("SPI takes the statement");
-        let row = rows.into_iter().next()?;
-        row.get(1).expect("the statement gives a text")
-    });
-    installed
+    owner::extension()
+        .and_then(members::installed_version)
         .and_then(|installed| mismatch(&installed))
         .map_or(Ok(()), Err)
 }

@@ -5,13 +5,13 @@ use std::time::Instant;
 use super::report::{median, Line, Report, Target};
 use super::support::{Cluster, Receiver};
 
-const BULK_ROWS: i64 = 100_000;
+pub const BULK_ROWS: i64 = 100_000;
 /// Each measurement is taken so often, in turn with what it is compared with.
 const ROUNDS: usize = 5;
 const PGBENCH_SECONDS: u32 = 4;
 const PGBENCH_ROUNDS: usize = 3;
 
-const COLUMNS: &str = "(id bigint primary key, name text, note text, amount numeric(12, 2),
+pub const COLUMNS: &str = "(id bigint primary key, name text, note text, amount numeric(12, 2),
     active boolean, changed_at timestamptz, reference uuid, place integer)";
 
 /// What Hasura installs in principle: a plpgsql function that turns the row into jsonb
@@ -41,7 +41,7 @@ exception when others then
 end $$;
 create trigger plain after insert on peer for each row execute function plain_capture()";
 
-fn fill(table: &str) -> String {
+pub fn fill(table: &str) -> String {
     format!(
         "insert into {table} select i, 'name ' || i, 'a note of some length ' || i, i * 0.5, i % 2 = 0,
             now(), gen_random_uuid(), i % 100 from generate_series(1, {BULK_ROWS}) i"
@@ -56,7 +56,7 @@ fn create_webhook(cluster: &Cluster, receiver: &Receiver) {
 }
 
 /// Seconds a statement takes, on a session of its own that has seen the table.
-fn seconds(cluster: &Cluster, before: &str, statement: &str) -> f64 {
+pub fn seconds(cluster: &Cluster, before: &str, statement: &str) -> f64 {
     let mut session = cluster.connect("postgres");
     session
         .batch_execute(before)

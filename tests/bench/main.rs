@@ -26,6 +26,7 @@ mod old_snapshot;
 mod peers;
 mod rendering;
 mod report;
+mod subscribers;
 mod throttling;
 mod waiting;
 
@@ -50,6 +51,7 @@ const MEASURES: &[(&[&str], Measure)] = &[
     (&["P12"], large_bodies::large_bodies_of_many_urls),
     (&["P13"], logging::log_level),
     (&["P14"], disk::disk),
+    (&["P15", "P17"], subscribers::capture),
     (&["L"], call_log::look_ups),
     (&["R"], rendering::rendering),
     (&["Q"], peers::queues),

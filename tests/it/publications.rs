@@ -75,9 +75,9 @@ fn both_sides(receiver: &Receiver) -> (Cluster, Cluster) {
     let (publisher, subscriber) = (cluster("publisher"), cluster("subscriber"));
     watch(&publisher, receiver, "w", &["/ok/published"], "");
     watch(&subscriber, receiver, "w", &["/ok/subscribed"], "");
-    let event: String = subscriber.value("select id from webhook.events");
+    let trigger: String = subscriber.value("select trigger_name::text from webhook.event_trigger");
     subscriber.sql(&format!(
-        "alter table items enable always trigger webhook_{event}"
+        "alter table items enable always trigger {trigger}"
     ));
     publisher.sql(
         "insert into items values (1), (2); create publication everything for all tables;

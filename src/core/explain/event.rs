@@ -107,7 +107,7 @@ pub(super) fn trigger(event: &EventFacts) -> Check {
     let trigger = trigger_name(event);
     let bad = match event.trigger.as_deref() {
         None => format!(
-            "the trigger {trigger} is missing on {table}: \
+            "the trigger for this event is missing on {table}: \
              call webhook.update_event({id}, enabled => true), which creates it again"
         ),
         Some(_) if !event.trigger_is_ours => format!(
@@ -173,6 +173,34 @@ pub(super) fn condition(event: &EventFacts) -> Check {
         Some(condition) => note(
             "condition",
             format!("only a change for which this is true makes a message: {condition}"),
+        ),
+    }
+}
+
+pub(super) fn matched(event: &EventFacts) -> Check {
+    if let Some(retyped) = &event.retyped_columns {
+        return fault(
+            "match",
+            format!(
+                "a column of match has another type than when it was set, which switches the event \
+                 off: {retyped}; call webhook.update_event({}, match => …)",
+                literal(&event.id)
+            ),
+        );
+    }
+    let row = match event.event_type.as_str() {
+        "table.recordDelete" => "the deleted row",
+        "table.recordUpdate" => "the row after the change",
+        _ => "the row",
+    };
+    match &event.matched {
+        None => note(
+            "match",
+            "match is not set: the values of the row do not matter",
+        ),
+        Some(matched) => note(
+            "match",
+            format!("only if {row} has these values a message is made: {matched}"),
         ),
     }
 }

@@ -24,6 +24,7 @@
 //! | `tuple`, `varlena` | where a value lies in a tuple; toasted and compressed values |
 //! | `memory`, `server_text`, `money` | what a row borrows and gives back; encodings; decimals of a currency |
 //! | `changed` | which fields differ between two versions of a row |
+//! | `matched` | the values of a row by which events are found |
 
 mod array;
 pub mod changed;
@@ -31,6 +32,7 @@ mod composite;
 mod documents;
 mod fields;
 mod limited;
+pub mod matched;
 mod memory;
 mod money;
 mod output;

@@ -29,7 +29,7 @@ select name, description, outgoing_urls, call_throttling, status, events, messag
        created_by = current_user as created_by_me, modified_by, detail
 from webhook.webhooks;
 
--- Events: one trigger each
+-- Events: one trigger a kind, and one for a condition
 
 select id as on_insert from webhook.create_event('Order Sync', 'customers', 'table.recordInsert') \gset
 select id as on_update, object_name, object_fields, event_sources, payload_fields, condition, enabled, created_by = current_user as created_by_me
@@ -68,7 +68,7 @@ select id as on_orders, object_name as orders from webhook.create_event('Order S
 select :'orders' as object_name;
 select tgrelid::regclass as triggers_on
 from pg_trigger
-where tgname = 'webhook_' || :'on_orders'
+where tgname = 'webhook_insert_' || :'on_orders'
 order by 1;
 
 -- Names in a condition are the caller's.
@@ -130,7 +130,7 @@ select count(*) from webhook.webhooks where id = :'other';
 
 -- Dropping an event takes its trigger along; dropping a webhook takes everything.
 select webhook.drop_event(:'on_insert');
-select count(*) as triggers from pg_trigger where tgname = 'webhook_' || :'on_insert';
+select count(*) as triggers from pg_trigger where tgname = 'webhook_insert_' || :'on_insert';
 select count(*) as seen from webhook.events where id = :'on_insert';
 select webhook.drop_webhook('Order Sync');
 select count(*) as triggers from pg_trigger where tgrelid = 'clients'::regclass;

@@ -93,7 +93,7 @@ from webhook.update_event(:'on_update', object_fields => '{}', event_sources => 
 select condition from webhook.update_event(:'on_update', condition => 'new.first_name is distinct from old.first_name');
 select replace(pg_get_triggerdef(oid), :'on_update', '<id>') from pg_trigger where tgname = 'webhook_' || :'on_update';
 select condition from webhook.update_event(:'on_update', condition => '');
-select replace(pg_get_triggerdef(oid), :'on_update', '<id>') from pg_trigger where tgname = 'webhook_' || :'on_update';
+select replace(pg_get_triggerdef(oid), :'on_update', '<id>') from pg_trigger where tgrelid = 'customers'::regclass and tgtype = 17;
 select count(*) from webhook.update_event(:'on_update', null_style => 'null', list_style => 'keyed');
 select null_style, list_style, modified_by = current_user as by_me from webhook.events where id = :'on_update';
 
@@ -104,7 +104,7 @@ select object_fields from webhook.events where id = :'on_update';
 select object_fields, payload_fields from webhook.update_event(:'on_update', payload_fields => array['name']);
 
 -- A trigger that somebody dropped comes back.
-select 'webhook_' || :'on_update' as trigger \gset
+select trigger_name as trigger from webhook.event_trigger join webhook.event_def using (event_key) where id = :'on_update' \gset
 drop trigger :trigger on customers;
 select status, detail from webhook.events where id = :'on_update';
 select enabled from webhook.update_event(:'on_update', enabled => false);

@@ -1,0 +1,60 @@
+//! Which events a session has found for values of rows, and for which there are none.
+//!
+//! Bounded: when it is full it is emptied, and what is still needed is learned again.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::rules::Rule;
+
+/// About 10 MB together with the rules.
+const MOST_VALUES: usize = 50_000;
+const MOST_BYTES: usize = 4 << 20;
+const MOST_RULES: usize = 50_000;
+/// So many bytes of sources count as one rule.
+const RULE_BYTES: usize = 200;
+
+/// See the module. A key is the trigger, the columns and the values.
+#[derive(Default)]
+pub struct Learned {
+    rules: HashMap<Box<[u8]>, Rc<[Rc<Rule>]>>,
+    key_bytes: usize,
+    rule_count: usize,
+}
+
+impl Learned {
+    pub fn get(&self, key: &[u8]) -> Option<Rc<[Rc<Rule>]>> {
+        self.rules.get(key).cloned()
+    }
+
+    pub fn insert(&mut self, key: &[u8], rules: &Rc<[Rc<Rule>]>) {
+        let rule_count = rules.iter().map(|rule| weight(rule)).sum::<usize>();
+        let is_full = self.rules.len() >= MOST_VALUES
+            || self.key_bytes + key.len() > MOST_BYTES
+            || self.rule_count + rule_count > MOST_RULES;
+        if is_full {
+            self.clear();
+        }
+        // Forgotten without room: memory that is short is no error of the user's statement.
+        if self.rules.try_reserve(1).is_err() {
+            return;
+        }
+        let mut copy = Vec::new();
+        if copy.try_reserve_exact(key.len()).is_err() {
+            return;
+        }
+        copy.extend_from_slice(key);
+        self.key_bytes += key.len();
+        self.rule_count += rule_count;
+        self.rules.insert(copy.into_boxed_slice(), rules.clone());
+    }
+
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+fn weight(rule: &Rule) -> usize {
+    let sources = rule.sources.iter().flatten();
+    1 + sources.map(String::len).sum::<usize>() / RULE_BYTES
+}
