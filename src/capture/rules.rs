@@ -222,7 +222,7 @@ impl RuleSet {
         let mut key = VALUES.take();
         key.clear();
         key.extend_from_slice(&self.number.to_le_bytes());
-        key.extend_from_slice(&(place as u32).to_le_bytes());
+        key.extend_from_slice(&u32::try_from(place).unwrap_or(u32::MAX).to_le_bytes());
         let prefix = key.len();
         let fits = firing.write_values(&mut group.values.borrow_mut(), &mut key);
         let rules = fits.then(|| {

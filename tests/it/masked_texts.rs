@@ -16,7 +16,7 @@ fn scene() -> Cluster {
     cluster.sql(
         "create table items (id integer, note text);
          create role looker login in role webhook_reader;
-         select webhook.create_event('w', 'items', 'table.recordInsert');
+         select webhook.create_event('w', 'items', 'table.recordInsert', condition => 'new.id > 0');
          insert into items values (1)",
     );
     wait_idle(&cluster);
