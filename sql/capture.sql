@@ -14,7 +14,7 @@ create function webhook.shared_trigger(object oid, type_of_event text)
 returns table (trigger_oid oid)
 language sql
 stable
-as $$
+begin atomic
     select t.oid
     from pg_catalog.pg_trigger t
     cross join (
@@ -33,9 +33,9 @@ as $$
             t.tgnargs operator(pg_catalog.=) 0 and pg_catalog.starts_with(t.tgname::pg_catalog.text, k.prefix)
             or t.tgnargs operator(pg_catalog.=) 1
                and pg_catalog.encode(t.tgargs, 'escape') operator(pg_catalog.=)
-                   pg_catalog.concat(pg_catalog.substr(t.tgname::pg_catalog.text, 9), '\000')
+                   pg_catalog.concat(pg_catalog.substr(t.tgname::pg_catalog.text, 9), pg_catalog.chr(92), '000')
                and pg_catalog.starts_with(t.tgname::pg_catalog.text, 'webhook_')
       )
     order by pg_catalog.strpos('AORD', t.tgenabled::pg_catalog.text), t.oid
-    limit 1
-$$;
+    limit 1;
+end;

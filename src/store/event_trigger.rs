@@ -135,6 +135,10 @@ pub fn replace(table: &UserTable, event: &EventTrigger<'_>, condition_path: &str
     ok_or_raise(check_partitions(table));
     check_path(condition_path);
     if event.condition.is_none() {
+        if exists(table, event.id) {
+            // No statement that runs may have asked one of the two triggers and not the other.
+            with_lock_timeout(table, || table_locks::lock_for_trigger(table.oid));
+        }
         provide_shared(table, event);
     } else if exists(table, event.id) {
         if shared(table, event.event_type).as_deref() == Some(&own_name(event.id)) {

@@ -7,7 +7,7 @@ use postgres::Client;
 
 use super::support::copies::{dump, restore};
 use super::support::definitions::{create_event, create_webhook, records_at, wait_idle};
-use super::support::{ready_cluster, Cluster, Receiver};
+use super::support::{ready_cluster, Cluster, Receiver, PATIENCE};
 
 /// One call at a time: messages arrive in the order of the changes.
 const IN_ORDER: &str = "max_in_flight => 1";
@@ -431,4 +431,21 @@ fn an_upgrade_of_more_events_than_it_can_convert_captures_each_once() {
         ),
         "500\n1500|1500\n"
     );
+}
+
+/// The body of a function in SQL that is read again by each session would read other strings here.
+#[test]
+fn a_session_with_backslashes_in_its_strings_captures_and_defines() {
+    let (cluster, receiver) = ready_cluster("backslashes");
+    let url = receiver.url("/ok/a");
+    cluster.sql(&format!(
+        "set standard_conforming_strings = off;
+         set escape_string_warning = off;
+         create table items (id integer primary key);
+         select webhook.create_webhook('a', array['{url}']);
+         select webhook.create_event('a', 'items', 'table.recordInsert');
+         insert into items values (1);
+         select count(*) from webhook.events"
+    ));
+    receiver.wait_for(PATIENCE, "/ok/a", 1);
 }

@@ -199,15 +199,29 @@ fn without_padding(bytes: &[u8]) -> &[u8] {
 /// Stored bytes in the form that is hashed.
 fn canonical(kind: MatchKind, stored: &[u8]) -> Vec<u8> {
     match kind {
-        MatchKind::Text | MatchKind::Character | MatchKind::Name => {
-            encoding::from_server(stored).into_bytes()
-        }
+        MatchKind::Text | MatchKind::Character | MatchKind::Name => canonical_text(stored),
         MatchKind::Enum => {
             let oid = stored.try_into().map(u32::from_le_bytes);
             oid.map_or_else(|_| Vec::new(), |oid| label(oid.into()))
         }
         _ => stored.to_vec(),
     }
+}
+
+/// Begins no text in UTF-8.
+const NO_UTF8: u8 = 0xff;
+
+/// As UTF-8, so that a restore into another encoding changes nothing. What has no exact form there
+/// (any bytes may be in a database of SQL_ASCII) is compared by its bytes: two texts must not
+/// become one.
+fn canonical_text(stored: &[u8]) -> Vec<u8> {
+    let text = encoding::from_server(stored);
+    if *encoding::to_server(&text) == *stored {
+        return text.into_bytes();
+    }
+    let mut bytes = vec![NO_UTF8];
+    bytes.extend_from_slice(stored);
+    bytes
 }
 
 /// The label of an enum value; empty, which none is, if it is gone.
