@@ -364,7 +364,7 @@ create function webhook.shared_trigger(object oid, type_of_event text)
 returns table (trigger_oid oid)
 language sql
 stable
-begin atomic
+as $$
     select t.oid
     from pg_catalog.pg_trigger t
     cross join (
@@ -387,8 +387,8 @@ begin atomic
                and pg_catalog.starts_with(t.tgname::pg_catalog.text, 'webhook_')
       )
     order by pg_catalog.strpos('AORD', t.tgenabled::pg_catalog.text), t.oid
-    limit 1;
-end;
+    limit 1
+$$;
 
 set local search_path = pg_catalog, pg_temp;
 create view webhook.event_owner as
