@@ -1,4 +1,4 @@
--- Whoever changes a definition makes what worker and backends have cached stale, also by
+-- Each change of a definition makes what worker and backends have cached stale, also one by
 -- hand and in a restore: always, whatever session_replication_role says.
 
 create function webhook.definitions_changed()

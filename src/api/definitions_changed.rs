@@ -1,6 +1,6 @@
 //! The triggers on the definition tables that make caches stale.
 //!
-//! They fire whoever changes a definition: our functions, a restore, or an administrator by hand.
+//! They fire for every change of a definition: our functions, a restore, or an administrator by hand.
 //! The one for statements invalidates what sessions and the worker have cached; the one for rows
 //! says which webhook the worker reads again.
 

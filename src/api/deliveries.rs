@@ -61,17 +61,17 @@ fn redeliver_failed(
 #[pg_extern(sql = false)]
 fn cancel(message_id: Option<pgrx::Uuid>) -> bool {
     let (id, message) = ok_or_raise(found(message_id));
-    let withdrawn = deliveries::cancel(id, &message);
+    let canceled = deliveries::cancel(id, &message);
     wake();
-    withdrawn > 0
+    canceled > 0
 }
 
 #[pg_extern(sql = false)]
 fn cancel_pending(webhook: Option<TextArgument>) -> i64 {
     let key = ok_or_raise(key_of(webhook));
-    let withdrawn = deliveries::cancel_pending(key);
+    let canceled = deliveries::cancel_pending(key);
     wake();
-    withdrawn
+    canceled
 }
 
 fn key_of(webhook: Option<TextArgument>) -> Result<i32> {

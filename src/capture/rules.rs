@@ -3,8 +3,8 @@
 //! A trigger is one event's own, or that of all events of its type on the table. Its rules are
 //! looked up by trigger OID and dropped as soon as a definition or its
 //! table changes. A trigger that no definition knows, or that sits on another
-//! table than its definition says, gets no rule: it captures nothing, whoever
-//! created it. Events that match values of the row are learned as the values come
+//! table than its definition says, gets no rule: it captures nothing, whichever
+//! role created it. Events that match values of the row are learned as the values come
 //! ([`super::learned`]).
 
 use std::cell::{Cell, RefCell};
@@ -24,9 +24,9 @@ use crate::pg::row_json::changed::FieldWatch;
 use crate::pg::row_json::matched::RowValues;
 use crate::pg::trigger::{Firing, Operation};
 use crate::pg::{invalidation, owner, settings};
-use crate::store::capture_definitions::{
-    self, CaptureDefinition, MatchGroup, Scope, TableColumns, TriggerDefinitions,
-};
+use crate::store::capture_definitions::{self, CaptureDefinition, TriggerDefinitions};
+use crate::store::recorded_columns::TableColumns;
+use crate::store::trigger_scope::{MatchGroup, Scope};
 use crate::store::{identity, outbox_tables, version};
 
 /// How a trigger captures for one event.

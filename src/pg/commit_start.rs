@@ -43,7 +43,7 @@ const NOBODY: pg_sys::SubTransactionId = 0;
 pub fn start_worker_at_commit() {
     // SAFETY: called in a transaction.
     let here = unsafe { pg_sys::GetCurrentSubTransactionId() };
-    // Whoever wanted it before does so still, if this subtransaction is rolled back.
+    // What wanted it before still does, if this subtransaction is rolled back.
     if WANTED_BY.get() == NOBODY {
         WANTED_BY.set(here);
     }

@@ -7,8 +7,9 @@ use pgrx::pg_sys;
 use uuid::Uuid;
 
 use super::definition_changes::definition_tables;
+use super::recorded_columns::{Recorded, TableColumns};
+use super::trigger_scope::{groups, shared_table, MatchGroup, Scope};
 use crate::core::definition::{EventType, ListStyle, NullStyle};
-use crate::core::matching::MatchKind;
 use crate::pg::owner::as_owner;
 use crate::pg::spi::{connected, with_snapshot, Arg, Query, Row};
 
@@ -40,29 +41,6 @@ pub struct CaptureDefinition {
     has_match: bool,
 }
 
-/// Events that look at the same columns of the row.
-pub struct MatchGroup {
-    pub id: Uuid,
-    /// By their present names, in the order in which the values are hashed.
-    pub columns: Vec<(String, MatchKind)>,
-}
-
-/// Which events a trigger captures for.
-#[derive(Clone, Copy)]
-pub struct Scope {
-    /// The table of the events.
-    pub object: pg_sys::Oid,
-    pub event_type: EventType,
-    /// The only event, for a trigger of its own.
-    pub event_key: Option<i32>,
-}
-
-impl Scope {
-    fn key_or_zero(&self) -> i32 {
-        self.event_key.unwrap_or(0)
-    }
-}
-
 /// What a trigger captures for.
 #[derive(Default)]
 pub struct TriggerDefinitions {
@@ -75,59 +53,6 @@ pub struct TriggerDefinitions {
     pub columns: TableColumns,
     /// The definition tables and the events' table: a change of one makes this stale.
     pub depends_on: Vec<pg_sys::Oid>,
-}
-
-/// The live columns of the table that events were created on.
-#[derive(Default)]
-pub struct TableColumns {
-    table: Option<pg_sys::Oid>,
-    columns: Vec<(i16, String)>,
-}
-
-impl TableColumns {
-    fn of(table: Option<pg_sys::Oid>) -> Self {
-        let mut columns = Vec::new();
-        if let Some(table) = table {
-            OF_TABLE.with(|query| {
-                query.read(&[Arg::Oid(table)], |row| {
-                    let number = row.i32(0).and_then(|number| i16::try_from(number).ok());
-                    columns.extend(number.zip(row.text(1)));
-                });
-            });
-        }
-        Self { table, columns }
-    }
-
-    /// What recorded columns are called now, each with its recorded name. Numbers count as long as
-    /// the table is the one they were recorded for (they survive a rename); after a dump and
-    /// restore the names count. A column that is gone is left out.
-    fn present(&self, recorded: &Recorded, by_number: bool) -> Vec<(String, String)> {
-        let numbers = recorded
-            .numbers
-            .iter()
-            .map(Some)
-            .chain(std::iter::repeat(None));
-        let present = |(name, number): (&String, Option<&i16>)| {
-            let mut columns = self.columns.iter();
-            let found = columns.find(|(at, now)| match by_number {
-                true => Some(at) == number,
-                false => now == name,
-            });
-            found.map(|(_, now)| (name.clone(), now.clone()))
-        };
-        recorded
-            .names
-            .iter()
-            .zip(numbers)
-            .filter_map(present)
-            .collect()
-    }
-}
-
-/// Columns as an event has recorded them.
-struct Recorded {
-    names: Vec<String>,
-    numbers: Vec<i16>,
 }
 
 macro_rules! definitions {
@@ -201,77 +126,6 @@ const MATCHING: &str = definitions_now!(
 order by e.event_key"
 );
 
-/// Each group once, by a step in the index to the next one, and only those whose columns are there
-/// with comparable types.
-const GROUPS: &str = "
-with recursive g (match_group, object_oid, match_attnums, match_fields, match_kinds) as (
-    (
-        select e.match_group, e.object_oid, e.match_attnums, e.match_fields, e.match_kinds
-        from webhook.event_def e
-        where e.object_name = $1
-          and e.event_type = $2
-          and e.dropped_at is null
-          and e.match_group is not null
-          and case when $3 = 0 then e.condition is null else e.event_key = $3 end
-        order by e.match_group, e.object_oid, e.match_attnums
-        limit 1
-    )
-    union all
-    select n.match_group, n.object_oid, n.match_attnums, n.match_fields, n.match_kinds
-    from g
-    cross join lateral (
-        select e.match_group, e.object_oid, e.match_attnums, e.match_fields, e.match_kinds
-        from webhook.event_def e
-        where e.object_name = $1
-          and e.event_type = $2
-          and e.dropped_at is null
-          and (e.match_group, e.object_oid, e.match_attnums) > (g.match_group, g.object_oid, g.match_attnums)
-          and case when $3 = 0 then e.condition is null else e.event_key = $3 end
-        order by e.match_group, e.object_oid, e.match_attnums
-        limit 1
-    ) n
-)
-select distinct g.match_group, p.names, g.match_kinds
-from g
-cross join lateral (
-    select webhook.present_columns($1::pg_catalog.regclass, g.object_oid, g.match_fields, g.match_attnums)
-) p (names)
-where webhook.columns_present($1::pg_catalog.regclass, g.object_oid, g.match_fields, g.match_attnums)
-  and g.match_kinds = array(
-          select webhook.match_kind(a.atttypid, a.attcollation)
-          from pg_catalog.unnest(p.names) with ordinality as f (name, place)
-          join pg_catalog.pg_attribute a on a.attrelid = $1 and a.attname = f.name
-          where a.attnum > 0
-            and not a.attisdropped
-          order by f.place
-      )";
-
-/// The table that a trigger was created on, if it is the shared one of this event type there. Those of
-/// partitions come from it.
-const SHARED_TABLE: &str = "
-with recursive up (trigger_oid, parent, object) as (
-    select t.oid, t.tgparentid, t.tgrelid
-    from pg_catalog.pg_trigger t
-    where t.oid = $1
-    union all
-    select t.oid, t.tgparentid, t.tgrelid
-    from up
-    join pg_catalog.pg_trigger t on t.oid = up.parent
-)
-select up.object
-from up
-cross join lateral webhook.shared_trigger(up.object, $2) s
-where up.parent = 0
-  and up.trigger_oid = s.trigger_oid";
-
-/// The live columns of a table.
-const COLUMNS: &str = "
-select a.attnum, a.attname::pg_catalog.text
-from pg_catalog.pg_attribute a
-where a.attrelid = $1
-  and a.attnum > 0
-  and not a.attisdropped";
-
 /// Whether events can match values; those of 0.1.0 cannot.
 const HAS_MATCH: &str = "
 select exists (
@@ -297,9 +151,6 @@ thread_local! {
     static WITHOUT_MATCH: Query = const { Query::new(UNMATCHED) };
     static HAVING_KEY: Query = const { Query::new(KEYS) };
     static BY_KEYS: Query = const { Query::new(MATCHING) };
-    static BY_TABLE: Query = const { Query::new(GROUPS) };
-    static SHARED: Query = const { Query::new(SHARED_TABLE) };
-    static OF_TABLE: Query = const { Query::new(COLUMNS) };
     static MATCHES: Query = const { Query::new(HAS_MATCH) };
     static OWNERS: Query = const { Query::new(HAS_OWNERS) };
     static RIGHTS: Query = const { Query::new(LOST_RIGHTS) };
@@ -418,9 +269,7 @@ fn all(
     let mut found = Vec::new();
     for event in stored {
         let table = event.definition.object;
-        if columns.table != table || table.is_none() {
-            *columns = TableColumns::of(table);
-        }
+        columns.fit(table);
         let mut definition = event.with_present_columns(columns);
         definition.lost_rights = lost_rights(definition.event_key);
         found.push(definition);
@@ -436,33 +285,6 @@ fn by_id(event_id: &str, relation: pg_sys::Oid) -> Option<CaptureDefinition> {
     };
     let args = [Arg::Text(Some(event_id)), Arg::Oid(relation)];
     all(statement, &args, &mut TableColumns::default()).pop()
-}
-
-fn shared_table(trigger: pg_sys::Oid, event_type: EventType) -> Option<pg_sys::Oid> {
-    let args = [Arg::Oid(trigger), Arg::Text(Some(event_type.as_str()))];
-    let mut object = None;
-    SHARED.with(|query| query.read(&args, |row| object = row.oid(0)));
-    object
-}
-
-fn groups(scope: Scope) -> Vec<MatchGroup> {
-    let args = [
-        Arg::Oid(scope.object),
-        Arg::Text(Some(scope.event_type.as_str())),
-        Arg::I32(scope.key_or_zero()),
-    ];
-    let mut found = Vec::new();
-    BY_TABLE.with(|query| query.read(&args, |row| found.extend(group(row))));
-    found
-}
-
-fn group(row: &Row<'_>) -> Option<MatchGroup> {
-    let kinds = row.text_array(2)?.into_iter();
-    let kinds: Option<Vec<MatchKind>> = kinds.map(|word| MatchKind::parse(&word)).collect();
-    Some(MatchGroup {
-        id: row.uuid(0)?,
-        columns: row.text_array(1)?.into_iter().zip(kinds?).collect(),
-    })
 }
 
 fn is_true(statement: &'static Statement) -> bool {

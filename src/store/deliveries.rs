@@ -57,8 +57,8 @@ macro_rules! waiting_urls {
     };
 }
 
-/// … not what was withdrawn with everything else: whether it still has its first call, and how
-/// that ends, only a worker could say. So it is queued anew; if it arrives before, that is all.
+/// … not what was canceled with everything else: whether it still has its first call, and how
+/// that ends, only a worker could say. So it is queued again; if it arrives before, that is all.
 macro_rules! but_withdrawn {
     () => {
         "
@@ -283,7 +283,7 @@ pub fn find(message_id: Uuid) -> Option<FoundMessage> {
     })
 }
 
-/// For how many URLs the message was withdrawn.
+/// For how many URLs the message was canceled.
 pub fn cancel(message_id: Uuid, message: &FoundMessage) -> i64 {
     change(Some(message.webhook_key), || {
         count(CANCEL, message_id, message)
@@ -336,7 +336,7 @@ pub fn redeliver_failed(
 }
 
 /// Everything a webhook has pending that was committed before, and its retries; a call that is
-/// on its way counts for nothing. Changes of the caller's own transaction are not withdrawn,
+/// on its way counts for nothing. Changes of the caller's own transaction are not canceled,
 /// whether it made them before or makes them later.
 pub fn cancel_pending(webhook_key: i32) -> i64 {
     change(Some(webhook_key), || {

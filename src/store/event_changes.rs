@@ -1,6 +1,6 @@
 //! Changes of an event that is there.
 //!
-//! As the extension's owner; the event's row is locked by whoever found it. What was
+//! As the extension's owner; the event's row is locked by the statement that found it. What was
 //! captured before stays as it was captured.
 
 use pgrx::datum::TimestampWithTimeZone;

@@ -2,7 +2,7 @@
 //! of its type on the table share.
 //!
 //! Created with the rights of the caller, who must have them on the table; dropped
-//! with the owner's, because whoever may drop an event need not own its table. A
+//! with the owner's, because a role that may drop an event need not own its table. A
 //! table that is busy for too long is an error, and nothing has changed. Where the shared
 //! trigger is there, no lock on the table is needed; it goes with the last event
 //! if the table is free, and else stays and captures nothing.

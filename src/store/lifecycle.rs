@@ -32,7 +32,7 @@ pub enum Standing {
     Unfit,
     /// This database is a copy of another one and was not adopted: nothing is sent.
     Held,
-    /// The extension was dropped and created anew: what the worker knows is of the old one.
+    /// The extension was dropped and created again: what the worker knows is of the old one.
     Replaced,
 }
 

@@ -17,9 +17,9 @@ const WAITING_AT_MOST: i64 = 64;
 pub enum RetryState {
     /// For its next call.
     Waiting,
-    /// Given up, until somebody redelivers it.
+    /// Given up, until it is redelivered.
     Failed,
-    /// Withdrawn by a user.
+    /// Canceled by a user.
     Canceled,
 }
 
@@ -33,7 +33,7 @@ impl RetryState {
     }
 }
 
-/// A message that failed or was withdrawn.
+/// A message that failed or was canceled.
 pub struct RetryRow {
     pub url_key: i32,
     pub at: Coordinate,
@@ -64,7 +64,7 @@ pub struct WaitingRetry {
     pub next_at: i64,
 }
 
-/// What waits although it was withdrawn was redelivered since.
+/// What waits although it was canceled was redelivered since.
 const UPSERT: &str = "
 insert into webhook.retry as r (url_key, xid, id, message_id, webhook_key, event_key, event_date,
                                 attempts, state, next_at, last_error)

@@ -1,4 +1,4 @@
-//! Statements of the functions that users call. A session keeps their plans: whoever defines
+//! Statements of the functions that users call. A session keeps their plans: one that defines
 //! thousands of webhooks runs each thousands of times.
 //!
 //! Read and write go one way, so a statement sees what those before it wrote; but on a

@@ -1,7 +1,7 @@
 //! The rings of tables that outbox and call log consist of.
 //!
 //! A table is emptied by TRUNCATE under a lock that is not waited for: a waiting one would
-//! block whoever comes after it. What is still to be sent holds its table back; the few
+//! block the sessions behind it. What is still to be sent holds its table back; the few
 //! messages that wait for a retry move to the table that is written. For the worker, in a
 //! transaction; statements are seldom run, and each sees what committed before it.
 
@@ -212,7 +212,7 @@ select exists (
 }
 
 /// Messages that wait for a retry move to the table that is written; what was given up or
-/// withdrawn, or was to go to a URL that is no more, is forgotten with its message.
+/// canceled, or was to go to a URL that is no more, is forgotten with its message.
 pub fn move_waiting_messages(number: i16, written: i16) {
     execute(
         &format!(

@@ -320,7 +320,7 @@ impl SettlementLog {
 
     /// Adds the rows up to `seq` to the base tables and forgets them; also forgets
     /// the ticks that no lane needs any more. The lanes of dropped URLs stay: webhook.messages
-    /// tells by them what was withdrawn.
+    /// tells by them what was canceled.
     pub fn compact(&self, seq: i64, oldest_tick_needed: i64) {
         for step in &self.compact {
             step.write(&[Arg::I64(seq)]);

@@ -1,4 +1,4 @@
-//! A table that somebody wants to watch: what it is, its columns, the caller's rights.
+//! A table that an event is to watch: what it is, its columns, the caller's rights.
 //!
 //! Reads the catalogs with the rights of the caller.
 

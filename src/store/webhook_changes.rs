@@ -1,6 +1,6 @@
 //! Changes of a webhook that is there.
 //!
-//! As the extension's owner; the webhook's row is locked by whoever found it. What
+//! As the extension's owner; the webhook's row is locked by the statement that found it. What
 //! already waits goes by the new definition: a URL that is taken away gets nothing
 //! more, one that is added gets what is captured from now on.
 
@@ -80,7 +80,7 @@ where webhook_key = $1
   and dropped_at is null
   and enabled <> $2";
 
-/// What waits for a retry there is withdrawn; what the worker holds goes with the lane.
+/// What waits for a retry there is canceled; what the worker holds goes with the lane.
 const DROP_URLS: &str = "
 with dropped as (
     update webhook.url_def

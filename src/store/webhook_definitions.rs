@@ -153,7 +153,7 @@ set state = 'canceled', next_at = null, changed_at = pg_catalog.clock_timestamp(
 where webhook_key = $1
   and state in ('waiting', 'withdrawn')";
 
-/// The error of whoever wants a name that another webhook has.
+/// The error for a name that another webhook has.
 pub fn name_is_taken(name: &str) -> Error {
     Error::new(
         Kind::DuplicateObject,

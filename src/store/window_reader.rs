@@ -104,7 +104,7 @@ impl WindowReader {
         !self.done && matches!(self.plan, Plan::Unknown)
     }
 
-    /// Where the rows of this reader are is known to somebody.
+    /// Takes over the places of its rows, which were found for all webhooks of the window.
     pub fn read_places(&mut self, places: &HashMap<i32, Vec<Coordinate>>) {
         let own = places.get(&self.webhook_key).map_or(&[][..], Vec::as_slice);
         let from = own.partition_point(|at| at.id <= self.after_id);

@@ -10,7 +10,7 @@ use crate::pg::{process, tx};
 use crate::store::blockers::{Blocker, BlockerStore};
 
 /// How long a lock is waited for: long enough for autovacuum, which gives way when it sees that
-/// somebody waits, and short enough for the URLs that have to wait meanwhile …
+/// another process waits, and short enough for the URLs that have to wait meanwhile …
 pub const LOCK_TIMEOUT: &CStr = c"50ms";
 /// … and if it was not to be had a moment ago.
 const SHORT_LOCK_TIMEOUT: &CStr = c"5ms";

@@ -39,7 +39,8 @@ const SAFETY_LOOK: Duration = Duration::from_secs(10);
 const LOOK_AROUND: Duration = Duration::from_secs(1);
 /// Where each URL stood is lost with these tables. The outbox still has the messages, so
 /// that the way out repeats some and loses none.
-const BEGIN_ANEW: &str = "if somebody emptied its tables, this sends everything again that is in \
+const START_OVER: &str =
+    "if its tables were emptied by hand, this sends everything again that is in \
     webhook.outbox: truncate webhook.fold, webhook.ledger, webhook.lane, webhook.tick; \
     insert into webhook.fold values (true, 0, '3:3:', '3:3:', 0, 0)";
 
@@ -173,7 +174,7 @@ enum End {
 fn standing(lifecycle: &Lifecycle) -> Option<Standing> {
     match tx::as_process(|| lifecycle.standing()) {
         Ok(standing) => Some(standing),
-        // It is shown by whoever has to wait for it.
+        // The code that waits for it shows it.
         Err(failure) if failure.is_lock_not_available() => None,
         Err(failure) => {
             pgrx::warning!("webhook worker cannot read its tables: {}", failure.message);
@@ -272,7 +273,7 @@ fn run(lifecycle: &Lifecycle) -> End {
         );
         let shown = format!("idle{}{}", process::DETAIL_MARK, error.message);
         process::report_activity(&shown, false);
-        report::warn(error.with_hint(BEGIN_ANEW));
+        report::warn(error.with_hint(START_OVER));
         if !may_try_again(lifecycle, pause) {
             return End::ToBeRestarted;
         }

@@ -1,4 +1,4 @@
-//! Somebody takes the extension or the database away while calls are in flight (fault 9).
+//! The extension or the database is dropped while calls are in flight (fault 9).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Definition rows that somebody has edited by hand into something that cannot be used
+//! Definition rows that were edited by hand into something that cannot be used
 //! (fault 8): only that webhook stops, its view says why, and mending it is enough.
 
 use super::support::watched::{

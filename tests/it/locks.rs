@@ -18,7 +18,7 @@ use super::support::{Cluster, Received, Receiver, PATIENCE};
 const HEALTHY: &str = "/ok/healthy";
 const LOCKED: &str = "/status/400/locked";
 /// What a lock that does not concern a webhook may cost its messages, on a busy machine.
-const NEARLY_NORMAL: Duration = Duration::from_secs(5);
+const NEARLY_NORMAL: Duration = Duration::from_secs(1);
 /// A message that takes longer counts as this late.
 const TOO_LATE: Duration = Duration::from_secs(20);
 /// Messages a measurement takes.

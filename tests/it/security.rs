@@ -286,7 +286,7 @@ fn an_event_needs_the_callers_rights_on_the_table() {
     run_as(&cluster, "alice", "insert into items values (1, 'a')");
     wait_idle(&cluster);
     assert_eq!(receiver.received_at("/ok").len(), 1);
-    // Somebody who may create triggers on his own table still cannot borrow the event.
+    // A role that may create triggers on its own table still cannot borrow the event.
     let event = create_event(&cluster, "hook", "items", "Delete", "");
     cluster.sql("grant create on schema public to bob; grant usage on schema webhook to bob");
     let mut bob = cluster.connect_as("bob", "postgres");

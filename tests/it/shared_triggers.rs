@@ -289,7 +289,7 @@ fn an_upgrade_turns_the_triggers_of_events_into_one() {
         ))
     };
     assert_eq!(names("items"), "webhook_event1\nwebhook_event4\n");
-    // Somebody wrote to it: both stay, and one captures for both.
+    // A session wrote to it: both stay, and one captures for both.
     assert_eq!(names("busy"), "webhook_event5\nwebhook_event6\n");
     run(
         &mut writer,

@@ -1,6 +1,6 @@
 //! What is written of a lane, so that it survives a crash, and when that is done.
 //!
-//! A message stays busy until its outcome is settled: whoever comes after a crash sends again
+//! A message stays busy until its outcome is settled: the worker after a crash sends again
 //! exactly what was taken and is not settled.
 
 use std::sync::Arc;

@@ -53,8 +53,8 @@ impl<M> Lane<M> {
         self.order.is_kept
     }
 
-    /// The definitions were read, or retries changed by somebody else: from now on the order
-    /// is kept, or not. Returns the retries that have to be loaded anew.
+    /// The definitions were read, or another session changed retries: from now on the order
+    /// is kept, or not. Returns the retries that have to be loaded again.
     #[must_use = "what was taken out of memory has to be counted"]
     pub fn keep_order(&mut self, is_kept: bool) -> Vec<Entry<M>> {
         let was_kept = std::mem::replace(&mut self.order.is_kept, is_kept);

@@ -82,7 +82,7 @@ impl<M> Lane<M> {
         self.backoff_until = self.backoff_until.max(until);
     }
 
-    /// Forgets failures and pauses: somebody says that the receiver is back.
+    /// Forgets failures and pauses: a user says that the receiver is back.
     pub fn reopen(&mut self) {
         self.dirty = true;
         self.failures = 0;

@@ -47,7 +47,7 @@ pub enum Known {
     Live(Arc<WebhookRoute>),
     /// Its row is a tombstone.
     Dropped,
-    /// It has no row: somebody deleted it, or it could not be read.
+    /// It has no row: it was deleted by hand, or it could not be read.
     Absent,
 }
 

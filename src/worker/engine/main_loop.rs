@@ -167,7 +167,7 @@ impl Loop {
         }
     }
 
-    /// Once a second: does somebody want the database, or is the extension gone?
+    /// Once a second: does another session need exclusive access to the database, or is the extension gone?
     fn look_around(&mut self, lifecycle: &Lifecycle) -> Option<End> {
         let mut tries_again = false;
         if Instant::now() >= self.next_look_around {

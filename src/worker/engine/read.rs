@@ -315,7 +315,7 @@ impl Engine {
         self.give_up(&lost);
     }
 
-    /// Somebody emptied the outbox: what cannot be sent any more must not hold what can.
+    /// The outbox was emptied by hand: what cannot be sent any more must not hold what can.
     fn give_up(&mut self, lost: &[(i32, Coordinate)]) {
         if lost.is_empty() {
             return;

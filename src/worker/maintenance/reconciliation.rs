@@ -58,7 +58,7 @@ impl Reconciliation {
                 self.seen = Some(seq);
                 Some(written)
             }
-            // Somebody has a table of the outbox locked.
+            // Another session has a table of the outbox locked.
             Err(failure) if failure.is_lock_not_available() => None,
             Err(failure) => {
                 pgrx::warning!(

@@ -22,7 +22,7 @@ const WHILE_BEHIND: Duration = Duration::from_millis(50);
 const LOOKS_A_RETENTION: u32 = 20;
 /// A table in which something is pending is looked at again after this: the look may take long.
 const NEEDED_AGAIN: Duration = Duration::from_secs(5);
-/// One that somebody reads just now may be free at the next look.
+/// One that a session reads just now may be free at the next look.
 const LOCKED_AGAIN: Duration = Duration::from_secs(1);
 /// Block ranges that are indexed in one look: 12 MB, a few milliseconds.
 const RANGES_A_LOOK: i64 = 48;

@@ -161,7 +161,7 @@ impl Scheduler {
                 }
                 None => {
                     memory.remove(&entry.message);
-                    // Its row is gone: somebody emptied the table. Nothing can be sent.
+                    // Its row is gone: the table was emptied by hand. Nothing can be sent.
                     let was_pending = !entry.is_retry;
                     lane.skip();
                     Some(was_pending)

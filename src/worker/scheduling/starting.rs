@@ -27,7 +27,7 @@ pub struct CanceledMessage {
     pub url_key: i32,
     pub at: Coordinate,
     pub message: Arc<Message>,
-    /// When it is due if somebody has redelivered it meanwhile; its row is then gone.
+    /// When it is due if it was redelivered meanwhile; its row is then gone.
     pub due_at: Option<i64>,
 }
 

@@ -93,7 +93,7 @@ impl Urls {
         Some(result)
     }
 
-    /// Its pauses are over, or it was deferred: what is to be done for it is worked out anew.
+    /// Its pauses are over, or it was deferred: what is to be done for it is worked out again.
     pub fn list_again(&mut self, url_keys: &[i32]) {
         let now = self.ticker.now();
         for url_key in url_keys {

@@ -214,7 +214,7 @@ impl Settler {
         let settled = pending.settled(scope);
         let settled_retries =
             settled.filter_map(|settled| Some((settled.url_key, settled.next_at?)));
-        // Canceled messages that somebody has redelivered meanwhile.
+        // Canceled messages that were redelivered meanwhile.
         let canceled = pending.canceled.iter().filter(|row| scope.has(row.url_key));
         let redelivered = canceled.filter_map(|row| Some((row.url_key, row.next_at?)));
         let written = Written {

@@ -183,7 +183,7 @@ fn a_retry_whose_row_is_gone_or_that_was_canceled_lets_the_lane_ask() {
 
     lane.learn_waiting(Some(70));
     assert!(!lane.wants_answer());
-    // Whoever cancels makes the definitions be read again.
+    // A cancellation makes the definitions be read again.
     drop(lane.keep_order(true));
     assert!(lane.wants_answer() && !lane.has_next());
     assert!(lane.learn_waiting(None), "the views said that it waits");
