@@ -5,7 +5,7 @@ create sequence webhook.definition_key_seq as integer;
 
 create table webhook.webhook_def (
     webhook_key     integer primary key default pg_catalog.nextval('webhook.definition_key_seq'),
-    -- as src/core/ids.rs makes them
+    -- as src/core/definitions/ids.rs makes them
     id              text not null unique check (id collate pg_catalog."C" operator(pg_catalog.~) '^[a-z0-9]{6}$'),
     name            text not null,
     description     text,

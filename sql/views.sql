@@ -5,7 +5,7 @@ set local search_path = pg_catalog, pg_temp;
 
 -- Query values that look like credentials, and userinfo, as *** in all URLs of a text. Values of 20
 -- characters or more that hold a digit count whatever their names are (credentials_in_url in
--- src/core/redaction.rs has the same rule). A secret in the path, as in hooks of chats, cannot be told
+-- src/core/policy/redaction.rs has the same rule). A secret in the path, as in hooks of chats, cannot be told
 -- from another path. Parts end at each ?, so that an answer of nothing else takes no quadratic time.
 create function webhook.masked_url(url text)
 returns text

@@ -222,13 +222,13 @@ fn circle(names: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
         .then_some(way)
 }
 
-/// What of each of the worker's folders and files the others name. Those of its own module, which
-/// only start and end the process, are left out.
-fn worker_names() -> BTreeMap<String, BTreeSet<String>> {
+/// What each folder and file of a layer names of the layer's others. The layer's own module, which
+/// only puts them together, is left out.
+fn names_within(layer: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let sources: Vec<_> = sources()
         .into_iter()
-        .filter(|source| source.layer == "worker" && source.module.len() > 1)
+        .filter(|source| source.layer == layer && source.module.len() > 1)
         .collect();
     let rooms: BTreeSet<String> = sources
         .iter()
@@ -238,7 +238,7 @@ fn worker_names() -> BTreeMap<String, BTreeSet<String>> {
         let own = &source.module[1];
         let named = named_paths(&source.code, &source.module).into_iter();
         let others = named
-            .filter(|path| path.first().is_some_and(|layer| layer == "worker"))
+            .filter(|path| path.first().is_some_and(|first| first == layer))
             .filter_map(|path| path.into_iter().nth(1))
             .filter(|room| room != own && rooms.contains(room));
         names.entry(own.clone()).or_default().extend(others);
@@ -246,21 +246,45 @@ fn worker_names() -> BTreeMap<String, BTreeSet<String>> {
     names
 }
 
+fn assert_no_circle(layer: &str, folders: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
+    let names = names_within(layer);
+    for folder in folders {
+        assert!(names.contains_key(*folder), "{folder}: {names:#?}");
+    }
+    assert_eq!(circle(&names), None, "{names:#?}");
+    names
+}
+
 #[test]
 fn the_workers_folders_form_no_circle() {
-    let names = worker_names();
-    for folder in [
-        "definitions",
-        "reading",
-        "scheduling",
-        "sending",
-        "settling",
-        "maintenance",
-    ] {
-        assert!(names.contains_key(folder), "{names:#?}");
-    }
+    let names = assert_no_circle(
+        "worker",
+        &[
+            "definitions",
+            "reading",
+            "scheduling",
+            "sending",
+            "settling",
+            "maintenance",
+        ],
+    );
     assert!(!names["engine"].is_empty(), "{names:#?}");
-    assert_eq!(circle(&names), None, "{names:#?}");
+}
+
+#[test]
+fn the_folders_of_the_pure_half_form_no_circle() {
+    let names = assert_no_circle(
+        "core",
+        &[
+            "values",
+            "messages",
+            "policy",
+            "definitions",
+            "payloads",
+            "scheduling",
+        ],
+    );
+    assert!(names["payloads"].contains("values"), "{names:#?}");
 }
 
 #[test]

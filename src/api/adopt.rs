@@ -2,8 +2,8 @@
 
 use pgrx::prelude::*;
 
+use crate::core::definitions::webhook::shown;
 use crate::core::error::{Error, Kind, Result};
-use crate::core::webhook::shown;
 use crate::pg::arguments::{required_word, TextArgument};
 use crate::pg::commit_start;
 use crate::pg::identity::is_superuser;

@@ -7,14 +7,14 @@ use serde_json::Value;
 
 use super::adopt::warn_if_held;
 use super::random;
-use crate::core::definition::{EventType, ListStyle, NullStyle};
-use crate::core::error::Result;
-use crate::core::event::{self, Fields};
-use crate::core::limits::{
+use crate::core::definitions::event::{self, Fields};
+use crate::core::definitions::limits::{
     CONDITION_CHARS, EVENT_SOURCES, FIELDS, SEARCH_PATH_CHARS, TEMPLATE_CHARS,
 };
-use crate::core::template;
-use crate::core::webhook::required;
+use crate::core::definitions::webhook::required;
+use crate::core::definitions::words::{EventType, ListStyle, NullStyle};
+use crate::core::error::Result;
+use crate::core::payloads::template;
 use crate::pg::arguments::{
     json, list, required_word, text, word, JsonArgument, TextArgument, TextListArgument,
 };

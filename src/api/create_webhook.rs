@@ -6,14 +6,14 @@ use pgrx::JsonB;
 
 use super::adopt::warn_if_held;
 use super::random;
-use crate::core::definition::{DeliveryOrder, LogLevel};
-use crate::core::error::{Error, Result};
-use crate::core::headers;
-use crate::core::limits::DESCRIPTION_CHARS;
-use crate::core::secret::Secret;
-use crate::core::webhook::{
+use crate::core::definitions::limits::DESCRIPTION_CHARS;
+use crate::core::definitions::webhook::{
     self, required, CALL_THROTTLING, MAX_ATTEMPTS, MAX_IN_FLIGHT, MAX_URLS, TIMEOUT_MS,
 };
+use crate::core::definitions::words::{DeliveryOrder, LogLevel};
+use crate::core::error::{Error, Result};
+use crate::core::policy::headers;
+use crate::core::policy::secret::Secret;
 use crate::pg::arguments::{json, list, text, word, JsonArgument, TextArgument, TextListArgument};
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;

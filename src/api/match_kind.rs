@@ -3,7 +3,7 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use crate::core::matching::MatchKind;
+use crate::core::definitions::matching::MatchKind;
 use crate::pg::row_json::matched::kind_of;
 
 #[pg_extern(sql = false)]

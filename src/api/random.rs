@@ -1,7 +1,7 @@
 //! Randomness of the operating system, for ids and secrets.
 
+use crate::core::definitions::ids;
 use crate::core::error::{Error, Kind, Result};
-use crate::core::ids;
 
 /// So many ids in a row cannot be taken by chance.
 const TRIES: usize = 100;

@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 use super::operate::{micros, DAY_MICROS};
 use super::random;
 use crate::core::error::{Error, Result};
-use crate::core::secret::Secret;
+use crate::core::policy::secret::Secret;
 use crate::pg::arguments::{required_word, TextArgument};
 use crate::pg::report::ok_or_raise;
 use crate::pg::text::Text;

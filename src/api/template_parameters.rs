@@ -3,9 +3,9 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use crate::core::definitions::webhook::required;
 use crate::core::error::Result;
-use crate::core::template::parameter::{column_parameters, fixed_parameters};
-use crate::core::webhook::required;
+use crate::core::payloads::template::parameter::{column_parameters, fixed_parameters};
 use crate::pg::report::ok_or_raise;
 use crate::pg::text::Text;
 use crate::store::user_table;

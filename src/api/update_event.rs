@@ -4,13 +4,13 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
 use super::create_event::{in_sql, CreatedEvent, EventAnswer, Wanted, CONDITION_PATH};
-use crate::core::definition::{EventType, ListStyle, NullStyle};
-use crate::core::error::{Error, Kind, Result};
-use crate::core::event::{self, Column};
-use crate::core::limits::{
+use crate::core::definitions::event::{self, Column};
+use crate::core::definitions::limits::{
     CONDITION_CHARS, EVENT_SOURCES, FIELDS, SEARCH_PATH_CHARS, TEMPLATE_CHARS,
 };
-use crate::core::template;
+use crate::core::definitions::words::{EventType, ListStyle, NullStyle};
+use crate::core::error::{Error, Kind, Result};
+use crate::core::payloads::template;
 use crate::pg::arguments::{
     json, list, required_word, text, word, JsonArgument, TextArgument, TextListArgument,
 };

@@ -5,10 +5,10 @@ use pgrx::prelude::*;
 use pgrx::JsonB;
 
 use super::create_webhook::{checked_headers, checked_max_age, checked_order, WebhookArguments};
-use crate::core::definition::LogLevel;
+use crate::core::definitions::limits::DESCRIPTION_CHARS;
+use crate::core::definitions::webhook::{self, MAX_ATTEMPTS, MAX_IN_FLIGHT, MAX_URLS, TIMEOUT_MS};
+use crate::core::definitions::words::LogLevel;
 use crate::core::error::Result;
-use crate::core::limits::DESCRIPTION_CHARS;
-use crate::core::webhook::{self, MAX_ATTEMPTS, MAX_IN_FLIGHT, MAX_URLS, TIMEOUT_MS};
 use crate::pg::arguments::{
     json, list, required_word, text, word, JsonArgument, TextArgument, TextListArgument,
 };

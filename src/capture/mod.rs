@@ -17,8 +17,8 @@ mod shapes;
 
 use std::cell::RefCell;
 
-use crate::core::oversize::Oversize;
-use crate::core::template::render::push_name_list;
+use crate::core::messages::oversize::Oversize;
+use crate::core::payloads::template::render::push_name_list;
 use crate::pg::row_json::{LimitedText, TooLarge};
 use crate::pg::trigger::{Firing, Operation};
 use crate::pg::{append, clock, invalidation, session, settings, wake, xact};

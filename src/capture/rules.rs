@@ -16,9 +16,9 @@ use uuid::Uuid;
 
 use super::learned::Learned;
 use super::shapes::{watched, Shape, Shapes};
-use crate::core::definition::EventType;
+use crate::core::definitions::matching::{self, MatchKind};
+use crate::core::definitions::words::EventType;
 use crate::core::error::{Error, Kind};
-use crate::core::matching::{self, MatchKind};
 use crate::pg::report::warn;
 use crate::pg::row_json::changed::FieldWatch;
 use crate::pg::row_json::matched::RowValues;

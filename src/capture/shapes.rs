@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use sha2::{Digest, Sha256};
 
-use crate::core::definition::{ListStyle, NullStyle};
+use crate::core::definitions::words::{ListStyle, NullStyle};
 use crate::pg::row_json::changed::FieldWatch;
 use crate::pg::row_json::{Field, RowWriter};
 use crate::pg::trigger::{Firing, Operation};

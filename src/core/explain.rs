@@ -4,8 +4,8 @@
 //! comes *now* is the question, so what only delays one (a pause, a URL that backs
 //! off) fails, too; what only slows it (a throttle) does not.
 
-use super::address::AddressPolicy;
-use super::sql_text::identifier;
+use crate::core::policy::address::AddressPolicy;
+use crate::core::values::sql_text::identifier;
 use event::{
     columns, condition, event_enabled, matched, message_size, object_fields, owner, partitions,
     privileges, table, trigger, webhook_enabled, webhook_not_paused, webhook_usable,

@@ -6,7 +6,7 @@
 use ureq::unversioned::transport::Buffers;
 
 /// Room for one write: holds the longest header line (8 kB, see
-/// `core::headers`) beside what is pending.
+/// `core::policy::headers`) beside what is pending.
 const OUTPUT_BYTES: usize = 16 * 1024;
 
 /// With less free space than this, pending output is sent first.

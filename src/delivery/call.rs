@@ -8,10 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use uuid::Uuid;
 
-use crate::core::endpoint::Endpoint;
-use crate::core::oversize::Oversize;
-use crate::core::redaction::Redactions;
-use crate::core::signing::Signer;
+use crate::core::messages::oversize::Oversize;
+use crate::core::policy::endpoint::Endpoint;
+use crate::core::policy::redaction::Redactions;
+use crate::core::policy::signing::Signer;
 
 /// The identity of one call: part of its headers, and of its payload if that asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub struct Target {
     pub url: Endpoint,
     /// From the name look-up to the last byte read.
     pub timeout: Duration,
-    /// The webhook's own headers, checked by [`crate::core::headers`].
+    /// The webhook's own headers, checked by [`crate::core::policy::headers`].
     pub headers: Vec<(String, String)>,
     /// Newest first, each with its expiry; the current one has none.
     pub signers: Vec<(Signer, Option<SystemTime>)>,

@@ -14,8 +14,8 @@ use ureq::http::{self, Response, Uri};
 use ureq::{Agent, Body, Error, Timeout};
 use uuid::Uuid;
 
-use crate::core::address::AddressPolicy;
-use crate::core::endpoint::Endpoint;
+use crate::core::policy::address::AddressPolicy;
+use crate::core::policy::endpoint::Endpoint;
 
 use super::call::SentNote;
 use super::local;

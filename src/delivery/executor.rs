@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::core::retry;
-use crate::core::signing;
+use crate::core::policy::retry;
+use crate::core::policy::signing;
 
 use super::answer;
 use super::call::{CallStamp, Job, Outcome, Target, Verdict};

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::local::{is_local, lacks_descriptors};
-use crate::core::descriptors::MOST_LOOK_UPS;
+use crate::core::policy::descriptors::MOST_LOOK_UPS;
 
 /// How long an answer is cached. Short, because `getaddrinfo` does not return the record's TTL.
 const KEEP_KNOWN: Duration = Duration::from_secs(5);

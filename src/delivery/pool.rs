@@ -20,7 +20,7 @@ use super::call::{Job, Outcome};
 use super::client::{ClientConfig, Rules};
 use super::names::Names;
 use super::tls;
-use crate::core::descriptors::Plan;
+use crate::core::policy::descriptors::Plan;
 use slots::{ThreadRegistry, ThreadSlot};
 
 mod slots;

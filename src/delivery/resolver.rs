@@ -135,8 +135,8 @@ fn is_of_this_host(address: IpAddr) -> Result<bool, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::address::AddressPolicy;
-    use crate::core::endpoint::Endpoint;
+    use crate::core::policy::address::AddressPolicy;
+    use crate::core::policy::endpoint::Endpoint;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::{Duration, Instant};
 

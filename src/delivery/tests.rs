@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::core::address::AddressPolicy;
-use crate::core::endpoint::Endpoint;
-use crate::core::secret::Secret;
-use crate::core::signing::Signer;
+use crate::core::policy::address::AddressPolicy;
+use crate::core::policy::endpoint::Endpoint;
+use crate::core::policy::secret::Secret;
+use crate::core::policy::signing::Signer;
 
 use super::call::{CallStamp, Job, Outcome, Payload, SentNote, Target};
 use super::client::ClientConfig;

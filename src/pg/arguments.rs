@@ -16,9 +16,9 @@ use serde_json::Value;
 
 use super::encoding;
 use super::row_json::jsonb_text;
+use crate::core::definitions::limits;
 use crate::core::error::Result;
-use crate::core::json_value::{self, Unreadable};
-use crate::core::limits;
+use crate::core::values::json_value::{self, Unreadable};
 
 /// Most bytes of a character in an encoding that a server may have.
 const CHARACTER_BYTES: usize = 4;
@@ -168,7 +168,7 @@ pub fn word(given: Option<TextArgument>, argument: &str) -> Result<Option<String
 
 /// The same where null is an error.
 pub fn required_word(given: Option<TextArgument>, argument: &str) -> Result<String> {
-    crate::core::webhook::required(argument, word(given, argument)?)
+    crate::core::definitions::webhook::required(argument, word(given, argument)?)
 }
 
 /// A list of at most so many elements.

@@ -3,7 +3,7 @@
 use pgrx::pg_sys;
 
 use super::settings;
-use crate::core::identity::{Identity, Installation};
+use crate::core::messages::identity::{Identity, Installation};
 
 /// This database on this server.
 pub fn here() -> Installation {

@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use pgrx::pg_sys;
 
 use super::snapshot;
-use crate::core::snapshot::Snapshot;
+use crate::core::messages::snapshot::Snapshot;
 
 extern "C" {
     // access/twophase.h. Fixed when the server starts.

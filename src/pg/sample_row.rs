@@ -10,7 +10,7 @@ use super::encoding::to_server_cstring;
 use super::row_json::changed::FieldWatch;
 use super::row_json::{column_name, column_number, Field, LimitedText, RowWriter, TooLarge};
 use super::text::{datums, Param};
-use crate::core::definition::{ListStyle, NullStyle};
+use crate::core::definitions::words::{ListStyle, NullStyle};
 
 /// Types of tables carry no type modifier.
 const NO_TYPMOD: i32 = -1;

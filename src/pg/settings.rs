@@ -15,9 +15,9 @@ use std::time::Duration;
 use pgrx::{pg_sys, GucSetting};
 use sha2::{Digest, Sha256};
 
-use crate::core::address::AddressPolicy;
-use crate::core::retry::Schedule;
-use crate::core::standby::parse_slot_names;
+use crate::core::messages::standby::parse_slot_names;
+use crate::core::policy::address::AddressPolicy;
+use crate::core::policy::retry::Schedule;
 
 pub use definitions::define;
 

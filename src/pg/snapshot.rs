@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys;
 
-use crate::core::snapshot::Snapshot;
+use crate::core::messages::snapshot::Snapshot;
 
 /// The active snapshot with full transaction ids. Costs no SQL statement, so an
 /// idle look stays one statement.

@@ -10,8 +10,8 @@ use pgrx::pg_sys;
 use super::row_json::changed::FieldWatch;
 use super::row_json::matched::RowValues;
 use super::row_json::{column_name, column_number, Field, LimitedText, RowWriter, TooLarge};
-use crate::core::definition::{ListStyle, NullStyle};
-use crate::core::matching::MatchKind;
+use crate::core::definitions::matching::MatchKind;
+use crate::core::definitions::words::{ListStyle, NullStyle};
 
 /// What happened to the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 //! Two kinds: single messages (rows of `webhook.retry` in state `withdrawn`, until the lane gets
 //! there) and everything a URL had pending at a moment (a snapshot in `webhook.cancellation`).
 
-use crate::core::position::{Coordinate, Position};
-use crate::core::snapshot::Snapshot;
+use crate::core::messages::position::{Coordinate, Position};
+use crate::core::messages::snapshot::Snapshot;
 use crate::pg::spi::{Arg, Query, Row};
 
 /// A cancellation that the worker has not heard of before.

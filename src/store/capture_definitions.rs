@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::definition_changes::definition_tables;
 use super::recorded_columns::{Recorded, TableColumns};
 use super::trigger_scope::{groups, shared_table, MatchGroup, Scope};
-use crate::core::definition::{EventType, ListStyle, NullStyle};
+use crate::core::definitions::words::{EventType, ListStyle, NullStyle};
 use crate::pg::owner::as_owner;
 use crate::pg::spi::{connected, with_snapshot, Arg, Query, Row};
 

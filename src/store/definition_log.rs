@@ -6,7 +6,7 @@
 use std::cell::Cell;
 
 use super::rows::query_any_version;
-use crate::core::snapshot::Snapshot;
+use crate::core::messages::snapshot::Snapshot;
 use crate::pg::owner::as_owner;
 use crate::pg::spi::{connected, Arg, Query};
 use crate::pg::xact;

@@ -9,9 +9,9 @@ use pgrx::pg_sys;
 use super::event_definitions::MatchParams;
 use super::event_matching::CheckedMatch;
 use super::rows::{execute, first};
+use crate::core::definitions::event::Fields;
 use crate::core::error::Result;
-use crate::core::event::Fields;
-use crate::core::template::CheckedTemplate;
+use crate::core::payloads::template::CheckedTemplate;
 use crate::pg::owner::{as_owner, current_role_oid};
 
 /// What an update has to know of the event.

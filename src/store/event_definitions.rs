@@ -11,11 +11,11 @@ use super::event_matching::CheckedMatch;
 use super::event_trigger::{self, EventTrigger};
 use super::rows::{execute, first, query};
 use super::user_table::UserTable;
-use crate::core::definition::EventType;
+use crate::core::definitions::event::Fields;
+use crate::core::definitions::webhook::shown;
+use crate::core::definitions::words::EventType;
 use crate::core::error::{Error, Kind, Result};
-use crate::core::event::Fields;
-use crate::core::template::CheckedTemplate;
-use crate::core::webhook::shown;
+use crate::core::payloads::template::CheckedTemplate;
 use crate::pg::owner::{as_owner, current_role_oid};
 
 /// An event before it is stored: every value is checked but the condition.

@@ -6,12 +6,12 @@ use uuid::Uuid;
 
 use super::rows::query;
 use super::user_table::UserTable;
-use crate::core::definition::EventType;
+use crate::core::definitions::event::{self, Column, Fields};
+use crate::core::definitions::limits;
+use crate::core::definitions::matching::{self, Canonical, MatchKind, WantedColumn};
+use crate::core::definitions::webhook::{shown, shown_up_to};
+use crate::core::definitions::words::EventType;
 use crate::core::error::{Error, Result};
-use crate::core::event::{self, Column, Fields};
-use crate::core::limits;
-use crate::core::matching::{self, Canonical, MatchKind, WantedColumn};
-use crate::core::webhook::{shown, shown_up_to};
 use crate::pg::owner::as_owner;
 use crate::pg::report::{translated, Refusal};
 use crate::pg::row_json::matched::{kind_of, read_value};

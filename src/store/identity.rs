@@ -2,10 +2,10 @@
 //!
 //! `webhook.def_origin` says where the definitions were made, and dumps carry it. `webhook.control`
 //! says where outbox, log and positions were written, and stays out of dumps. What follows from
-//! the two is decided in [`crate::core::identity`].
+//! the two is decided in [`crate::core::messages::identity`].
 
 use super::rows::{execute, first};
-use crate::core::identity::{provenance, Identity, Installation, Provenance, Records};
+use crate::core::messages::identity::{provenance, Identity, Installation, Provenance, Records};
 use crate::pg::identity::here;
 use crate::pg::owner::as_owner;
 use crate::pg::spi::{connected, with_snapshot, Query};

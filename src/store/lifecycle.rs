@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 
 use super::{identity, version, worker_role};
 use crate::core::error::{Error, Kind};
-use crate::core::identity::Provenance;
+use crate::core::messages::identity::Provenance;
 use crate::pg::members;
 use crate::pg::report;
 use crate::pg::spi::Query;

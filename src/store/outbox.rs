@@ -11,7 +11,7 @@ use std::mem;
 use uuid::Uuid;
 
 use super::window_reader::{Plan, WindowReader};
-use crate::core::position::Coordinate;
+use crate::core::messages::position::Coordinate;
 use crate::pg::spi::{Arg, Query};
 use large_window::{SMALL_FLUSHES, STEP};
 use message_rows::{stored_message, BY_COORDINATE, FLUSH_ROWS, WINDOW_PAGE};

@@ -5,9 +5,9 @@ use zeroize::Zeroizing;
 
 use super::rows::first;
 use super::user_table::UserTable;
+use crate::core::definitions::event::Column;
+use crate::core::definitions::webhook::{shown, shown_up_to};
 use crate::core::error::{Error, Kind};
-use crate::core::event::Column;
-use crate::core::webhook::{shown, shown_up_to};
 use crate::pg::owner::{as_owner, as_table_owner, row_security_applies};
 use crate::pg::report::{translated, Refusal};
 use crate::pg::sample_row::{with_sample_row, SampleRow};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::core::position::Coordinate;
+use crate::core::messages::position::Coordinate;
 use crate::pg::spi::{Arg, Query};
 
 /// Of the retries of a lane that keeps the order so many are looked at together: they

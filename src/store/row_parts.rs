@@ -4,7 +4,7 @@
 //! template's columns keep the names that it gives them, whatever they are called now.
 
 use super::capture_definitions::CaptureDefinition;
-use crate::core::template::Template;
+use crate::core::payloads::template::Template;
 use crate::pg::row_json::Field;
 
 /// See the module.

@@ -6,7 +6,7 @@
 //! transaction; statements are seldom run, and each sees what committed before it.
 
 use super::rows::{execute, first, query};
-use crate::core::rotation::Segment;
+use crate::core::messages::rotation::Segment;
 use crate::pg::owner::as_owner;
 
 /// Blocks that are summarised together (`pages_per_range` of the index).

@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::lane::DurableLane;
-use crate::core::position::{Coordinate, Position, Window};
-use crate::core::snapshot::Snapshot;
+use crate::core::messages::position::{Coordinate, Position, Window};
+use crate::core::messages::snapshot::Snapshot;
+use crate::core::scheduling::lane::DurableLane;
 use crate::pg::spi::{Arg, Query};
 
 /// A lane as it is written; the views read the same fields.

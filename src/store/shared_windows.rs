@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::outbox::OutboxReader;
 use super::window_reader::{Scan, WindowReader};
-use crate::core::position::{Coordinate, Window};
+use crate::core::messages::position::{Coordinate, Window};
 
 /// Windows that are remembered: those between a few ticks, where lanes that lag together stand.
 const WINDOWS: usize = 16;

@@ -4,8 +4,8 @@ use uuid::Uuid;
 
 use super::outbox_tables;
 use super::rows::query;
+use crate::core::definitions::event::test_event_key;
 use crate::core::error::{Error, Kind};
-use crate::core::event::test_event_key;
 use crate::pg::append::{self, OutboxRow};
 use crate::pg::owner::as_owner;
 use crate::pg::report::raise;

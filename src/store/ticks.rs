@@ -1,7 +1,7 @@
 //! Stored ticks: snapshots that the tail has passed, so that lanes that lag read window by window.
 //! For the worker, in a transaction.
 
-use crate::core::snapshot::Snapshot;
+use crate::core::messages::snapshot::Snapshot;
 use crate::pg::spi::{Arg, Query};
 
 /// Names every webhook, where it is not known which had messages.

@@ -5,8 +5,8 @@
 use pgrx::pg_sys;
 use uuid::Uuid;
 
-use crate::core::definition::EventType;
-use crate::core::matching::MatchKind;
+use crate::core::definitions::matching::MatchKind;
+use crate::core::definitions::words::EventType;
 use crate::pg::spi::{Arg, Query, Row};
 
 /// Events that look at the same columns of the row.

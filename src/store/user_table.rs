@@ -6,9 +6,9 @@ use pgrx::pg_sys;
 
 use super::rows::{first, query};
 use super::table_label::table_label;
+use crate::core::definitions::event::Column;
+use crate::core::definitions::webhook::shown;
 use crate::core::error::{Error, Kind, Result};
-use crate::core::event::Column;
-use crate::core::webhook::shown;
 
 /// A table that may have events.
 pub struct UserTable {

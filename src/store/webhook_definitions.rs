@@ -10,9 +10,9 @@ use zeroize::Zeroizing;
 
 use super::identity;
 use super::rows::{execute, first, first_with, query};
+use crate::core::definitions::webhook::shown;
 use crate::core::error::{Error, Kind, Result};
-use crate::core::secret::Secret;
-use crate::core::webhook::shown;
+use crate::core::policy::secret::Secret;
 use crate::pg::owner::as_owner;
 use crate::pg::report::translated;
 

@@ -6,8 +6,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::core::flush_map::{Flush, FlushMap};
-use crate::core::position::{Coordinate, Position, Window};
+use crate::core::messages::flush_map::{Flush, FlushMap};
+use crate::core::messages::position::{Coordinate, Position, Window};
 
 /// A window over more transactions than this is large, whatever it holds for this reader.
 const LARGE_XIDS: u64 = 20_000;

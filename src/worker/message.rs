@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::core::body::Body;
-use crate::core::budget::Share;
-use crate::core::oversize::Oversize;
-use crate::core::template::render::MessageParts;
+use crate::core::messages::oversize::Oversize;
+use crate::core::payloads::body::Body;
+use crate::core::payloads::template::render::MessageParts;
+use crate::core::policy::budget::Share;
 use crate::delivery::call::{CallStamp, Payload};
 use crate::store::outbox::StoredMessage;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::definitions::Logged;
-use crate::core::position::Coordinate;
+use crate::core::messages::position::Coordinate;
 use crate::delivery::call::Outcome;
 
 /// See the module.

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::core::time_text::{push_timestamp, Fraction};
+use crate::core::values::time_text::{push_timestamp, Fraction};
 
 /// PostgreSQL's epoch, 2000-01-01, in Unix seconds.
 const PG_EPOCH_UNIX_S: u64 = 946_684_800;

@@ -26,11 +26,11 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::Agent;
 use uuid::Uuid;
 
-use crate::core::address::AddressPolicy;
-use crate::core::descriptors::Plan;
-use crate::core::endpoint::Endpoint;
-use crate::core::secret::Secret;
-use crate::core::signing::Signer;
+use crate::core::policy::address::AddressPolicy;
+use crate::core::policy::descriptors::Plan;
+use crate::core::policy::endpoint::Endpoint;
+use crate::core::policy::secret::Secret;
+use crate::core::policy::signing::Signer;
 use crate::delivery::call::{CallStamp, Job, Payload, Target, Verdict};
 use crate::delivery::client::ClientConfig;
 use crate::delivery::pool::Pool;

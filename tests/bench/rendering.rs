@@ -3,9 +3,9 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use super::core::body::Body;
-use super::core::payload::PayloadConstants;
-use super::core::template::render::{MessageParts, TemplateConstants};
+use super::core::payloads::body::Body;
+use super::core::payloads::default_payload::PayloadConstants;
+use super::core::payloads::template::render::{MessageParts, TemplateConstants};
 use super::report::{Line, Report, Target};
 use super::support::{Cluster, Receiver};
 

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::fuzz;
-use crate::core::address::AddressPolicy;
-use crate::core::endpoint::Endpoint;
-use crate::core::redaction::Redactions;
+use crate::core::policy::address::AddressPolicy;
+use crate::core::policy::endpoint::Endpoint;
+use crate::core::policy::redaction::Redactions;
 use crate::delivery::call::{CallStamp, Job, Outcome, Payload, Target, Verdict};
 use crate::delivery::client::ClientConfig;
 use crate::delivery::pool::Pool;

@@ -5,12 +5,12 @@ use serde_json::Value;
 
 use super::fuzz;
 use super::targets::JSON_WORDS;
-use crate::core::json_text::push_escaped;
-use crate::core::json_value::{self, Unreadable};
-use crate::core::jsonb_image::{self, Token};
-use crate::core::limits::JSON_DEPTH;
-use crate::core::number_text::push_numeric;
-use crate::core::varlena_header::{plain_within, read, Header};
+use crate::core::definitions::limits::JSON_DEPTH;
+use crate::core::values::json_text::push_escaped;
+use crate::core::values::json_value::{self, Unreadable};
+use crate::core::values::jsonb_image::{self, Token};
+use crate::core::values::number_text::push_numeric;
+use crate::core::values::varlena_header::{plain_within, read, Header};
 
 const LONGEST_SHORT: usize = 126;
 

@@ -8,22 +8,22 @@ use ureq::http::{HeaderName, HeaderValue, Uri};
 use uuid::Uuid;
 
 use super::fuzz;
-use crate::core::address::AddressPolicy;
-use crate::core::endpoint::{Endpoint, Scheme};
-use crate::core::headers;
-use crate::core::hstore_image;
-use crate::core::hstore_text::push_hstore;
-use crate::core::json_text::is_json_number;
-use crate::core::jsonb_image::{self, Token};
-use crate::core::number_text::{numeric_room, push_numeric};
-use crate::core::oversize::Oversize;
-use crate::core::payload::{DefaultPayload, PayloadConstants};
-use crate::core::redaction::Redactions;
-use crate::core::retry::{parse_retry_after, Schedule, MAX_RETRY_AFTER};
-use crate::core::secret::Secret;
-use crate::core::template::render::{MessageParts, TemplateConstants, TemplatePayload};
-use crate::core::template::Template;
-use crate::core::time_text::{self, Fraction};
+use crate::core::messages::oversize::Oversize;
+use crate::core::payloads::default_payload::{DefaultPayload, PayloadConstants};
+use crate::core::payloads::template::render::{MessageParts, TemplateConstants, TemplatePayload};
+use crate::core::payloads::template::Template;
+use crate::core::policy::address::AddressPolicy;
+use crate::core::policy::endpoint::{Endpoint, Scheme};
+use crate::core::policy::headers;
+use crate::core::policy::redaction::Redactions;
+use crate::core::policy::retry::{parse_retry_after, Schedule, MAX_RETRY_AFTER};
+use crate::core::policy::secret::Secret;
+use crate::core::values::hstore_image;
+use crate::core::values::hstore_text::push_hstore;
+use crate::core::values::json_text::is_json_number;
+use crate::core::values::jsonb_image::{self, Token};
+use crate::core::values::number_text::{numeric_room, push_numeric};
+use crate::core::values::time_text::{self, Fraction};
 
 const ROOM: usize = 1 << 20;
 

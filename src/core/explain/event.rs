@@ -1,7 +1,7 @@
 //! What the event, its table and its webhook have to say.
 
 use super::{check, fault, note, trigger_name, Check, EventFacts, ServerFacts};
-use crate::core::sql_text::literal;
+use crate::core::values::sql_text::literal;
 
 pub(super) fn event_enabled(event: &EventFacts) -> Check {
     let id = literal(&event.id);

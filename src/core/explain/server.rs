@@ -1,7 +1,7 @@
 //! What this session and this server have to say.
 
 use super::{check, fault, note, trigger_name, Check, EventFacts, ServerFacts};
-use crate::core::sql_text::literal;
+use crate::core::values::sql_text::literal;
 
 pub(super) fn identity(server: &ServerFacts) -> Check {
     check(

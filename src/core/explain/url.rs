@@ -1,8 +1,8 @@
 //! What each URL has to say: how its lane fares, and whether its address may be called.
 
 use super::{fault, note, Check, ServerFacts, UrlFacts};
-use crate::core::address::AddressPolicy;
-use crate::core::endpoint::{Endpoint, Scheme};
+use crate::core::policy::address::AddressPolicy;
+use crate::core::policy::endpoint::{Endpoint, Scheme};
 
 pub(super) fn url_state(url: &UrlFacts) -> Check {
     let address = &url.url;

@@ -176,8 +176,8 @@ mod tests {
     use super::super::super::client::ClientConfig;
     use super::super::Pool;
     use super::*;
-    use crate::core::address::AddressPolicy;
-    use crate::core::endpoint::Endpoint;
+    use crate::core::policy::address::AddressPolicy;
+    use crate::core::policy::endpoint::Endpoint;
 
     struct Empty;
 

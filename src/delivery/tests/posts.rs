@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::super::call::Verdict;
 use super::scripted::{wait_until, Receiver, OK};
 use super::*;
-use crate::core::signing;
+use crate::core::policy::signing;
 
 fn answering(answer: &'static str) -> Receiver {
     Receiver::start(move |connection| connection.answer_all(answer))

@@ -5,8 +5,8 @@
 
 use pgrx::pg_sys;
 
-use crate::core::definition::ListStyle;
-use crate::core::json_text::push_u64;
+use crate::core::definitions::words::ListStyle;
+use crate::core::values::json_text::push_u64;
 
 use super::limited::{LimitedText, Written};
 use super::render::{read, Render, NULL};

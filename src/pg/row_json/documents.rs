@@ -3,11 +3,11 @@
 
 use pgrx::pg_sys;
 
-use crate::core::definition::{ListStyle, NullStyle};
-use crate::core::hstore_image;
-use crate::core::hstore_text::push_hstore as push_hstore_text;
-use crate::core::jsonb_image::{self, Token};
-use crate::core::varlena_header::plain_within;
+use crate::core::definitions::words::{ListStyle, NullStyle};
+use crate::core::values::hstore_image;
+use crate::core::values::hstore_text::push_hstore as push_hstore_text;
+use crate::core::values::jsonb_image::{self, Token};
+use crate::core::values::varlena_header::plain_within;
 use crate::pg::encoding::from_server;
 use crate::pg::growth;
 

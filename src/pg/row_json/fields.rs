@@ -7,7 +7,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use crate::core::json_text::push_string_bytes;
+use crate::core::values::json_text::push_string_bytes;
 use crate::pg::encoding::from_server;
 
 use super::limited::{LimitedText, Written};

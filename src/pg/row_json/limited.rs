@@ -5,7 +5,7 @@
 //! allocation in Rust aborts the process. Every so many bytes it lets the statement be canceled,
 //! so loops that write need no look of their own.
 
-use crate::core::json_text;
+use crate::core::values::json_text;
 use crate::pg::growth;
 
 /// How much is written between two looks for an interrupt: a fraction of a millisecond.

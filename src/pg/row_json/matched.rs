@@ -10,8 +10,8 @@ use pgrx::pg_sys;
 use super::memory::RowMemory;
 use super::tuple::TupleReader;
 use super::varlena;
-use crate::core::limits::MATCH_VALUE_BYTES;
-use crate::core::matching::{Canonical, MatchKind};
+use crate::core::definitions::limits::MATCH_VALUE_BYTES;
+use crate::core::definitions::matching::{Canonical, MatchKind};
 use crate::pg::{encoding, growth};
 
 /// How values of this type and collation are compared; `None` if equal ones may be stored

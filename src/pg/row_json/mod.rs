@@ -47,7 +47,7 @@ pub(super) use tuple::{attribute, column_name, column_number};
 
 use pgrx::pg_sys;
 
-use crate::core::definition::{ListStyle, NullStyle};
+use crate::core::definitions::words::{ListStyle, NullStyle};
 
 use fields::Fields;
 use memory::RowMemory;

@@ -8,7 +8,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use crate::core::number_text::push_numeric;
+use crate::core::values::number_text::push_numeric;
 
 use super::memory::RowMemory;
 use super::varlena;

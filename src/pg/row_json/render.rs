@@ -11,10 +11,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use base64::Engine;
 use pgrx::pg_sys;
 
-use crate::core::definition::NullStyle;
-use crate::core::json_text::{push_i64, push_string_bytes};
-use crate::core::number_text::{numeric_room, push_money, push_numeric};
-use crate::core::time_text::{
+use crate::core::definitions::words::NullStyle;
+use crate::core::values::json_text::{push_i64, push_string_bytes};
+use crate::core::values::number_text::{numeric_room, push_money, push_numeric};
+use crate::core::values::time_text::{
     push_date, push_interval, push_time, push_timestamp, push_timetz, Fraction,
 };
 

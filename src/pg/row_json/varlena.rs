@@ -9,7 +9,7 @@ use std::ptr;
 use pgrx::pg_sys;
 
 use super::memory::RowMemory;
-use crate::core::varlena_header::{self, Header};
+use crate::core::values::varlena_header::{self, Header};
 
 /// Not set in the first byte of a plain value with a long header.
 const FORM_BITS: u8 = 0x03;

@@ -4,11 +4,11 @@ use std::ffi::{c_char, c_void, CStr, CString};
 
 use pgrx::{pg_guard, pg_sys};
 
-use crate::core::address::AddressPolicy;
+use crate::core::definitions::limits;
 use crate::core::error::Result;
-use crate::core::limits;
-use crate::core::retry::Schedule;
-use crate::core::standby::parse_slot_names;
+use crate::core::messages::standby::parse_slot_names;
+use crate::core::policy::address::AddressPolicy;
+use crate::core::policy::retry::Schedule;
 
 /// Most bytes of a character in any encoding of a server.
 const CHARACTER_BYTES: usize = 4;

@@ -1,14 +1,14 @@
 //! Looking through a large window, and reading it by what was found.
 //!
-//! It is to be read by id, but the index is by transaction: `core::flush_map` keeps which
+//! It is to be read by id, but the index is by transaction: `core::messages::flush_map` keeps which
 //! flushes there are, and the rows of one flush are contiguous in both.
 
 use std::collections::VecDeque;
 
 use super::message_rows::stored_message;
 use super::{OutboxReader, StoredMessage, PAGE_ROWS};
-use crate::core::flush_map::{Flush, FlushMap, Stretch, LARGE_ROWS};
-use crate::core::position::{Coordinate, Window};
+use crate::core::messages::flush_map::{Flush, FlushMap, Stretch, LARGE_ROWS};
+use crate::core::messages::position::{Coordinate, Window};
 use crate::pg::spi::Arg;
 use crate::store::window_reader::{Mapping, Plan, Scan, Step, WindowReader, NOWHERE};
 

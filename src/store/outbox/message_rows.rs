@@ -1,7 +1,7 @@
 //! The statements that read whole messages, and how a row becomes one.
 
 use super::StoredMessage;
-use crate::core::position::Coordinate;
+use crate::core::messages::position::Coordinate;
 use crate::pg::spi::Row;
 
 /// Bytes of record and old record together.

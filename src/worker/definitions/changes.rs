@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::Definitions;
-use crate::core::snapshot::Snapshot;
+use crate::core::messages::snapshot::Snapshot;
 use crate::pg::{invalidation, snapshot, tx};
 use crate::store::definition_log::Changed;
 use crate::worker::locks::{Locks, Work};

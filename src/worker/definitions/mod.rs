@@ -24,7 +24,7 @@ pub use missing::Blocked;
 
 use super::locks::Locks;
 use super::time::Ticker;
-use crate::core::snapshot::Snapshot;
+use crate::core::messages::snapshot::Snapshot;
 use crate::pg::invalidation;
 use crate::pg::settings::Delivery;
 use crate::store::cancellations::CancellationStore;

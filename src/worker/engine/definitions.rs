@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::Engine;
-use crate::core::position::Position;
+use crate::core::messages::position::Position;
 use crate::store::cancellations::{CancellationNote, NewCancellation};
 use crate::store::outbox::StoredMessage;
 use crate::worker::locks::Work;

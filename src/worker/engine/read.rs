@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::mem;
 
 use super::Engine;
-use crate::core::position::Coordinate;
+use crate::core::messages::position::Coordinate;
 use crate::pg::{clock, invalidation, tx};
 use crate::store::retries::{DueRetry, WaitingRetry};
 use crate::worker::definitions::Known;

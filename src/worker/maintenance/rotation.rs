@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::core::rotation::{self, Growth, Limits, Plan, Segment};
+use crate::core::messages::rotation::{self, Growth, Limits, Plan, Segment};
 use crate::pg::settings::Delivery;
 use crate::pg::tx::{self, Failure};
 use crate::store::segments::{self, Ring};

@@ -1,8 +1,8 @@
 //! Lanes that left the tail read their own backlog, window by window.
 
 use super::Reader;
-use crate::core::next_window::{self, next_window, NextTick, TailPlace};
-use crate::core::position::Position;
+use crate::core::messages::position::Position;
+use crate::core::scheduling::next_window::{self, next_window, NextTick, TailPlace};
 use crate::store::outbox::StoredMessage;
 use crate::store::window_reader::WindowReader;
 

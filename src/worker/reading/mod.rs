@@ -15,7 +15,7 @@ pub use backlog::Next;
 pub use tail::{TailPage, TailState};
 
 use super::time::Ticker;
-use crate::core::position::Coordinate;
+use crate::core::messages::position::Coordinate;
 use crate::pg::settings::Delivery;
 use crate::store::outbox::{OutboxReader, StoredMessage};
 use crate::store::retries::RetryStore;

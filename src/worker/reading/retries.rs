@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Reader;
-use crate::core::position::Coordinate;
+use crate::core::messages::position::Coordinate;
 use crate::store::outbox::StoredMessage;
 use crate::store::retries::{DueRetry, WaitingRetry};
 

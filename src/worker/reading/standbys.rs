@@ -8,8 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::core::snapshot::Snapshot;
-use crate::core::standby::Candidates;
+use crate::core::messages::snapshot::Snapshot;
+use crate::core::messages::standby::Candidates;
 use crate::pg::standby_slots::{self, SlotState};
 use crate::pg::{snapshot, wal};
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::standbys::TailEnd;
 use super::Reader;
-use crate::core::position::{Position, Window};
-use crate::core::snapshot::Snapshot;
+use crate::core::messages::position::{Position, Window};
+use crate::core::messages::snapshot::Snapshot;
 use crate::pg::{commit_end, invalidation, snapshot, wal};
 use crate::store::outbox::StoredMessage;
 use crate::store::settlement_log::TailState as StoredTail;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::url::{MessageEntry, Presence};
 use super::{Scheduler, UrlRoute, WebhookRoute};
-use crate::core::lane::Feed;
-use crate::core::position::{Coordinate, Position, Window};
-use crate::core::snapshot::Snapshot;
+use crate::core::messages::position::{Coordinate, Position, Window};
+use crate::core::messages::snapshot::Snapshot;
+use crate::core::scheduling::lane::Feed;
 use crate::store::outbox::StoredMessage;
 use crate::store::window_reader::WindowReader;
 use crate::worker::message::{EventRoute, Message};

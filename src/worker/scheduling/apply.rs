@@ -6,8 +6,8 @@ use super::accept::{kept_webhook, place_keeper};
 use super::url::{Presence, UrlState};
 use super::urls::QueuedMemory;
 use super::{Scheduler, UrlRoute, WebhookRoute};
-use crate::core::lane::Feed;
-use crate::core::position::Coordinate;
+use crate::core::messages::position::Coordinate;
+use crate::core::scheduling::lane::Feed;
 use crate::worker::definitions::Known;
 
 /// What has to be asked of the tables after definitions were applied.

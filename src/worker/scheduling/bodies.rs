@@ -6,8 +6,8 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::Scheduler;
-use crate::core::budget::{Budget, Share};
-use crate::core::position::Coordinate;
+use crate::core::messages::position::Coordinate;
+use crate::core::policy::budget::{Budget, Share};
 use crate::store::outbox::StoredMessage;
 
 /// All large bodies in memory: as stored, and as a thread has written them for its call.

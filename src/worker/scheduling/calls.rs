@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::starting::Run;
 use super::url::MessageEntry;
 use super::Scheduler;
-use crate::core::lane::Health;
+use crate::core::scheduling::lane::Health;
 use crate::delivery::call::{Outcome, Verdict};
 use crate::worker::definitions::{Logged, WebhookRoute};
 use crate::worker::settled::Settled;

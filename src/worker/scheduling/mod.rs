@@ -31,7 +31,7 @@ pub use url::MessageLane;
 
 use super::definitions::{Blocked, UrlRoute, WebhookRoute};
 use super::time::Ticker;
-use crate::core::retry::Schedule;
+use crate::core::policy::retry::Schedule;
 use crate::pg::settings::Delivery;
 use bodies::Bodies;
 use throttles::Throttles;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::Scheduler;
-use crate::core::position::Coordinate;
+use crate::core::messages::position::Coordinate;
 use crate::delivery::call::{Job, Payload, SentNote, Target};
 use crate::pg::{clock, encoding};
 use crate::worker::message::Message;

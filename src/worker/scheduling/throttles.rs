@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::mem;
 
 use super::starting::AdmittedCall;
-use crate::core::throttle::{Throttle, ARRIVES_WITHIN_NS};
+use crate::core::policy::throttle::{Throttle, ARRIVES_WITHIN_NS};
 use crate::delivery::call::SentNote;
 use crate::worker::definitions::WebhookRoute;
 use crate::worker::time::Ticker;

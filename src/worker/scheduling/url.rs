@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::core::lane::{Entry, Feed, Hold, Lane};
-use crate::core::position::{Coordinate, Position};
-use crate::core::snapshot::Snapshot;
+use crate::core::messages::position::{Coordinate, Position};
+use crate::core::messages::snapshot::Snapshot;
+use crate::core::scheduling::lane::{Entry, Feed, Hold, Lane};
 use crate::delivery::call::Target;
 use crate::store::window_reader::WindowReader;
 use crate::worker::definitions::WebhookRoute;

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::agenda::Agenda;
 use super::url::{MessageEntry, UrlState};
-use crate::core::lane::Feed;
+use crate::core::scheduling::lane::Feed;
 use crate::worker::message::Message;
 use crate::worker::time::Ticker;
 

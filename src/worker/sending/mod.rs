@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::time::Ticker;
-use crate::core::descriptors::Plan;
+use crate::core::policy::descriptors::Plan;
 use crate::delivery::call::{Job, Outcome};
 use crate::delivery::client::ClientConfig;
 use crate::delivery::pool::{Permission, Pool, Wake};

@@ -18,8 +18,8 @@ use std::time::Duration;
 pub use apart::Refusal;
 pub use pending_writes::{Scope, Urls};
 
-use crate::core::position::Coordinate;
-use crate::core::retry::Schedule;
+use crate::core::messages::position::Coordinate;
+use crate::core::policy::retry::Schedule;
 use crate::pg::tx::{self, Failure};
 use crate::store::call_log::{CallLogStore, CallRow};
 use crate::store::cancellations::{CancellationNote, CancellationStore};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::locked_urls::LockedUrls;
-use crate::core::position::Coordinate;
+use crate::core::messages::position::Coordinate;
 use crate::delivery::call::Verdict;
 use crate::store::cancellations::CancellationNote;
 use crate::store::retries::{RetryRow, RetryState};

@@ -1,0 +1,10 @@
+//! What users define, and what their arguments may be.
+
+pub mod event;
+pub mod ids;
+pub mod limits;
+pub mod matching;
+pub mod rest;
+pub mod suggest;
+pub mod webhook;
+pub mod words;

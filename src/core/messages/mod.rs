@@ -1,0 +1,10 @@
+//! The stream of messages: where a reader stands in it, which transactions and
+//! tables hold it, and whose database it is.
+
+pub mod flush_map;
+pub mod identity;
+pub mod oversize;
+pub mod position;
+pub mod rotation;
+pub mod snapshot;
+pub mod standby;

@@ -1,0 +1,13 @@
+//! The rules of delivery: which addresses may be called, with which headers and
+//! signatures, how often, and when again.
+
+pub mod address;
+pub mod budget;
+pub mod descriptors;
+pub mod endpoint;
+pub mod headers;
+pub mod redaction;
+pub mod retry;
+pub mod secret;
+pub mod signing;
+pub mod throttle;

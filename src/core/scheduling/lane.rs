@@ -1,0 +1,374 @@
+//! A lane: the messages on their way to one URL.
+//!
+//! A lane that keeps up is fed by the tail reader. One that cannot (slow,
+//! throttled, paused, down) leaves the tail, remembers its own position and reads
+//! its backlog itself, until it has caught up. What must survive a crash is
+//! small: the position, and the messages that were taken but not settled.
+//!
+//! A lane may keep the order of its messages ([`order`] says how, and why that is
+//! the right one); any other makes several calls at a time, and what fails steps
+//! aside until its retry is due.
+//!
+//! Pure: messages are a type parameter, time is an argument in nanoseconds.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use crate::core::messages::position::{Coordinate, Position, Window};
+use order::{Order, Source};
+use pace::FAILURES_BEFORE_BACKING_OFF;
+
+mod durable;
+mod order;
+mod pace;
+
+/// A message in a lane.
+#[derive(Clone, Debug)]
+pub struct Entry<M> {
+    pub at: Coordinate,
+    /// The window it was read in; `None` for one that was named by its coordinate.
+    pub window: Option<Arc<Window>>,
+    pub message: M,
+    /// Calls made before.
+    pub attempts: u32,
+    /// It has a row in the retry table, which survives by itself.
+    pub is_retry: bool,
+}
+
+/// Who feeds the lane.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Feed {
+    /// The tail reader.
+    Tail,
+    /// The lane itself, from this position on.
+    Own(Position),
+}
+
+/// What must be durable of a lane.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DurableLane {
+    /// `None`: everything the tail has passed was taken.
+    pub position: Option<Position>,
+    /// Taken, not settled.
+    pub busy: Vec<Coordinate>,
+}
+
+/// What a call says about its receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It took the message.
+    Up,
+    /// It cannot be reached, or answers that it cannot work (5xx, 429).
+    Down,
+    /// It refused this message; the next may fare better.
+    Unknown,
+}
+
+/// Why a lane sends nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    Paused,
+    Disabled,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Finished {
+    at: Coordinate,
+    is_retry: bool,
+    /// It will be called again.
+    waits: bool,
+}
+
+/// See the module.
+pub struct Lane<M> {
+    pub url_key: i32,
+    pub webhook_key: i32,
+    pub max_in_flight: usize,
+    pub hold: Option<Hold>,
+    /// Something durable changed since the last settlement.
+    pub dirty: bool,
+    pub last_error: Option<String>,
+    feed: Feed,
+    queue: VecDeque<Entry<M>>,
+    /// Busy when the worker ended, or back from a run that was stopped; they go first.
+    requeued: VecDeque<Entry<M>>,
+    due_retries: VecDeque<Entry<M>>,
+    flying: HashMap<u64, Entry<M>>,
+    /// Threads that are at it: each works through a run of messages, one at a time.
+    runs: usize,
+    /// How long calls take of late, smoothed.
+    call_nanos: u64,
+    /// Retries in memory or on the wire, until they are settled: they must not be
+    /// loaded a second time.
+    retries: HashSet<Coordinate>,
+    /// Outcome known, not written yet.
+    unsettled: Vec<Finished>,
+    /// Outcome in the settlement that is being written.
+    settling: Vec<Finished>,
+    failures: u32,
+    backoff_until: u64,
+    finished_at: u64,
+    order: Order,
+}
+
+impl<M> Lane<M> {
+    pub fn new(url_key: i32, webhook_key: i32, feed: Feed) -> Self {
+        Self {
+            url_key,
+            webhook_key,
+            max_in_flight: 1,
+            hold: None,
+            dirty: true,
+            last_error: None,
+            feed,
+            queue: VecDeque::new(),
+            requeued: VecDeque::new(),
+            due_retries: VecDeque::new(),
+            flying: HashMap::new(),
+            runs: 0,
+            call_nanos: 0,
+            retries: HashSet::new(),
+            unsettled: Vec::new(),
+            settling: Vec::new(),
+            failures: 0,
+            backoff_until: 0,
+            finished_at: 0,
+            order: Order::default(),
+        }
+    }
+
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    pub fn is_at_tail(&self) -> bool {
+        self.feed == Feed::Tail
+    }
+
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Every message that is not on the wire.
+    pub fn waiting(&self) -> impl Iterator<Item = &Entry<M>> {
+        self.requeued
+            .iter()
+            .chain(&self.due_retries)
+            .chain(&self.queue)
+    }
+
+    /// The same, to be exchanged for other forms of themselves.
+    pub fn waiting_mut(&mut self) -> impl Iterator<Item = &mut Entry<M>> {
+        self.requeued
+            .iter_mut()
+            .chain(&mut self.due_retries)
+            .chain(&mut self.queue)
+    }
+
+    /// What was taken or waits in memory, but not retries; of the queue only the first.
+    pub fn foremost(&self) -> impl Iterator<Item = &Entry<M>> {
+        let flying = self.flying.values().filter(|entry| !entry.is_retry);
+        flying.chain(&self.requeued).chain(self.queue.front())
+    }
+
+    /// Calls on the wire, at most.
+    pub fn in_flight(&self) -> usize {
+        self.runs
+    }
+
+    pub fn retries_loaded(&self) -> usize {
+        self.due_retries.len()
+    }
+
+    /// Whether a call has ended since `moment`.
+    pub fn moved_since(&self, moment: u64) -> bool {
+        self.finished_at >= moment
+    }
+
+    /// A message from the tail. Only a lane at the tail takes one.
+    pub fn offer(&mut self, entry: Entry<M>) {
+        debug_assert!(self.is_at_tail(), "the tail feeds lanes at the tail");
+        self.dirty = true;
+        self.queue.push_back(entry);
+    }
+
+    /// The lane cannot keep up: from `position` on it reads for itself.
+    pub fn leave_tail(&mut self, position: Position) {
+        self.dirty = true;
+        self.feed = Feed::Own(position);
+    }
+
+    /// Its backlog is read: the tail feeds it again.
+    pub fn join_tail(&mut self) {
+        self.dirty = true;
+        self.feed = Feed::Tail;
+    }
+
+    /// A page of the lane's own backlog, and where it ends.
+    pub fn take_page(&mut self, entries: impl IntoIterator<Item = Entry<M>>, end: Position) {
+        self.dirty = true;
+        self.queue.extend(entries);
+        self.feed = Feed::Own(end);
+    }
+
+    /// Messages that were busy when the worker ended.
+    pub fn requeue(&mut self, entry: Entry<M>) {
+        self.dirty = true;
+        self.put_first(entry);
+    }
+
+    /// Before the queue, but after earlier messages that were put there: they may come
+    /// one at a time, and from several runs. Returns its place.
+    fn put_first(&mut self, entry: Entry<M>) -> usize {
+        let place = self
+            .requeued
+            .partition_point(|earlier| earlier.at.id < entry.at.id);
+        self.requeued.insert(place, entry);
+        place
+    }
+
+    /// A message whose retry is due; one that is under way already is left alone.
+    pub fn retry(&mut self, entry: Entry<M>) -> bool {
+        let is_new = self.retries.insert(entry.at);
+        if is_new {
+            self.due_retries.push_back(entry);
+        }
+        is_new
+    }
+
+    /// A held lane keeps nothing in memory but what cannot be read again by position.
+    /// Returns what was dropped.
+    pub fn drop_queue(&mut self) -> Vec<Entry<M>> {
+        let mut dropped = Vec::new();
+        if let Some(position) = self.before_queue() {
+            dropped.extend(self.queue.drain(..));
+            self.dirty = true;
+            self.feed = Feed::Own(position);
+        }
+        for entry in self.due_retries.drain(..) {
+            self.retries.remove(&entry.at);
+            dropped.push(entry);
+        }
+        dropped
+    }
+
+    /// Messages of the lane's own that were taken and have no outcome yet: on the wire, or
+    /// about to go there first.
+    pub fn taken(&self) -> usize {
+        let flying = self.flying.values().filter(|entry| !entry.is_retry);
+        flying.count() + self.requeued.len()
+    }
+
+    /// Whether the message is in memory, on the wire, or has an outcome that is not settled.
+    pub fn holds(&self, at: Coordinate) -> bool {
+        let unsettled = self.unsettled.iter().chain(&self.settling);
+        self.waiting().any(|entry| entry.at == at)
+            || self.flying.values().any(|entry| entry.at == at)
+            || unsettled.into_iter().any(|finished| finished.at == at)
+    }
+
+    /// Whether a call may start now, as far as the lane itself is concerned.
+    pub fn may_start(&self, now: u64) -> bool {
+        let limit = if self.failures >= FAILURES_BEFORE_BACKING_OFF {
+            1
+        } else {
+            self.connections()
+        };
+        self.hold.is_none() && now >= self.backoff_until && self.runs < limit
+    }
+
+    /// A message of a run that was stopped comes back; it goes first.
+    pub fn recall(&mut self, token: u64) -> Option<&Entry<M>> {
+        let entry = self.flying.remove(&token)?;
+        self.dirty = true;
+        if entry.is_retry {
+            self.due_retries.push_front(entry);
+            self.retry_came_back();
+            return self.due_retries.front();
+        }
+        let place = self.put_first(entry);
+        self.requeued.get(place)
+    }
+
+    pub fn has_next(&self) -> bool {
+        self.source() != Source::Nowhere
+    }
+
+    /// The message to send next; [`Lane::start`] takes it.
+    pub fn peek(&mut self) -> Option<&mut Entry<M>> {
+        match self.source() {
+            Source::Requeued => self.requeued.front_mut(),
+            Source::DueRetries => self.due_retries.front_mut(),
+            Source::Queue => self.queue.front_mut(),
+            Source::Nowhere => None,
+        }
+    }
+
+    /// Takes the message that [`Lane::peek`] showed: it is on the wire as `token`.
+    pub fn start(&mut self, token: u64) -> Option<&Entry<M>> {
+        let entry = self.pop()?;
+        self.dirty = true;
+        self.flying.insert(token, entry);
+        self.flying.get(&token)
+    }
+
+    /// Drops the message that [`Lane::peek`] showed: its row is gone.
+    pub fn skip(&mut self) {
+        self.dirty = true;
+        if let Some(entry) = self.pop() {
+            if entry.is_retry {
+                self.retries.remove(&entry.at);
+                self.retry_ended();
+            }
+        }
+    }
+
+    /// Drops the message that [`Lane::peek`] showed: it was canceled. It stays busy until that
+    /// is written, so that a crash before it does not forget the message.
+    pub fn cancel(&mut self) {
+        self.dirty = true;
+        if let Some(entry) = self.pop() {
+            self.unsettled.push(Finished {
+                at: entry.at,
+                is_retry: entry.is_retry,
+                waits: false,
+            });
+            if entry.is_retry {
+                self.retry_ended();
+            }
+        }
+    }
+
+    fn pop(&mut self) -> Option<Entry<M>> {
+        match self.source() {
+            Source::Requeued => self.requeued.pop_front(),
+            Source::DueRetries => self.due_retries.pop_front(),
+            Source::Queue => self.queue.pop_front(),
+            Source::Nowhere => None,
+        }
+    }
+
+    /// The call ended. The message stays busy until the outcome is settled.
+    pub fn finish(&mut self, token: u64, health: Health, now: u64) -> Option<Entry<M>> {
+        let entry = self.flying.remove(&token)?;
+        self.unsettled.push(Finished {
+            at: entry.at,
+            is_retry: entry.is_retry,
+            waits: false,
+        });
+        if entry.is_retry {
+            self.retry_ended();
+        }
+        self.dirty = true;
+        self.finished_at = now;
+        match health {
+            Health::Up => self.failures = 0,
+            Health::Down => self.count_failure(now),
+            Health::Unknown => {}
+        }
+        Some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests;
