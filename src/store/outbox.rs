@@ -11,6 +11,7 @@ use std::mem;
 use uuid::Uuid;
 
 use super::window_reader::{Plan, WindowReader};
+use crate::core::messages::order_keys::OrderKeys;
 use crate::core::messages::position::Coordinate;
 use crate::pg::spi::{Arg, Query};
 use large_window::{SMALL_FLUSHES, STEP};
@@ -42,8 +43,10 @@ pub struct StoredMessage {
     pub record: Option<String>,
     /// Comes with the record, if the event's template needs it.
     pub old_record: Option<String>,
-    /// Names of changed fields as a JSON array, likewise; or an `Oversize`.
+    /// Names of changed fields as a JSON array, likewise; or an `Oversize`. Without the keys.
     pub changed: Option<String>,
+    #[allow(dead_code, reason = "capture writes none yet")]
+    pub keys: OrderKeys,
     pub source: Option<String>,
     pub actor: Option<String>,
     /// Since when its age counts, if it was redelivered.

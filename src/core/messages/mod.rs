@@ -3,6 +3,8 @@
 
 pub mod flush_map;
 pub mod identity;
+#[allow(dead_code, reason = "capture writes none yet")]
+pub mod order_keys;
 pub mod oversize;
 pub mod position;
 pub mod rotation;

@@ -1,6 +1,7 @@
 //! The statements that read whole messages, and how a row becomes one.
 
 use super::StoredMessage;
+use crate::core::messages::order_keys::OrderKeys;
 use crate::core::messages::position::Coordinate;
 use crate::pg::spi::Row;
 
@@ -95,7 +96,13 @@ macro_rules! columns {
             " end, ",
             bounded!($alias, "source", "1024"),
             ", ",
-            bounded!($alias, "actor", "256")
+            bounded!($alias, "actor", "256"),
+            // OrderKeys, whether or not the rest comes now.
+            ", case when pg_catalog.left(",
+            $alias,
+            ".changed, 1) = 'k' then pg_catalog.left(",
+            $alias,
+            ".changed, 34) end"
         )
     };
 }
@@ -136,6 +143,8 @@ pub(super) const BY_COORDINATE: &str = concat!(
 
 /// `None` for a row that is not whole, which the outbox does not hold.
 pub(super) fn stored_message(row: &Row<'_>) -> Option<StoredMessage> {
+    let keys = row.text(12);
+    let (keys, _) = OrderKeys::split(keys.as_deref().unwrap_or_default());
     Some(StoredMessage {
         at: Coordinate {
             xid: row.xid(0)?,
@@ -149,9 +158,19 @@ pub(super) fn stored_message(row: &Row<'_>) -> Option<StoredMessage> {
         has_record: row.i32(6).is_some(),
         record: row.text(7),
         old_record: row.text(8),
-        changed: row.text(9),
+        changed: row.text(9).and_then(without_keys),
+        keys,
         source: row.text(10),
         actor: row.text(11),
         accepted_at: None,
     })
+}
+
+/// The list of changed fields alone, if there is one.
+fn without_keys(stored: String) -> Option<String> {
+    let (keys, rest) = OrderKeys::split(&stored);
+    if keys.is_empty() {
+        return Some(stored);
+    }
+    (!rest.is_empty()).then(|| rest.to_owned())
 }
