@@ -13,7 +13,8 @@ comment on function webhook.create_webhook(text, text[], text, integer, boolean,
     'than this is given up. max_in_flight: 1 to 1000 calls at a time per URL. delivery_order: none, or fifo: '
     'per URL the changes of one row, and transactions that follow one another, arrive in that order; one '
     'call at a time, and a message that fails holds those behind it until it was delivered, given up or '
-    'canceled. log_level: all, errors or none; counters always count. Errors: 22023 bad argument, 42710 '
+    'canceled; or key: the same for changes with the same key (order_key of the event) alone, while '
+    'different keys overlap. log_level: all, errors or none; counters always count. Errors: 22023 bad argument, 42710 '
     'name or URL taken.';
 comment on function webhook.update_webhook(text, text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text) is
     'Changes a webhook, given by id or name, and returns it; null leaves a value as it is. description: an '
@@ -34,7 +35,7 @@ comment on function webhook.pause_webhook(text) is
     'Errors: 42704 unknown webhook.';
 comment on function webhook.resume_webhook(text) is
     'Ends a pause, and opens URLs again that were switched off (by an answer 410 Gone). With '
-    'delivery_order fifo, messages that wait for a retry are due at once. Takes id or name. Errors: 42704 '
+    'delivery_order fifo or key, messages that wait for a retry are due at once. Takes id or name. Errors: 42704 '
     'unknown webhook.';
 comment on function webhook.regenerate_secret(text, interval) is
     'Gives a webhook, by id or name, a new secret and returns it. During overlap (0 or more) messages '

@@ -17,7 +17,7 @@ create table webhook.webhook_def (
     max_attempts    integer not null,
     max_age         interval not null,
     max_in_flight   integer not null,
-    delivery_order  text not null check (delivery_order operator(pg_catalog.=) any (array['none', 'fifo'])),
+    delivery_order  text not null check (delivery_order operator(pg_catalog.=) any (array['none', 'fifo', 'key'])),
     log_level       text not null check (log_level operator(pg_catalog.=) any (array['all', 'errors', 'none'])),
     detail          text,
     created_at      timestamptz not null default pg_catalog.clock_timestamp(),

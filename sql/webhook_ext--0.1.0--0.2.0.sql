@@ -1056,7 +1056,8 @@ comment on function webhook.create_webhook(text, text[], text, integer, boolean,
     'than this is given up. max_in_flight: 1 to 1000 calls at a time per URL. delivery_order: none, or fifo: '
     'per URL the changes of one row, and transactions that follow one another, arrive in that order; one '
     'call at a time, and a message that fails holds those behind it until it was delivered, given up or '
-    'canceled. log_level: all, errors or none; counters always count. Errors: 22023 bad argument, 42710 '
+    'canceled; or key: the same for changes with the same key (order_key of the event) alone, while '
+    'different keys overlap. log_level: all, errors or none; counters always count. Errors: 22023 bad argument, 42710 '
     'name or URL taken.';
 comment on function webhook.regenerate_secret(text, interval) is
     'Gives a webhook, by id or name, a new secret and returns it. During overlap (0 or more) messages '
@@ -1092,6 +1093,15 @@ alter table webhook.webhook_def add constraint webhook_def_id_check
     check (id collate pg_catalog."C" operator(pg_catalog.~) '^[a-z0-9]{6}$');
 alter table webhook.event_def add constraint event_def_id_check
     check (id collate pg_catalog."C" operator(pg_catalog.~) '^[a-z0-9]{6}$');
+
+-- Order by key.
+alter table webhook.webhook_def drop constraint webhook_def_delivery_order_check;
+alter table webhook.webhook_def add constraint webhook_def_delivery_order_check
+    check (delivery_order operator(pg_catalog.=) any (array['none', 'fifo', 'key']));
+comment on function webhook.resume_webhook(text) is
+    'Ends a pause, and opens URLs again that were switched off (by an answer 410 Gone). With '
+    'delivery_order fifo or key, messages that wait for a retry are due at once. Takes id or name. Errors: 42704 '
+    'unknown webhook.';
 
 -- The role that the worker's statements run as: what they need, by name, and nothing else. Nobody is a
 -- member of it. A function, because a role that was dropped has to come back with its privileges.

@@ -96,16 +96,18 @@ set disabled_at = null, detail = null
 where webhook_key = $1
   and disabled_at is not null";
 
-/// Where one message holds all others it is worth a try at once.
+/// Where one message holds others it is worth a try at once. One that waits for another is due
+/// after that.
 const RETRY_NOW: &str = "
 update webhook.retry r
 set next_at = pg_catalog.clock_timestamp(), changed_at = pg_catalog.clock_timestamp()
 from webhook.webhook_def w
 where w.webhook_key = $1
-  and w.delivery_order = 'fifo'
+  and w.delivery_order = any (array['fifo', 'key'])
   and r.webhook_key = w.webhook_key
   and r.state = 'waiting'
-  and r.next_at > pg_catalog.clock_timestamp()";
+  and r.next_at > pg_catalog.clock_timestamp()
+  and r.next_at < 'infinity'";
 
 const EXPIRE_SECRETS: &str = "
 update webhook.secret_def

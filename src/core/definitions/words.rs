@@ -97,6 +97,8 @@ pub enum DeliveryOrder {
     None,
     /// Changes of one row, and transactions that follow one another, in their order.
     Fifo,
+    /// Changes with the same key in their order; different keys overlap.
+    Key,
 }
 
 impl DeliveryOrder {
@@ -104,7 +106,12 @@ impl DeliveryOrder {
         match text {
             "none" => Ok(Self::None),
             "fifo" => Ok(Self::Fifo),
-            _ => Err(unknown_word("delivery_order", text, "'none' or 'fifo'")),
+            "key" => Ok(Self::Key),
+            _ => Err(unknown_word(
+                "delivery_order",
+                text,
+                "'none', 'fifo' or 'key'",
+            )),
         }
     }
 
@@ -112,6 +119,7 @@ impl DeliveryOrder {
         match self {
             Self::None => "none",
             Self::Fifo => "fifo",
+            Self::Key => "key",
         }
     }
 }
@@ -157,7 +165,7 @@ mod tests {
         for kind in [EventType::Insert, EventType::Update, EventType::Delete] {
             assert_eq!(EventType::parse(kind.as_str()), Ok(kind));
         }
-        for order in [DeliveryOrder::None, DeliveryOrder::Fifo] {
+        for order in [DeliveryOrder::None, DeliveryOrder::Fifo, DeliveryOrder::Key] {
             assert_eq!(DeliveryOrder::parse(order.as_str()), Ok(order));
         }
         for level in [LogLevel::All, LogLevel::Errors, LogLevel::None] {

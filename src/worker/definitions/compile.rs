@@ -46,8 +46,8 @@ pub struct WebhookRoute {
     pub paused: bool,
     pub per_second: Option<u32>,
     pub max_in_flight: usize,
-    /// Each URL gets its messages in their order.
-    pub fifo: bool,
+    /// In which order each URL gets its messages.
+    pub order: DeliveryOrder,
     pub max_attempts: u32,
     pub max_age_us: i64,
     pub logged: Logged,
@@ -201,7 +201,7 @@ fn webhook_route(
             .and_then(|rate| u32::try_from(rate).ok())
             .filter(|rate| *rate > 0),
         max_in_flight: usize::try_from(row.max_in_flight).unwrap_or(1).max(1),
-        fifo: row.delivery_order == DeliveryOrder::Fifo.as_str(),
+        order: DeliveryOrder::parse(&row.delivery_order).unwrap_or(DeliveryOrder::None),
         max_attempts: u32::try_from(row.max_attempts).unwrap_or(1).max(1),
         max_age_us: row.max_age_us,
         logged: match row.log_level.as_str() {

@@ -6,6 +6,7 @@ use super::accept::{kept_webhook, place_keeper};
 use super::url::{Presence, UrlState};
 use super::urls::QueuedMemory;
 use super::{Scheduler, UrlRoute, WebhookRoute};
+use crate::core::definitions::words::DeliveryOrder;
 use crate::core::messages::position::Coordinate;
 use crate::core::scheduling::lane::Feed;
 use crate::worker::definitions::Known;
@@ -82,7 +83,7 @@ impl Scheduler {
                 .before
                 .clone_from(&definition.canceled_before);
             url.throttled_until = 0;
-            url.fit(delivery_is_on, route.max_in_flight, route.fifo, memory);
+            url.fit(delivery_is_on, route.max_in_flight, route.order, memory);
         });
     }
 
@@ -93,7 +94,7 @@ impl Scheduler {
                 false => Presence::Vanished,
             };
             url.target = None;
-            url.fit(true, 1, false, memory);
+            url.fit(true, 1, DeliveryOrder::None, memory);
         });
     }
 
@@ -171,7 +172,7 @@ impl UrlState {
         &mut self,
         delivery_is_on: bool,
         max_in_flight: usize,
-        fifo: bool,
+        order: DeliveryOrder,
         memory: &mut QueuedMemory,
     ) {
         if self.blocked_by.take().is_some() {
@@ -180,7 +181,7 @@ impl UrlState {
         let hold = self.hold(delivery_is_on);
         let lane = &mut self.lane;
         lane.max_in_flight = max_in_flight;
-        memory.remove_all(&lane.keep_order(fifo));
+        memory.remove_all(&lane.keep_order(order == DeliveryOrder::Fifo));
         memory.remove_all(&lane.unload_retries());
         if lane.hold.is_some() && hold.is_none() {
             lane.reopen();
