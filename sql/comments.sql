@@ -44,7 +44,7 @@ comment on function webhook.regenerate_secret(text, interval) is
 comment on function webhook.reveal_secret(text) is
     'The secrets that sign the messages of a webhook, given by id or name, newest first; the current one '
     'has no expires_at. Errors: 42704 unknown webhook.';
-comment on function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text, jsonb) is
+comment on function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text, jsonb, text[]) is
     'Creates an event: a rule which change of a table makes a message for a webhook (id or name). All events '
     'of one event_type on a table without a condition share one trigger: the first one needs a lock on the '
     'table, further ones none. event_type: table.recordInsert, table.recordUpdate or '
@@ -62,15 +62,17 @@ comment on function webhook.create_event(text, regclass, text, text[], text[], t
     'combinations of values of up to 1000 bytes; for columns of integer, text, varchar, char, name, boolean, '
     'uuid, date, time, timestamp, timestamptz, oid and enum types and domains over these, with a '
     'deterministic collation. Any number of events with match costs a row no more than one. '
+    'order_key: up to 32 columns whose values are the key of a message where delivery_order of the webhook is '
+    'key; null = the primary key, else the replica identity index. Their types need a hash operator class. '
     'null_style: typed (null or empty string by type) or null. list_style: array or keyed. '
     'condition_path: the search_path that names in condition are looked up with; leave it out. The caller '
     'needs TRIGGER and SELECT on the table, with row security also BYPASSRLS or the table itself, and owns the '
     'event, which stops when these rights end (webhook.recheck_privileges). Errors: 22023 bad argument, 42704 unknown webhook, table or '
     'column, 42710 the same event exists, 42501 privilege missing, 42809 not an ordinary or partitioned '
     'table, or a virtual generated column, 55P03 the table is in use for longer than lock_timeout (at most 5 s).';
-comment on function webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text, jsonb) is
+comment on function webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text, jsonb, text[]) is
     'Changes an event, given by id, and returns it; null leaves a value as it is, an empty array or text '
-    'takes a filter, template or condition away, and so does {} for match. A new condition replaces the event''s '
+    'takes a filter, template, condition or order_key away, and so does {} for match. A new condition replaces the event''s '
     'trigger, with the rights of '
     'the caller; a trigger that was dropped comes back while the event is enabled. A column that the '
     'condition names cannot be dropped or get another type while it does: PostgreSQL says so. To change '
@@ -280,6 +282,9 @@ comment on column webhook.events.owner is
     'webhook.update_event(). If it loses SELECT, or row security comes to apply to it, the event stops.';
 comment on column webhook.events.match is
     'Values that columns of the row must have, by their present names; null = any.';
+comment on column webhook.events.order_key is
+    'The columns that order_key names, by their present names; null = the table''s key. Used where delivery_order '
+    'of the webhook is key.';
 
 comment on view webhook.messages is
     'Messages that are kept: a change of a row, times an event.';

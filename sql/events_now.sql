@@ -100,7 +100,8 @@ select e.event_key, e.id, e.webhook_key, e.event_type, e.object_name, e.object_l
            and w.enabled and e.enabled and not s.is_stopped as active,
        o.owner,
        fields.retyped as retyped_columns,
-       fields.match as match_now
+       fields.match as match_now,
+       fields.order_names as order_key_now
 from webhook.event_def e
 join webhook.webhook_def w on w.webhook_key = e.webhook_key
 -- Each part is looked up for the events that are asked for, and not for all.
@@ -128,14 +129,18 @@ left join lateral (
     offset 0
 ) t on true
 left join lateral (
-    select string_agg(distinct f.name, ', ' order by f.name) filter (where a.attname is null) as missing,
+    select string_agg(distinct f.name, ', ' order by f.name) filter (
+               -- what is not used may be missing
+               where a.attname is null and (f.kind <> 'order' or w.delivery_order = 'key')
+           ) as missing,
            array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'object') as object_names,
            array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'payload') as payload_names,
            string_agg(a.attname::text collate "default", ', ' order by a.attname) filter (
                where f.kind = 'match' and webhook.match_kind(a.atttypid, a.attcollation) is distinct from f.compared_as
                  and a.attname is not null
            ) as retyped,
-           jsonb_object_agg(coalesce(a.attname::text, f.name), e.match -> f.name) filter (where f.kind = 'match') as match
+           jsonb_object_agg(coalesce(a.attname::text, f.name), e.match -> f.name) filter (where f.kind = 'match') as match,
+           array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'order') as order_names
     from (
         select 'object', o.name, o.number, o.place, null
         from unnest(e.object_fields, e.object_attnums) with ordinality as o (name, number, place)
@@ -149,6 +154,9 @@ left join lateral (
         select 'match', v.name, v.number, v.place, v.compared_as
         from unnest(e.match_fields, e.match_attnums, e.match_kinds)
             with ordinality as v (name, number, compared_as, place)
+        union all
+        select 'order', k.name, k.number, k.place, null
+        from unnest(e.order_key, e.order_key_attnums) with ordinality as k (name, number, place)
     ) f (kind, name, number, place, compared_as)
     left join pg_attribute a
       on a.attrelid = e.object_name

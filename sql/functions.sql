@@ -109,7 +109,8 @@ create function webhook.create_event(
     null_style       text    default 'typed',
     list_style       text    default 'array',
     condition_path   text    default pg_catalog.current_setting('search_path'),
-    match            jsonb   default null
+    match            jsonb   default null,
+    order_key        text[]  default null
 )
 returns table (
     id               text,
@@ -140,7 +141,8 @@ create function webhook.update_event(
     null_style       text    default null,
     list_style       text    default null,
     condition_path   text    default pg_catalog.current_setting('search_path'),
-    match            jsonb   default null
+    match            jsonb   default null,
+    order_key        text[]  default null
 )
 returns table (
     id               text,

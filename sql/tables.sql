@@ -96,7 +96,10 @@ create table webhook.event_def (
     -- the same for events on the same columns
     match_group         uuid,
     -- hashes of the group and each combination of values, in the order of match_fields
-    match_keys          uuid[]
+    match_keys          uuid[],
+    -- the columns whose values are the key of delivery_order 'key'; null = the table's key
+    order_key           text[],
+    order_key_attnums   smallint[]
 );
 -- Capture reads the events without match, and each group once, however many events it has.
 create index event_def_capture
@@ -200,7 +203,8 @@ cross join (values (0), (1), (2), (3)) as n (number);
 -- Messages: insert-only, read between snapshots. id = flush number << 20 | place within the flush;
 -- for changes of one row, and for transactions that follow one another, id order is the true order.
 -- A row that was larger than webhook.max_message_size has neither record nor old_record, and in
--- changed, else an array, {"at_least_bytes": ..., "limit_bytes": ...}: it fails at once.
+-- changed, else an array, {"at_least_bytes": ..., "limit_bytes": ...}: it fails at once. Where the webhook
+-- keeps the order of keys, changed begins with k, the hashes of the message's keys and a colon.
 create sequence webhook.outbox_flush_seq;
 
 -- Capture writes them as heap tables, whatever default_table_access_method says.

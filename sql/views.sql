@@ -107,7 +107,8 @@ select e.id,
        e.null_style,
        e.list_style,
        e.owner,
-       e.match_now as match
+       e.match_now as match,
+       e.order_key_now as order_key
 from webhook.event_now e
 left join webhook.event_count k on k.event_key = e.event_key
 where e.dropped_at is null;

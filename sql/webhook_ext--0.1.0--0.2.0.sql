@@ -339,7 +339,9 @@ alter table webhook.event_def
     add column match_attnums smallint[],
     add column match_kinds   text[],
     add column match_group   uuid,
-    add column match_keys    uuid[];
+    add column match_keys    uuid[],
+    add column order_key     text[],
+    add column order_key_attnums smallint[];
 drop index webhook.event_def_object, webhook.event_def_webhook;
 create index event_def_capture
     on webhook.event_def (object_name, event_type, match_group, object_oid, match_attnums)
@@ -461,7 +463,8 @@ select e.event_key, e.id, e.webhook_key, e.event_type, e.object_name, e.object_l
            and w.enabled and e.enabled and not s.is_stopped as active,
        o.owner,
        fields.retyped as retyped_columns,
-       fields.match as match_now
+       fields.match as match_now,
+       fields.order_names as order_key_now
 from webhook.event_def e
 join webhook.webhook_def w on w.webhook_key = e.webhook_key
 -- Each part is looked up for the events that are asked for, and not for all.
@@ -489,14 +492,18 @@ left join lateral (
     offset 0
 ) t on true
 left join lateral (
-    select string_agg(distinct f.name, ', ' order by f.name) filter (where a.attname is null) as missing,
+    select string_agg(distinct f.name, ', ' order by f.name) filter (
+               -- what is not used may be missing
+               where a.attname is null and (f.kind <> 'order' or w.delivery_order = 'key')
+           ) as missing,
            array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'object') as object_names,
            array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'payload') as payload_names,
            string_agg(a.attname::text collate "default", ', ' order by a.attname) filter (
                where f.kind = 'match' and webhook.match_kind(a.atttypid, a.attcollation) is distinct from f.compared_as
                  and a.attname is not null
            ) as retyped,
-           jsonb_object_agg(coalesce(a.attname::text, f.name), e.match -> f.name) filter (where f.kind = 'match') as match
+           jsonb_object_agg(coalesce(a.attname::text, f.name), e.match -> f.name) filter (where f.kind = 'match') as match,
+           array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'order') as order_names
     from (
         select 'object', o.name, o.number, o.place, null
         from unnest(e.object_fields, e.object_attnums) with ordinality as o (name, number, place)
@@ -510,6 +517,9 @@ left join lateral (
         select 'match', v.name, v.number, v.place, v.compared_as
         from unnest(e.match_fields, e.match_attnums, e.match_kinds)
             with ordinality as v (name, number, compared_as, place)
+        union all
+        select 'order', k.name, k.number, k.place, null
+        from unnest(e.order_key, e.order_key_attnums) with ordinality as k (name, number, place)
     ) f (kind, name, number, place, compared_as)
     left join pg_attribute a
       on a.attrelid = e.object_name
@@ -550,7 +560,8 @@ select e.id,
        e.null_style,
        e.list_style,
        e.owner,
-       e.match_now as match
+       e.match_now as match,
+       e.order_key_now as order_key
 from webhook.event_now e
 left join webhook.event_count k on k.event_key = e.event_key
 where e.dropped_at is null;
@@ -856,7 +867,8 @@ create function webhook.create_event(
     null_style       text    default 'typed',
     list_style       text    default 'array',
     condition_path   text    default pg_catalog.current_setting('search_path'),
-    match            jsonb   default null
+    match            jsonb   default null,
+    order_key        text[]  default null
 )
 returns table (
     id               text,
@@ -887,7 +899,8 @@ create function webhook.update_event(
     null_style       text    default null,
     list_style       text    default null,
     condition_path   text    default pg_catalog.current_setting('search_path'),
-    match            jsonb   default null
+    match            jsonb   default null,
+    order_key        text[]  default null
 )
 returns table (
     id               text,
@@ -960,12 +973,12 @@ revoke all on table webhook.event_trigger from public;
 revoke all on function webhook.match_kind(oid, oid), webhook.shared_trigger(oid, text) from public;
 grant execute on function webhook.match_kind(oid, oid), webhook.shared_trigger(oid, text) to webhook_admin, webhook_reader;
 revoke all
-    on function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text, jsonb),
-       webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text, jsonb)
+    on function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text, jsonb, text[]),
+       webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text, jsonb, text[])
     from public;
 grant execute
-    on function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text, jsonb),
-       webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text, jsonb)
+    on function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text, jsonb, text[]),
+       webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text, jsonb, text[])
     to webhook_admin;
 comment on function webhook.match_kind(oid, oid) is
     'Internal: how the values of a column of this type and collation are compared with those of match; null: '
@@ -976,6 +989,9 @@ comment on view webhook.event_trigger is
     'Internal: the trigger that captures each event.';
 comment on column webhook.events.match is
     'Values that columns of the row must have, by their present names; null = any.';
+comment on column webhook.events.order_key is
+    'The columns that order_key names, by their present names; null = the table''s key. Used where delivery_order '
+    'of the webhook is key.';
 comment on column webhook.events.id is
     'Six characters of [a-z0-9].';
 comment on function webhook.drop_event(text) is
@@ -994,7 +1010,7 @@ comment on function webhook.update_webhook(text, text, text[], text, integer, bo
     'and a switch to enabled send rows elsewhere, or again: the caller then needs SELECT on the table of each '
     'event (with row security also BYPASSRLS), or membership in the event''s owner. Errors: 42704 unknown '
     'webhook, 22023 bad argument, 42710 name or URL taken, 42501 privilege missing.';
-comment on function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text, jsonb) is
+comment on function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text, jsonb, text[]) is
     'Creates an event: a rule which change of a table makes a message for a webhook (id or name). All events '
     'of one event_type on a table without a condition share one trigger: the first one needs a lock on the '
     'table, further ones none. event_type: table.recordInsert, table.recordUpdate or '
@@ -1012,15 +1028,17 @@ comment on function webhook.create_event(text, regclass, text, text[], text[], t
     'combinations of values of up to 1000 bytes; for columns of integer, text, varchar, char, name, boolean, '
     'uuid, date, time, timestamp, timestamptz, oid and enum types and domains over these, with a '
     'deterministic collation. Any number of events with match costs a row no more than one. '
+    'order_key: up to 32 columns whose values are the key of a message where delivery_order of the webhook is '
+    'key; null = the primary key, else the replica identity index. Their types need a hash operator class. '
     'null_style: typed (null or empty string by type) or null. list_style: array or keyed. '
     'condition_path: the search_path that names in condition are looked up with; leave it out. The caller '
     'needs TRIGGER and SELECT on the table, with row security also BYPASSRLS or the table itself, and owns the '
     'event, which stops when these rights end (webhook.recheck_privileges). Errors: 22023 bad argument, 42704 unknown webhook, table or '
     'column, 42710 the same event exists, 42501 privilege missing, 42809 not an ordinary or partitioned '
     'table, or a virtual generated column, 55P03 the table is in use for longer than lock_timeout (at most 5 s).';
-comment on function webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text, jsonb) is
+comment on function webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text, jsonb, text[]) is
     'Changes an event, given by id, and returns it; null leaves a value as it is, an empty array or text '
-    'takes a filter, template or condition away, and so does {} for match. A new condition replaces the event''s '
+    'takes a filter, template, condition or order_key away, and so does {} for match. A new condition replaces the event''s '
     'trigger, with the rights of '
     'the caller; a trigger that was dropped comes back while the event is enabled. A column that the '
     'condition names cannot be dropped or get another type while it does: PostgreSQL says so. To change '

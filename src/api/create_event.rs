@@ -9,7 +9,7 @@ use super::adopt::warn_if_held;
 use super::random;
 use crate::core::definitions::event::{self, Fields};
 use crate::core::definitions::limits::{
-    CONDITION_CHARS, EVENT_SOURCES, FIELDS, SEARCH_PATH_CHARS, TEMPLATE_CHARS,
+    CONDITION_CHARS, EVENT_SOURCES, FIELDS, ORDER_KEY_COLUMNS, SEARCH_PATH_CHARS, TEMPLATE_CHARS,
 };
 use crate::core::definitions::webhook::required;
 use crate::core::definitions::words::{EventType, ListStyle, NullStyle};
@@ -23,6 +23,7 @@ use crate::pg::report::ok_or_raise;
 use crate::pg::text::{texts, Text};
 use crate::store::event_definitions::{self, NewEvent};
 use crate::store::event_matching;
+use crate::store::order_key;
 use crate::store::user_table::{self, UserTable};
 use crate::store::webhook_definitions;
 
@@ -77,6 +78,7 @@ pub struct Wanted<'a> {
     pub null_style: Option<&'a str>,
     pub list_style: Option<&'a str>,
     pub matched: Option<Value>,
+    pub order_key: Names,
 }
 
 /// As 0.1.0 declares it. A session may have this library before the schema was updated: the check
@@ -131,6 +133,7 @@ fn create_event(
         list_style,
         condition_path,
         None,
+        None,
     ))
 }
 
@@ -154,6 +157,7 @@ fn create_event_v2(
     list_style: Option<TextArgument>,
     condition_path: Option<TextArgument>,
     r#match: Option<JsonArgument>,
+    order_key: Option<TextListArgument>,
 ) -> TableIterator<
     'static,
     (
@@ -185,6 +189,7 @@ fn create_event_v2(
         list_style,
         condition_path,
         r#match,
+        order_key,
     ))
 }
 
@@ -206,6 +211,7 @@ fn created(
     list_style: Option<TextArgument>,
     condition_path: Option<TextArgument>,
     matched: Option<JsonArgument>,
+    order_key: Option<TextListArgument>,
 ) -> EventAnswer {
     let created = || -> Result<CreatedEvent> {
         let webhook = required_word(webhook, "webhook")?;
@@ -227,6 +233,7 @@ fn created(
             null_style: null_style.as_deref(),
             list_style: list_style.as_deref(),
             matched: json(matched, "match")?,
+            order_key: list(order_key, "order_key", ORDER_KEY_COLUMNS)?,
         };
         let path = path.as_deref().unwrap_or(CONDITION_PATH);
         create(&webhook, table, wanted, path)
@@ -245,6 +252,7 @@ pub fn create(
     let table = user_table::watchable(object)?;
     user_table::check_row_security(&table)?;
     let event = wanted.checked(&table)?;
+    order_key::check_event(webhook_key, &table, event.order_key.as_ref())?;
     warn_if_held();
     let created_at = event_definitions::insert(webhook_key, &table, &event, condition_path)?;
     Ok(answer(webhook_id, table, event, created_at))
@@ -269,6 +277,7 @@ impl Wanted<'_> {
                 Some(matched) => event_matching::checked(matched, table, event_type, &columns)?,
                 None => None,
             },
+            order_key: event::order_key(self.order_key, &columns)?,
             enabled: self.enabled.unwrap_or(true),
             null_style: NullStyle::parse(self.null_style.unwrap_or(NullStyle::Typed.as_str()))?
                 .as_str(),

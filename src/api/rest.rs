@@ -212,6 +212,7 @@ fn wanted(body: &EventBody) -> Wanted<'_> {
         payload_fields: body.payload_fields.clone(),
         payload_template: body.payload_template.as_deref(),
         matched: body.matched.clone(),
+        order_key: body.order_key.clone(),
         enabled: body.enabled,
         ..Wanted::default()
     }

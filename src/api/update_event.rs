@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 use super::create_event::{in_sql, CreatedEvent, EventAnswer, Wanted, CONDITION_PATH};
 use crate::core::definitions::event::{self, Column};
 use crate::core::definitions::limits::{
-    CONDITION_CHARS, EVENT_SOURCES, FIELDS, SEARCH_PATH_CHARS, TEMPLATE_CHARS,
+    CONDITION_CHARS, EVENT_SOURCES, FIELDS, ORDER_KEY_COLUMNS, SEARCH_PATH_CHARS, TEMPLATE_CHARS,
 };
 use crate::core::definitions::words::{EventType, ListStyle, NullStyle};
 use crate::core::error::{Error, Kind, Result};
@@ -21,6 +21,7 @@ use crate::store::event_changes::{self, EventChanges, Present};
 use crate::store::event_definitions;
 use crate::store::event_matching;
 use crate::store::event_trigger::{self, EventTrigger};
+use crate::store::order_key;
 use crate::store::reach;
 use crate::store::user_table::{self, UserTable};
 
@@ -71,6 +72,7 @@ fn update_event(
         list_style,
         condition_path,
         None,
+        None,
     ))
 }
 
@@ -92,6 +94,7 @@ fn update_event_v2(
     list_style: Option<TextArgument>,
     condition_path: Option<TextArgument>,
     r#match: Option<JsonArgument>,
+    order_key: Option<TextListArgument>,
 ) -> TableIterator<
     'static,
     (
@@ -121,6 +124,7 @@ fn update_event_v2(
         list_style,
         condition_path,
         r#match,
+        order_key,
     ))
 }
 
@@ -140,6 +144,7 @@ fn updated(
     list_style: Option<TextArgument>,
     condition_path: Option<TextArgument>,
     matched: Option<JsonArgument>,
+    order_key: Option<TextListArgument>,
 ) -> EventAnswer {
     let updated = || -> Result<CreatedEvent> {
         let event = required_word(event, "event")?;
@@ -159,6 +164,7 @@ fn updated(
             null_style: null_style.as_deref(),
             list_style: list_style.as_deref(),
             matched: json(matched, "match")?,
+            order_key: list(order_key, "order_key", ORDER_KEY_COLUMNS)?,
         };
         update(&event, wanted, path.as_deref().unwrap_or(CONDITION_PATH))
     };
@@ -176,6 +182,9 @@ pub fn update(event: &str, wanted: Wanted<'_>, condition_path: &str) -> Result<C
         None => {}
     }
     let changes = checked(wanted, &present, table.as_ref())?;
+    if let (Some(table), Some(wanted)) = (&table, &changes.order_key) {
+        order_key::check_event(present.webhook_key, table, wanted.as_ref())?;
+    }
     event_changes::refuse_duplicate(key, &changes)?;
     let fits = table
         .as_ref()
@@ -223,6 +232,7 @@ impl Wanted<'_> {
             || self.null_style.is_some()
             || self.list_style.is_some()
             || self.matched.is_some()
+            || self.order_key.is_some()
     }
 }
 
@@ -265,6 +275,10 @@ fn checked(
             )?),
             _ => None,
         },
+        order_key: wanted
+            .order_key
+            .map(|names| event::order_key(Some(names), &columns))
+            .transpose()?,
         enabled: wanted.enabled,
         null_style: wanted
             .null_style

@@ -7,7 +7,7 @@ use pgrx::JsonB;
 use super::create_webhook::{checked_headers, checked_max_age, checked_order, WebhookArguments};
 use crate::core::definitions::limits::DESCRIPTION_CHARS;
 use crate::core::definitions::webhook::{self, MAX_ATTEMPTS, MAX_IN_FLIGHT, MAX_URLS, TIMEOUT_MS};
-use crate::core::definitions::words::LogLevel;
+use crate::core::definitions::words::{DeliveryOrder, LogLevel};
 use crate::core::error::Result;
 use crate::pg::arguments::{
     json, list, required_word, text, word, JsonArgument, TextArgument, TextListArgument,
@@ -15,9 +15,9 @@ use crate::pg::arguments::{
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
 use crate::pg::text::{texts, Text};
-use crate::store::reach;
 use crate::store::webhook_changes::{self, ChangedWebhook, WebhookChanges};
 use crate::store::webhook_definitions;
+use crate::store::{order_key, reach};
 
 #[pg_extern(sql = false)]
 #[expect(
@@ -91,6 +91,9 @@ pub fn update(webhook: &str, wanted: WebhookArguments<'_>) -> Result<ChangedWebh
     let (key, _) = webhook_definitions::find(webhook)?;
     let changes = checked(wanted)?;
     reach::check_changes(key, &changes)?;
+    if changes.delivery_order == Some(DeliveryOrder::Key.as_str()) {
+        order_key::check_webhook(key)?;
+    }
     webhook_changes::apply(key, changes, &current_role())
 }
 

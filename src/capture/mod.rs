@@ -41,7 +41,8 @@ struct Scratch {
     /// Empty for a row that is too large to be sent.
     record: LimitedText,
     old_record: LimitedText,
-    /// Of a row that is too large, its [`Oversize`].
+    /// The message's keys, and behind them what changed or, of a row that is too large, its
+    /// [`Oversize`].
     changed: Vec<u8>,
 }
 
@@ -148,9 +149,16 @@ fn capture(firing: &Firing<'_>, rule: &Rule) {
 impl Scratch {
     fn fill(&mut self, firing: &Firing<'_>, rule: &Rule) {
         self.give_back();
+        if let Some(key) = &rule.shape.order_key {
+            let keys = firing.order_keys(&mut key.borrow_mut());
+            keys.push_prefix(&mut self.changed);
+        }
+        let prefix = self.changed.len();
         let limit_bytes = settings::max_message_bytes();
         if let Err(at_least_bytes) = self.write(firing, rule, limit_bytes) {
-            self.give_back();
+            self.record.give_back();
+            self.old_record.give_back();
+            self.changed.truncate(prefix);
             let oversize = Oversize {
                 at_least_bytes: at_least_bytes as u64,
                 limit_bytes: limit_bytes as u64,

@@ -8,9 +8,10 @@ use sha2::{Digest, Sha256};
 
 use crate::core::definitions::words::{ListStyle, NullStyle};
 use crate::pg::row_json::changed::FieldWatch;
+use crate::pg::row_json::order_key::RowKey;
 use crate::pg::row_json::{Field, RowWriter};
 use crate::pg::trigger::{Firing, Operation};
-use crate::store::capture_definitions::CaptureDefinition;
+use crate::store::capture_definitions::{CaptureDefinition, OrderKey};
 use crate::store::row_parts::RowParts;
 
 const SHAPE_BYTES: usize = 4 << 10;
@@ -26,6 +27,8 @@ pub struct Shape {
     pub old_writer: Option<RefCell<RowWriter>>,
     /// Finds all that changed, if a template lists it.
     pub listed: Option<RefCell<FieldWatch>>,
+    /// The key of the message, if its webhook keeps the order of keys.
+    pub order_key: Option<RefCell<RowKey>>,
 }
 
 /// What a shape is made of.
@@ -37,6 +40,7 @@ struct ShapeKey {
     payload_template: Option<[u8; 32]>,
     template_fields: Vec<(String, String)>,
     styles: (NullStyle, ListStyle),
+    order_key: Option<OrderKey>,
 }
 
 impl ShapeKey {
@@ -48,13 +52,17 @@ impl ShapeKey {
             payload_template: template.map(|text| Sha256::digest(text).into()),
             template_fields: definition.template_fields.clone(),
             styles: (definition.null_style, definition.list_style),
+            order_key: definition.order_key.clone(),
         }
     }
 
     /// What the shape and its key take in memory, about.
     fn bytes(&self) -> usize {
-        let lists = [&self.watched_fields, &self.payload_fields];
-        let names = lists.into_iter().flatten().map(Vec::len).sum::<usize>();
+        let key = self.order_key.as_ref().map(|key| &key.columns);
+        let lists = [&self.watched_fields, &self.payload_fields]
+            .into_iter()
+            .chain(key);
+        let names = lists.flatten().map(Vec::len).sum::<usize>();
         SHAPE_BYTES + FIELD_BYTES * (names + self.template_fields.len())
     }
 }
@@ -108,6 +116,10 @@ impl Shape {
             writer: writer(parts.sent.as_deref()),
             old_writer: needs_old.then(|| writer(Some(&parts.old))),
             listed: lists_changes.then(|| RefCell::new(firing.field_watch(None))),
+            order_key: definition.order_key.as_ref().map(|key| {
+                let numbers = key.numbers(|name| firing.column(name));
+                RefCell::new(firing.row_key(key.table, numbers.as_deref()))
+            }),
         }
     }
 }

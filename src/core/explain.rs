@@ -7,8 +7,8 @@
 use crate::core::policy::address::AddressPolicy;
 use crate::core::values::sql_text::identifier;
 use event::{
-    columns, condition, event_enabled, matched, message_size, object_fields, owner, partitions,
-    privileges, table, trigger, webhook_enabled, webhook_not_paused, webhook_usable,
+    columns, condition, event_enabled, matched, message_size, object_fields, order_key, owner,
+    partitions, privileges, table, trigger, webhook_enabled, webhook_not_paused, webhook_usable,
 };
 use server::{capture, delivery, identity, replication_role, source, worker};
 use url::{url_address, url_state};
@@ -64,6 +64,11 @@ pub struct EventFacts {
     pub matched: Option<String>,
     /// Columns of `match` that have another type now.
     pub retyped_columns: Option<String>,
+    /// Of its webhook.
+    pub delivery_order: String,
+    /// The columns of the key, or why there is none, as a clause that follows the table's name.
+    /// `None`: the event is off, because a column of `order_key` was dropped.
+    pub order_key: Option<Result<String, String>>,
 }
 
 /// One URL and how its lane fares.
@@ -110,6 +115,7 @@ pub fn explain(event: &EventFacts, urls: &[UrlFacts], server: &ServerFacts) -> V
             owner(event, server),
             trigger(event),
             partitions(event),
+            order_key(event),
         ]);
     }
     checks.extend([

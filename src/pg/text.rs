@@ -263,6 +263,7 @@ columns!(
     pg_sys::Oid: pg_sys::Oid, |value| value;
     TimestampWithTimeZone: TimestampWithTimeZone, |value| value;
     Vec<u8>: Vec<u8>, |value| value;
+    Vec<i16>: Vec<i16>, |value| value;
     String: Text, |text| text.0;
     Vec<String>: Vec<Text>, |list| list.into_iter().map(|text| text.0).collect();
     JsonB: Json, |json| JsonB(json.0);

@@ -9,9 +9,11 @@ use pgrx::pg_sys;
 
 use super::row_json::changed::FieldWatch;
 use super::row_json::matched::RowValues;
+use super::row_json::order_key::RowKey;
 use super::row_json::{column_name, column_number, Field, LimitedText, RowWriter, TooLarge};
 use crate::core::definitions::matching::MatchKind;
 use crate::core::definitions::words::{ListStyle, NullStyle};
+use crate::core::messages::order_keys::OrderKeys;
 
 /// What happened to the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +144,19 @@ impl<'a> Firing<'a> {
         // SAFETY: the tuple is one of this relation, for which the reader was compiled;
         // rules are dropped when the relation changes.
         unsafe { values.write(self.descriptor(), self.current_row(), out) }
+    }
+
+    /// Compiles the key of rows of this relation, for events on `table`.
+    pub fn row_key(&self, table: pg_sys::Oid, columns: Option<&[i16]>) -> RowKey {
+        // SAFETY: the descriptor is that of the open relation, the numbers those of its columns.
+        unsafe { RowKey::compile(self.descriptor(), table, columns) }
+    }
+
+    /// The key of [`Firing::current_row`], and of an UPDATE also that of the row before it.
+    pub fn order_keys(&self, key: &mut RowKey) -> OrderKeys {
+        // SAFETY: the tuples are of this relation, for which the key was compiled;
+        // rules are dropped when the relation changes.
+        unsafe { key.of_change(self.descriptor(), self.previous_row(), self.current_row()) }
     }
 
     /// Compiles a comparison of rows of this relation.

@@ -33,12 +33,31 @@ pub struct CaptureDefinition {
     pub matched_columns: Vec<String>,
     pub null_style: NullStyle,
     pub list_style: ListStyle,
+    /// Of an event whose webhook keeps the order of keys.
+    pub order_key: Option<OrderKey>,
     /// The right on the table that the event's owner has lost.
     pub lost_rights: Option<String>,
     object: Option<pg_sys::Oid>,
     /// Of an event with a trigger of its own: it has a condition.
     has_condition: bool,
     has_match: bool,
+}
+
+/// The key of an event's rows.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct OrderKey {
+    /// The event's table.
+    pub table: pg_sys::Oid,
+    /// By their present names; `None` if the table has lost its key.
+    pub columns: Option<Vec<String>>,
+}
+
+impl OrderKey {
+    /// The numbers of the columns in a table of the event's partition tree.
+    pub fn numbers(&self, number: impl Fn(&str) -> Option<i16>) -> Option<Vec<i16>> {
+        let columns = self.columns.as_ref()?;
+        columns.iter().map(|name| number(name)).collect()
+    }
 }
 
 /// What a trigger captures for.
@@ -86,14 +105,16 @@ join webhook.webhook_def w using (webhook_key)
 }
 
 const EVENT_OF_FIRST_RELEASE: &str = definitions!(
-    ", null::pg_catalog.text[], null::pg_catalog.int2[], true, false",
+    ", null::pg_catalog.text[], null::pg_catalog.int2[], true, false, false,
+       null::pg_catalog.text[], null::pg_catalog.int2[]",
     "where e.id = $1"
 );
 
 macro_rules! definitions_now {
     ($which:literal) => {
         definitions!(
-            ", e.match_fields, e.match_attnums, e.condition is not null, e.match_group is not null",
+            ", e.match_fields, e.match_attnums, e.condition is not null, e.match_group is not null,
+       w.delivery_order = 'key', e.order_key, e.order_key_attnums",
             $which
         )
     };
@@ -311,10 +332,13 @@ struct StoredEvent {
     payload_fields: Option<Recorded>,
     template_fields: Option<Recorded>,
     match_fields: Option<Recorded>,
+    is_ordered_by_key: bool,
+    order_key: Option<Recorded>,
 }
 
 impl StoredEvent {
     fn with_present_columns(mut self, columns: &TableColumns) -> CaptureDefinition {
+        let table = self.definition.object.filter(|_| self.is_ordered_by_key);
         let definition = &mut self.definition;
         let mut present = |recorded: &Option<Recorded>| {
             let recorded = recorded.as_ref()?;
@@ -327,11 +351,19 @@ impl StoredEvent {
         let payload_fields = present(&self.payload_fields).map(names);
         let template_fields = present(&self.template_fields).unwrap_or_default();
         let matched_columns = present(&self.match_fields).map(names);
+        let order_key = table.map(|table| OrderKey {
+            table,
+            columns: match &self.order_key {
+                Some(_) => present(&self.order_key).map(names),
+                None => columns.key().map(<[String]>::to_vec),
+            },
+        });
         CaptureDefinition {
             watched_fields,
             payload_fields,
             template_fields,
             matched_columns: matched_columns.unwrap_or_default(),
+            order_key,
             ..self.definition
         }
     }
@@ -364,6 +396,7 @@ fn read(row: &Row<'_>) -> Option<StoredEvent> {
             payload_fields: None,
             template_fields: Vec::new(),
             matched_columns: Vec::new(),
+            order_key: None,
             lost_rights: None,
         },
         by_number: object.is_some() && object == row.oid(11),
@@ -371,5 +404,7 @@ fn read(row: &Row<'_>) -> Option<StoredEvent> {
         payload_fields: recorded(14),
         template_fields: recorded(16),
         match_fields: recorded(18),
+        is_ordered_by_key: row.bool(22)?,
+        order_key: recorded(23),
     })
 }

@@ -17,6 +17,7 @@ use crate::pg::owner::{as_owner, current_role_oid};
 /// What an update has to know of the event.
 pub struct Present {
     pub id: String,
+    pub webhook_key: i32,
     pub event_type: String,
     /// `None`: the table was dropped.
     pub object: Option<pg_sys::Oid>,
@@ -37,6 +38,7 @@ pub struct EventChanges {
     pub payload_template: Option<Option<CheckedTemplate>>,
     pub condition: Option<Option<String>>,
     pub matched: Option<Option<CheckedMatch>>,
+    pub order_key: Option<Option<Fields>>,
     pub enabled: Option<bool>,
     pub null_style: Option<&'static str>,
     pub list_style: Option<&'static str>,
@@ -62,7 +64,8 @@ const PRESENT: &str = "
 select e.id, e.event_type, c.oid, e.condition, e.enabled,
        exists (select from webhook.event_trigger t where t.event_key = e.event_key and t.is_ours),
        e.payload_fields is not null, e.payload_template is not null,
-       (select o.lost_rights is not null from webhook.event_owner o where o.event_key = e.event_key)
+       (select o.lost_rights is not null from webhook.event_owner o where o.event_key = e.event_key),
+       e.webhook_key
 from webhook.event_def e
 left join pg_catalog.pg_class c on c.oid = e.object_name
 where e.event_key = $1";
@@ -116,6 +119,8 @@ const RENUMBER: &str = concat!(
     numbers_now!("e.template_fields"),
     ", match_attnums = ",
     numbers_now!("e.match_fields"),
+    ", order_key_attnums = ",
+    numbers_now!("e.order_key"),
     " where e.event_key = $1 and e.object_oid is distinct from e.object_name::pg_catalog.oid",
     " and e.object_name::pg_catalog.oid in (select c.oid from pg_catalog.pg_class c)"
 );
@@ -137,6 +142,8 @@ set object_fields = case when $2 then $3 else object_fields end,
     match_kinds = case when $20 then $24 else match_kinds end,
     match_group = case when $20 then $25 else match_group end,
     match_keys = case when $20 then $26::pg_catalog.uuid[] else match_keys end,
+    order_key = case when $27 then $28 else order_key end,
+    order_key_attnums = case when $27 then $29 else order_key_attnums end,
     enabled = coalesce($12, enabled),
     null_style = coalesce($13, null_style),
     list_style = coalesce($14, list_style),
@@ -169,6 +176,7 @@ pub fn present(event_key: i32) -> Present {
             has_payload_fields: row.value(7),
             has_template: row.value(8),
             is_abandoned: row.value(9),
+            webhook_key: row.value(10),
         })
     })
     .expect("a locked row does not go away")
@@ -248,6 +256,8 @@ fn write(event_key: i32, changes: EventChanges, by: &str) {
     let (template_fields, template_attnums) = split(Some(fields));
     let match_is_given = changes.matched.is_some();
     let matched = MatchParams::of(changes.matched.flatten());
+    let order_key_is_given = changes.order_key.is_some();
+    let (order_key, order_key_attnums) = split(changes.order_key);
     execute(
         UPDATE,
         &[
@@ -277,6 +287,9 @@ fn write(event_key: i32, changes: EventChanges, by: &str) {
             matched.kinds.into(),
             matched.group.into(),
             matched.keys.into(),
+            order_key_is_given.into(),
+            order_key.into(),
+            order_key_attnums.into(),
         ],
     );
 }

@@ -29,6 +29,7 @@ pub struct NewEvent {
     pub payload_template: Option<CheckedTemplate>,
     pub condition: Option<String>,
     pub matched: Option<CheckedMatch>,
+    pub order_key: Option<Fields>,
     pub enabled: bool,
     pub null_style: &'static str,
     pub list_style: &'static str,
@@ -69,9 +70,10 @@ insert into webhook.event_def (id, webhook_key, event_type, object_name, object_
                                object_fields, object_attnums, event_sources, payload_fields, payload_attnums,
                                payload_template, template_fields, template_attnums,
                                condition, enabled, null_style, list_style, created_by, owner_name, owner_oid,
-                               match, match_fields, match_attnums, match_kinds, match_group, match_keys)
+                               match, match_fields, match_attnums, match_kinds, match_group, match_keys,
+                               order_key, order_key_attnums)
 values ($1, $2, $3, $4, $5, $4, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $18, $19,
-        $20, $21, $22, $23, $24, $25::pg_catalog.uuid[])
+        $20, $21, $22, $23, $24, $25::pg_catalog.uuid[], $26, $27)
 returning created_at";
 
 /// Locks the webhook first, as every change of a definition does.
@@ -182,6 +184,7 @@ fn insert_row(
     let (template, template_fields) = event.payload_template.map(|t| (t.text, t.fields)).unzip();
     let (template_fields, template_attnums) = split(template_fields);
     let matched = MatchParams::of(event.matched);
+    let (order_key, order_key_attnums) = split(event.order_key);
     first(
         INSERT,
         &[
@@ -210,6 +213,8 @@ fn insert_row(
             matched.kinds.into(),
             matched.group.into(),
             matched.keys.into(),
+            order_key.into(),
+            order_key_attnums.into(),
         ],
         |row| row.value(1),
     )

@@ -1,5 +1,6 @@
 //! What `webhook.explain_event` has to know, as the extension's owner.
 
+use super::order_key::{self, NoKey};
 use super::rows::{first, query};
 use crate::core::explain::{EventFacts, UrlFacts};
 use crate::pg::owner::as_owner;
@@ -38,7 +39,8 @@ select e.id, e.event_type, e.enabled,
         from pg_catalog.pg_namespace n
         where n.oid = c.relnamespace),
        t.trigger_name::pg_catalog.text,
-       pg_catalog.left(e.match_now::pg_catalog.text, 1000), e.retyped_columns
+       pg_catalog.left(e.match_now::pg_catalog.text, 1000), e.retyped_columns,
+       w.delivery_order
 from webhook.event_now e
 join webhook.webhook_def w on w.webhook_key = e.webhook_key
 join webhook.event_owner o on o.event_key = e.event_key
@@ -59,7 +61,12 @@ select pg_catalog.current_setting('session_replication_role'), pg_catalog.pg_is_
 
 /// The event and its table.
 pub fn event(event_key: i32) -> EventFacts {
-    as_owner(|| {
+    let key = order_key::of_event(event_key).and_then(|key| match key {
+        Ok(columns) => Some(Ok(columns.join(", "))),
+        Err(NoKey::ColumnDropped) => None,
+        Err(no_key) => Some(Err(no_key.reason())),
+    });
+    let facts = as_owner(|| {
         first(EVENT, &[event_key.into()], |row| EventFacts {
             id: row.value(1),
             event_type: row.value(2),
@@ -87,9 +94,14 @@ pub fn event(event_key: i32) -> EventFacts {
             trigger_name: row.get(24),
             matched: row.get(25),
             retyped_columns: row.get(26),
+            delivery_order: row.value(27),
+            order_key: None,
         })
-    })
-    .expect("a locked row does not go away")
+    });
+    EventFacts {
+        order_key: key,
+        ..facts.expect("a locked row does not go away")
+    }
 }
 
 /// The URLs of its webhook.

@@ -21,6 +21,7 @@ pub mod explanation;
 pub mod identity;
 pub mod idleness;
 pub mod lifecycle;
+pub mod order_key;
 pub mod outbox;
 pub mod outbox_tables;
 pub mod previews;

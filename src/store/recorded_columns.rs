@@ -1,7 +1,10 @@
 //! What the columns that an event has recorded are called now.
 
+use std::cell::OnceCell;
+
 use pgrx::pg_sys;
 
+use super::order_key::TABLE_KEY;
 use crate::pg::spi::{Arg, Query};
 
 /// The live columns of a table.
@@ -14,6 +17,7 @@ where a.attrelid = $1
 
 thread_local! {
     static OF_TABLE: Query = const { Query::new(COLUMNS) };
+    static OF_KEY: Query = const { Query::new(TABLE_KEY) };
 }
 
 /// The live columns of the table that events were created on.
@@ -21,6 +25,7 @@ thread_local! {
 pub struct TableColumns {
     table: Option<pg_sys::Oid>,
     columns: Vec<(i16, String)>,
+    key: OnceCell<Vec<String>>,
 }
 
 impl TableColumns {
@@ -34,7 +39,11 @@ impl TableColumns {
                 });
             });
         }
-        Self { table, columns }
+        Self {
+            table,
+            columns,
+            key: OnceCell::new(),
+        }
     }
 
     /// Makes them those of this table.
@@ -42,6 +51,19 @@ impl TableColumns {
         if self.table != table || table.is_none() {
             *self = Self::of(table);
         }
+    }
+
+    /// The columns of the table's primary key, else of its replica identity index.
+    pub fn key(&self) -> Option<&[String]> {
+        let key = self.key.get_or_init(|| {
+            let mut names = Vec::new();
+            if let Some(table) = self.table {
+                OF_KEY
+                    .with(|query| query.read(&[Arg::Oid(table)], |row| names.extend(row.text(0))));
+            }
+            names
+        });
+        (!key.is_empty()).then_some(key.as_slice())
     }
 
     /// What recorded columns are called now, each with its recorded name. Numbers count as long as

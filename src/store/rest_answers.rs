@@ -63,6 +63,7 @@ const EVENTS: &str = concat!(
             'CustomPayloadFields', e.payload_fields,
             'CustomPayloadTemplate', e.payload_template,
             'Match', e.match,
+            'OrderKey', e.order_key,
             'Enabled', d.enabled,
             'Status', e.status,
             'Messages', e.messages,

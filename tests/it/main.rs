@@ -63,6 +63,7 @@ mod matching;
 mod metrics;
 mod multicast;
 mod object_privileges;
+mod order_key_capture;
 mod outbox_layout;
 mod own_schema;
 mod own_transactions;

@@ -87,6 +87,17 @@ pub fn object_fields(
     Ok(fields)
 }
 
+/// Checks `order_key`.
+pub fn order_key(
+    values: Option<Vec<Option<String>>>,
+    columns: &[Column],
+) -> Result<Option<Fields>> {
+    let limits = (limits::ORDER_KEY_COLUMNS, limits::WORD_CHARS);
+    list("order_key", values, limits)?
+        .map(|names| numbered("order_key", names, columns))
+        .transpose()
+}
+
 /// Checks a list of fields against the table's columns.
 pub fn fields(
     argument: &str,

@@ -25,6 +25,8 @@ pub const EVENT_SOURCES: usize = 1_000;
 pub const FIELDS: usize = 1_600;
 /// A group of events is an entry of an index by the numbers of its columns.
 pub const MATCH_COLUMNS: usize = 32;
+/// As many as an index can have.
+pub const ORDER_KEY_COLUMNS: usize = 32;
 /// Each is a key of an index.
 pub const MATCH_COMBINATIONS: usize = 10_000;
 /// A value of a row that is longer is not looked at.

@@ -114,6 +114,7 @@ pub struct EventBody {
     pub payload_fields: Option<Texts>,
     pub payload_template: Option<String>,
     pub matched: Option<Value>,
+    pub order_key: Option<Texts>,
     pub enabled: Option<bool>,
 }
 
@@ -133,10 +134,12 @@ impl EventBody {
                     read.payload_template = Some(text_or_null(property, value)?);
                 }
                 "Match" => read.matched = Some(object_or_null(property, value)?),
+                "OrderKey" => read.order_key = Some(texts_or_null(property, value)?),
                 "Enabled" => read.enabled = Some(boolean(property, value)?),
                 _ => {
                     let known = "EventType, ObjectName, ObjectFields, EventSources, \
-                                 CustomPayloadFields, CustomPayloadTemplate, Match, Enabled";
+                                 CustomPayloadFields, CustomPayloadTemplate, Match, OrderKey, \
+                                 Enabled";
                     return Err(unknown(property, known));
                 }
             }
@@ -212,7 +215,7 @@ fn boolean(property: &str, value: &Value) -> Result<bool> {
 }
 
 /// Arguments of the SQL functions and what the API calls them.
-const PROPERTIES: [(&str, &str); 11] = [
+const PROPERTIES: [(&str, &str); 12] = [
     ("name", "Name"),
     ("description", "Description"),
     ("outgoing_urls", "OutgoingUrls"),
@@ -224,6 +227,7 @@ const PROPERTIES: [(&str, &str); 11] = [
     ("payload_fields", "CustomPayloadFields"),
     ("payload_template", "CustomPayloadTemplate"),
     ("match", "Match"),
+    ("order_key", "OrderKey"),
 ];
 
 /// One sentence of an error, under the API's names.

@@ -73,7 +73,7 @@ pub(super) fn columns(event: &EventFacts) -> Check {
         "all columns it names are there",
         format!(
             "a column was dropped, which switches the event off: {missing}; give it other \
-             columns with webhook.update_event({}, object_fields => …, payload_fields => …)",
+             columns with webhook.update_event({}, object_fields => …, payload_fields => …, order_key => …)",
             literal(&event.id)
         ),
     )
@@ -203,6 +203,27 @@ pub(super) fn matched(event: &EventFacts) -> Check {
             format!("only if {row} has these values a message is made: {matched}"),
         ),
     }
+}
+
+pub(super) fn order_key(event: &EventFacts) -> Check {
+    let said = match (event.delivery_order.as_str(), &event.order_key) {
+        ("key", Some(Ok(columns))) => {
+            format!("messages with the same values of these arrive in the order of the changes: {columns}")
+        }
+        ("key", Some(Err(reason))) => format!(
+            "its webhook keeps the order of keys, but {} {reason}: all its messages arrive one after \
+             the other, as if they had one key; call webhook.update_event({}, order_key => …)",
+            event.table,
+            literal(&event.id)
+        ),
+        ("key", None) => {
+            "its webhook keeps the order of keys, and a column of order_key is gone".to_owned()
+        }
+        (order, _) => format!(
+            "delivery_order of its webhook is {order}: the keys of rows do not matter"
+        ),
+    };
+    note("order_key", said)
 }
 
 pub(super) fn privileges() -> Check {

@@ -14,6 +14,7 @@ fn event() -> EventFacts {
         table_is_there: true,
         trigger: Some("O".to_owned()),
         trigger_is_ours: true,
+        delivery_order: "none".to_owned(),
         ..EventFacts::default()
     }
 }

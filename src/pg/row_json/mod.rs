@@ -25,6 +25,7 @@
 //! | `memory`, `server_text`, `money` | what a row borrows and gives back; encodings; decimals of a currency |
 //! | `changed` | which fields differ between two versions of a row |
 //! | `matched` | the values of a row by which events are found |
+//! | `order_key` | the key of a row, by which messages are kept in order |
 
 mod array;
 pub mod changed;
@@ -35,6 +36,7 @@ mod limited;
 pub mod matched;
 mod memory;
 mod money;
+pub mod order_key;
 mod output;
 mod render;
 mod server_text;

@@ -157,7 +157,7 @@ unsafe fn detoasted_equal(left: *const u8, right: *const u8) -> bool {
 ///
 /// # Safety
 /// `image` is a value of variable length.
-unsafe fn raw_len(image: *const u8) -> usize {
+pub(super) unsafe fn raw_len(image: *const u8) -> usize {
     // SAFETY: the length of a compressed value follows its header, that of one
     // stored on disk comes first in its pointer and counts a long header.
     unsafe {
