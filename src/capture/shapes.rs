@@ -11,7 +11,8 @@ use crate::pg::row_json::changed::FieldWatch;
 use crate::pg::row_json::order_key::RowKey;
 use crate::pg::row_json::{Field, RowWriter};
 use crate::pg::trigger::{Firing, Operation};
-use crate::store::capture_definitions::{CaptureDefinition, OrderKey};
+use crate::store::capture_definitions::CaptureDefinition;
+use crate::store::order_key::OrderKey;
 use crate::store::row_parts::RowParts;
 
 const SHAPE_BYTES: usize = 4 << 10;

@@ -7,6 +7,7 @@ use pgrx::pg_sys;
 use uuid::Uuid;
 
 use super::definition_changes::definition_tables;
+use super::order_key::OrderKey;
 use super::recorded_columns::{Recorded, TableColumns};
 use super::trigger_scope::{groups, shared_table, MatchGroup, Scope};
 use crate::core::definitions::words::{EventType, ListStyle, NullStyle};
@@ -41,23 +42,6 @@ pub struct CaptureDefinition {
     /// Of an event with a trigger of its own: it has a condition.
     has_condition: bool,
     has_match: bool,
-}
-
-/// The key of an event's rows.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct OrderKey {
-    /// The event's table.
-    pub table: pg_sys::Oid,
-    /// By their present names; `None` if the table has lost its key.
-    pub columns: Option<Vec<String>>,
-}
-
-impl OrderKey {
-    /// The numbers of the columns in a table of the event's partition tree.
-    pub fn numbers(&self, number: impl Fn(&str) -> Option<i16>) -> Option<Vec<i16>> {
-        let columns = self.columns.as_ref()?;
-        columns.iter().map(|name| number(name)).collect()
-    }
 }
 
 /// What a trigger captures for.

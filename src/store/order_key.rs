@@ -1,6 +1,8 @@
 //! The columns by whose values the messages of an event are kept in order: those of `order_key`,
 //! else those of its table's key.
 
+use std::collections::HashSet;
+
 use pgrx::pg_sys;
 
 use super::rows::{first, query};
@@ -60,6 +62,23 @@ join pg_catalog.pg_class c on c.oid = e.object_name
 where (e.webhook_key = $1 or e.event_key = $2)
   and e.dropped_at is null
 order by e.event_key";
+
+/// The key of an event's rows, as capture needs it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct OrderKey {
+    /// The event's table.
+    pub table: pg_sys::Oid,
+    /// By their present names; `None` if the table has lost its key.
+    pub columns: Option<Vec<String>>,
+}
+
+impl OrderKey {
+    /// The numbers of the columns in a table of the event's partition tree.
+    pub fn numbers(&self, number: impl Fn(&str) -> Option<i16>) -> Option<Vec<i16>> {
+        let columns = self.columns.as_ref()?;
+        columns.iter().map(|name| number(name)).collect()
+    }
+}
 
 struct KeyColumn {
     name: String,
@@ -214,7 +233,13 @@ fn not_usable(no_key: &NoKey) -> Error {
 /// # Errors
 /// `22023` if an event of the webhook has no key.
 pub fn check_webhook(webhook_key: i32) -> Result<()> {
+    // A webhook may have thousands of events on a table.
+    let mut checked = HashSet::new();
     for event in as_owner(|| events(Some(webhook_key), None)) {
+        pgrx::check_for_interrupts!();
+        if !checked.insert((event.object, event.recorded, event.present.clone())) {
+            continue;
+        }
         if let Err(no_key) = as_owner(|| event.key()) {
             let OrderedEvent { id, table, .. } = &event;
             return Err(Error::invalid(format!(

@@ -64,6 +64,7 @@ mod metrics;
 mod multicast;
 mod object_privileges;
 mod order_key_capture;
+mod order_key_values;
 mod outbox_layout;
 mod own_schema;
 mod own_transactions;
