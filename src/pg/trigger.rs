@@ -146,7 +146,7 @@ impl<'a> Firing<'a> {
         unsafe { values.write(self.descriptor(), self.current_row(), out) }
     }
 
-    /// Compiles the key of rows of this relation, for events on `table`.
+    /// Compiles the key of rows of this relation, as rows of `table`.
     pub fn row_key(&self, table: pg_sys::Oid, columns: Option<&[i16]>) -> RowKey {
         // SAFETY: the descriptor is that of the open relation, the numbers those of its columns.
         unsafe { RowKey::compile(self.descriptor(), table, columns) }

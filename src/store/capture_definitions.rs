@@ -89,7 +89,7 @@ join webhook.webhook_def w using (webhook_key)
 }
 
 const EVENT_OF_FIRST_RELEASE: &str = definitions!(
-    ", null::pg_catalog.text[], null::pg_catalog.int2[], true, false, false,
+    ", null::pg_catalog.text[], null::pg_catalog.int2[], true, false, null::pg_catalog.oid,
        null::pg_catalog.text[], null::pg_catalog.int2[]",
     "where e.id = $1"
 );
@@ -98,7 +98,9 @@ macro_rules! definitions_now {
     ($which:literal) => {
         definitions!(
             ", e.match_fields, e.match_attnums, e.condition is not null, e.match_group is not null,
-       w.delivery_order = 'key', e.order_key, e.order_key_attnums",
+       case when w.delivery_order = 'key' then coalesce(
+           pg_catalog.pg_partition_root(e.object_name)::pg_catalog.oid, e.object_name::pg_catalog.oid
+       ) end, e.order_key, e.order_key_attnums",
             $which
         )
     };
@@ -316,13 +318,13 @@ struct StoredEvent {
     payload_fields: Option<Recorded>,
     template_fields: Option<Recorded>,
     match_fields: Option<Recorded>,
-    is_ordered_by_key: bool,
+    /// Whose keys are kept in order: the table, or the root of its partition tree.
+    ordered_table: Option<pg_sys::Oid>,
     order_key: Option<Recorded>,
 }
 
 impl StoredEvent {
     fn with_present_columns(mut self, columns: &TableColumns) -> CaptureDefinition {
-        let table = self.definition.object.filter(|_| self.is_ordered_by_key);
         let definition = &mut self.definition;
         let mut present = |recorded: &Option<Recorded>| {
             let recorded = recorded.as_ref()?;
@@ -335,7 +337,7 @@ impl StoredEvent {
         let payload_fields = present(&self.payload_fields).map(names);
         let template_fields = present(&self.template_fields).unwrap_or_default();
         let matched_columns = present(&self.match_fields).map(names);
-        let order_key = table.map(|table| OrderKey {
+        let order_key = self.ordered_table.map(|table| OrderKey {
             table,
             columns: match &self.order_key {
                 Some(_) => present(&self.order_key).map(names),
@@ -388,7 +390,7 @@ fn read(row: &Row<'_>) -> Option<StoredEvent> {
         payload_fields: recorded(14),
         template_fields: recorded(16),
         match_fields: recorded(18),
-        is_ordered_by_key: row.bool(22)?,
+        ordered_table: row.oid(22),
         order_key: recorded(23),
     })
 }

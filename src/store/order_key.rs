@@ -66,7 +66,8 @@ order by e.event_key";
 /// The key of an event's rows, as capture needs it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct OrderKey {
-    /// The event's table.
+    /// The event's table, or the root of its partition tree: events on a partition and on the root
+    /// are about the same rows.
     pub table: pg_sys::Oid,
     /// By their present names; `None` if the table has lost its key.
     pub columns: Option<Vec<String>>,

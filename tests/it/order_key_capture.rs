@@ -148,6 +148,38 @@ fn partitions_whose_columns_lie_elsewhere_give_the_same_keys() {
 }
 
 #[test]
+fn events_on_a_partition_and_on_its_root_have_the_same_keys() {
+    let (cluster, _receiver) = with_webhook_by_key(
+        "key_roots",
+        "create table parts (id integer, region text, primary key (region, id)) partition by list (region);
+         create table middle partition of parts for values in ('east', 'west') partition by list (region);
+         create table east partition of middle for values in ('east');
+         create table later (id integer, region text, primary key (region, id));",
+    );
+    create_event(&cluster, "crm", "parts", "Insert", "");
+    create_event(&cluster, "crm", "east", "Delete", "");
+    create_event(&cluster, "crm", "later", "Delete", "");
+    let mut session = cluster.connect("postgres");
+    run(
+        &mut session,
+        "insert into parts values (1, 'east'), (2, 'east');
+         delete from parts where id = 1;
+         insert into later values (3, 'west');
+         delete from later;
+         alter table middle attach partition later for values in ('west');
+         insert into parts values (3, 'west');
+         delete from parts where id = 3;",
+    );
+    let messages = stored(&cluster, "crm");
+    let keys: Vec<&str> = messages.iter().map(Stored::key).collect();
+    let [one, two, gone, alone, three, gone_too] = keys[..] else {
+        panic!("{} messages", keys.len());
+    };
+    assert_eq!((gone, gone_too), (one, three));
+    assert!(one != two && two != three && alone != three);
+}
+
+#[test]
 fn a_key_follows_its_columns_and_a_table_without_one_has_one_for_all_rows() {
     let (cluster, _receiver) = with_webhook_by_key(
         "key_schema",

@@ -58,7 +58,7 @@ struct KeyColumn {
 }
 
 impl RowKey {
-    /// `table` is the one that the event was created on. Without columns, or where a type has no
+    /// Rows of one `table` may have the same key. Without columns, or where a type has no
     /// hash function any more, all rows have the same key.
     ///
     /// # Safety
