@@ -148,6 +148,8 @@ unsafe fn open_current(current_table: impl Fn() -> pg_sys::Oid) -> Option<pg_sys
 struct Batch {
     table: pg_sys::Relation,
     indexes: pg_sys::CatalogIndexState,
+    /// The first row, until a second comes: most transactions write one, which needs no slots.
+    alone: Option<pg_sys::HeapTuple>,
     slots: Vec<*mut pg_sys::TupleTableSlot>,
     filled: usize,
     xid: u64,
@@ -164,6 +166,7 @@ impl Batch {
             Self {
                 table,
                 indexes,
+                alone: None,
                 slots: Vec::new(),
                 filled: 0,
                 xid: pg_sys::GetTopFullTransactionId().value,
@@ -176,13 +179,30 @@ impl Batch {
         #[cfg(feature = "fault_injection")]
         super::fault::wait_if("wait append");
         // SAFETY: the tuple is formed by the table's own descriptor from as many
-        // values as it has columns, and the slot takes it over.
+        // values as it has columns.
         unsafe {
             let tuple = self.scratch.form((*self.table).rd_att, self.xid, row);
             if (*tuple).t_len > TOASTED_FROM_BYTES {
                 self.write_alone(tuple);
                 return;
             }
+            if self.filled == 0 && self.alone.is_none() {
+                self.alone = Some(tuple);
+                return;
+            }
+            if let Some(first) = self.alone.take() {
+                self.fill_slot(first);
+            }
+            self.fill_slot(tuple);
+            if self.filled == BATCH {
+                self.write();
+            }
+        }
+    }
+
+    unsafe fn fill_slot(&mut self, tuple: pg_sys::HeapTuple) {
+        // SAFETY: the tuple was formed by the table's descriptor, and the slot takes it over.
+        unsafe {
             if self.filled == self.slots.len() {
                 self.slots.push(pg_sys::MakeSingleTupleTableSlot(
                     (*self.table).rd_att,
@@ -191,9 +211,6 @@ impl Batch {
             }
             pg_sys::ExecStoreHeapTuple(tuple, self.slots[self.filled], true);
             self.filled += 1;
-            if self.filled == BATCH {
-                self.write();
-            }
         }
     }
 
@@ -208,6 +225,10 @@ impl Batch {
     }
 
     unsafe fn write(&mut self) {
+        if let Some(tuple) = self.alone.take() {
+            // SAFETY: as in push.
+            unsafe { self.write_alone(tuple) };
+        }
         if self.filled == 0 {
             return;
         }

@@ -15,7 +15,7 @@ use crate::core::messages::order_keys::OrderKeys;
 use crate::core::messages::position::Coordinate;
 use crate::pg::spi::{Arg, Query};
 use large_window::{SMALL_FLUSHES, STEP};
-use message_rows::{stored_message, BY_COORDINATE, FLUSH_ROWS, WINDOW_PAGE};
+use message_rows::{stored_message, BY_COORDINATE, FLUSH_ROWS, STRETCH_ROWS, WINDOW_PAGE};
 
 mod large_window;
 mod message_rows;
@@ -59,6 +59,7 @@ pub struct OutboxReader {
     step: Query,
     small_flushes: Query,
     flush_rows: Query,
+    stretch_rows: Query,
     by_coordinate: Query,
 }
 
@@ -69,6 +70,7 @@ impl OutboxReader {
             step: Query::new(STEP),
             small_flushes: Query::new(SMALL_FLUSHES),
             flush_rows: Query::new(FLUSH_ROWS),
+            stretch_rows: Query::new(STRETCH_ROWS),
             by_coordinate: Query::new(BY_COORDINATE),
         }
     }

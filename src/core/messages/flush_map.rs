@@ -38,6 +38,8 @@ pub struct Stretch {
     number: i64,
     /// Where its small flushes lie: transactions from … to.
     pub ranges: Vec<(u64, u64)>,
+    /// How many rows they have together.
+    pub small_rows: i64,
     pub large: Vec<Flush>,
 }
 
@@ -50,7 +52,8 @@ impl Stretch {
         (self.number + 1) << STRETCH_BITS
     }
 
-    fn add_small(&mut self, xid: u64) {
+    fn add_small(&mut self, xid: u64, rows: i64) {
+        self.small_rows += rows;
         let is_full = self.ranges.len() >= RANGES;
         match self.ranges.last_mut() {
             Some((_, last)) if is_full || xid.saturating_sub(*last) <= NEAR => *last = xid,
@@ -104,7 +107,7 @@ impl FlushMap {
         if flush.rows >= LARGE_ROWS {
             stretch.large.push(flush);
         } else {
-            stretch.add_small(flush.xid);
+            stretch.add_small(flush.xid, flush.rows);
         }
     }
 
@@ -143,6 +146,7 @@ mod tests {
         let first = map.next_stretch().unwrap();
         assert_eq!((first.first(), first.end()), (0, 1024));
         assert_eq!(first.ranges, [(10, 11)]);
+        assert_eq!(first.small_rows, 6);
         let large = Flush {
             xid: 12,
             number: 1,

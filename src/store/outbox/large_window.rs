@@ -14,35 +14,45 @@ use crate::store::window_reader::{Mapping, Plan, Scan, Step, WindowReader, NOWHE
 
 /// Rows looked through in one step: some ten milliseconds.
 const STEP_ROWS: i64 = 20_000;
+/// A stretch of small flushes with so few rows is read at once: to list its flushes and look each
+/// up takes ten times as long as to read the ranges they lie in.
+const AT_ONCE_ROWS: i64 = 2 * PAGE_ROWS as i64;
 
-/// The next rows in the order of the index. $1 and $2 first and last transaction, $3 ids that run
-/// at the window's end, $4 id after which, $5 and $6 where the last step ended, $7 limit.
+/// The next rows in the order of the index. $1 last transaction, $2 ids that run at the window's
+/// end, $3 id after which, $4 and $5 where the last step ended, $6 limit. Where to begin is said once:
+/// of two such conditions PostgreSQL may begin at the lower one.
 pub(super) const STEP: &str = "
 select o.xid, o.id, o.webhook_key
 from webhook.outbox o
-where o.xid >= $1
-  and o.xid <= $2
-  and not (o.xid = any ($3))
-  and o.id > $4
-  and (o.xid, o.id) > ($5, $6)
+where (o.xid, o.id) > ($4, $5)
+  and o.xid <= $1
+  and not (o.xid = any ($2))
+  and o.id > $3
 order by o.xid, o.id
-limit $7";
+limit $6";
 
 /// The small flushes of a stretch. $1 and $2 first and last transactions, $3 ids that run at the
 /// window's end, $4 id after which, $5 webhook or 0, $6 and $7 first and end of the flush
 /// numbers, $8 rows of a large flush, $9 xmax and $10 running ids of the window's start: a range may
-/// span what was read before.
+/// span what was read before. Range by range: joined in another order, each call would read the
+/// whole index.
 pub(super) const SMALL_FLUSHES: &str = "
-select o.xid, o.id >> 20, pg_catalog.count(*)
+select s.xid, s.id >> 20, pg_catalog.count(*)
 from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) as r (first, last)
-join webhook.outbox o on o.xid >= r.first and o.xid <= r.last
-where (o.xid >= $9 or o.xid = any ($10))
-  and not (o.xid = any ($3))
-  and o.id > $4
-  and ($5 = 0 or o.webhook_key = $5)
-  and o.id >= $6 << 20
-  and o.id < $7 << 20
-group by o.xid, o.id >> 20
+cross join lateral (
+    select o.xid, o.id
+    from webhook.outbox o
+    where o.xid >= r.first
+      and o.xid <= r.last
+      and (o.xid >= $9 or o.xid = any ($10))
+      and not (o.xid = any ($3))
+      and o.id > $4
+      and ($5 = 0 or o.webhook_key = $5)
+      and o.id >= $6 << 20
+      and o.id < $7 << 20
+    offset 0
+) s
+group by s.xid, s.id >> 20
 having pg_catalog.count(*) < $8";
 
 impl OutboxReader {
@@ -80,10 +90,12 @@ impl OutboxReader {
     ) -> bool {
         while let Some((first, last)) = scan.ranges.front().copied() {
             let mut rows = 0;
-            let from = scan.after;
+            let from = match scan.after {
+                NOWHERE => Coordinate { xid: first, id: 0 },
+                after => after,
+            };
             self.step.read(
                 &[
-                    Arg::Xid(first),
                     Arg::Xid(last),
                     Arg::XidArray(&step.window.to.running),
                     Arg::I64(step.after_id),
@@ -157,6 +169,33 @@ impl OutboxReader {
         found
     }
 
+    /// Every row of a stretch without large flushes.
+    fn stretch_rows(
+        &self,
+        reader: &WindowReader,
+        stretch: &Stretch,
+        inline: i32,
+    ) -> Vec<StoredMessage> {
+        let (first, last): (Vec<u64>, Vec<u64>) = stretch.ranges.iter().copied().unzip();
+        let mut page = Vec::new();
+        self.stretch_rows.read(
+            &[
+                Arg::XidArray(&first),
+                Arg::XidArray(&last),
+                Arg::XidArray(&reader.window.to.running),
+                Arg::I64(reader.after_id),
+                Arg::I32(reader.webhook_key),
+                Arg::I64(stretch.first()),
+                Arg::I64(stretch.end()),
+                Arg::Xid(reader.window.from.xmax),
+                Arg::XidArray(&reader.window.from.running),
+                Arg::I32(inline),
+            ],
+            |row| page.extend(stored_message(row)),
+        );
+        page
+    }
+
     pub(super) fn planned_page(
         &self,
         reader: &mut WindowReader,
@@ -166,6 +205,12 @@ impl OutboxReader {
     ) -> Vec<StoredMessage> {
         if flushes.is_empty() {
             if let Some(stretch) = map.next_stretch() {
+                if stretch.large.is_empty() && stretch.small_rows <= AT_ONCE_ROWS {
+                    let page = self.stretch_rows(reader, &stretch, inline);
+                    reader.done = map.is_empty();
+                    reader.plan = Plan::Mapped { map, flushes };
+                    return page;
+                }
                 let small = self.small_flushes(reader, &stretch);
                 flushes = stretch.merged(small);
             }

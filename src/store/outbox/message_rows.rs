@@ -133,6 +133,20 @@ pub(super) const FLUSH_ROWS: &str = concat!(
     "and ($4 = 0 or o.webhook_key = $4) order by o.id limit $6) r"
 );
 
+/// All rows of a stretch that has only small flushes. $1 and $2 first and last transactions, $3 ids
+/// that run at the window's end, $4 id after which, $5 webhook or 0, $6 and $7 first and end of the
+/// flush numbers, $8 xmax and $9 running ids of the window's start, $10 inline bytes.
+pub(super) const STRETCH_ROWS: &str = concat!(
+    "select ",
+    columns!("s", "$10"),
+    " from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) as r (first, last) ",
+    // Range by range: joined in another order, each call would read the whole index.
+    "cross join lateral (select * from webhook.outbox o ",
+    "where o.xid >= r.first and o.xid <= r.last ",
+    "and (o.xid >= $8 or o.xid = any ($9)) and not (o.xid = any ($3)) and o.id > $4 ",
+    "and ($5 = 0 or o.webhook_key = $5) and o.id >= $6 << 20 and o.id < $7 << 20 offset 0) s"
+);
+
 /// $1 and $2 coordinates side by side, $3 inline bytes.
 pub(super) const BY_COORDINATE: &str = concat!(
     "select ",
