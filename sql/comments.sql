@@ -466,6 +466,8 @@ comment on view webhook.unfolded is
     'Internal: the ledger since the last fold.';
 comment on view webhook.unseen is
     'Internal: messages that the tail reader has not counted yet.';
+comment on view webhook.recent_count is
+    'Internal: messages, calls and errors that are not in webhook.counter yet, one row an event.';
 comment on view webhook.event_count is
     'Internal: exact counters of each event.';
 comment on view webhook.lane_now is

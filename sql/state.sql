@@ -68,6 +68,23 @@ create view webhook.unseen as
 select u.xid, u.id, u.message_id, u.event_key, u.webhook_key, u.captured_at
 from webhook.unseen_messages() u;
 
+-- What webhook.counter does not hold yet, one row an event. There are few, whatever is defined.
+create view webhook.recent_count as
+select c.event_key,
+       sum(c.messages)::bigint as messages,
+       sum(c.calls)::bigint as calls,
+       sum(c.errors)::bigint as errors
+from (
+    select (entry -> 0)::integer, (entry -> 1)::bigint, (entry -> 2)::bigint, (entry -> 3)::bigint
+    from webhook.unfolded l
+    cross join jsonb_array_elements(l.counts) as entry
+    union all
+    select u.event_key, count(*), 0, 0
+    from webhook.unseen u
+    group by u.event_key
+) c (event_key, messages, calls, errors)
+group by c.event_key;
+
 -- Exact counters, one row an event.
 create view webhook.event_count as
 select c.event_key,
@@ -78,13 +95,8 @@ from (
     select k.event_key, k.messages, k.calls, k.errors
     from webhook.counter k
     union all
-    select (entry -> 0)::integer, (entry -> 1)::bigint, (entry -> 2)::bigint, (entry -> 3)::bigint
-    from webhook.unfolded l
-    cross join jsonb_array_elements(l.counts) as entry
-    union all
-    select u.event_key, count(*), 0, 0
-    from webhook.unseen u
-    group by u.event_key
+    select r.event_key, r.messages, r.calls, r.errors
+    from webhook.recent_count r
 ) c
 group by c.event_key;
 

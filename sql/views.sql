@@ -43,10 +43,10 @@ select w.id,
        ) as outgoing_urls,
        w.call_throttling,
        case when not w.enabled then 'Inactive' when w.paused then 'Paused' else 'Active' end as status,
-       coalesce(c.events, 0) as events,
-       coalesce(c.messages, 0) as messages,
-       coalesce(c.calls, 0) as calls,
-       coalesce(c.errors, 0) as errors,
+       c.events,
+       coalesce(c.messages, 0) + coalesce(r.messages, 0) as messages,
+       coalesce(c.calls, 0) + coalesce(r.calls, 0) as calls,
+       coalesce(c.errors, 0) + coalesce(r.errors, 0) as errors,
        w.created_at,
        w.created_by,
        w.modified_at,
@@ -56,23 +56,31 @@ select w.id,
            else webhook.masked_url(w.detail)
        end as detail
 from webhook.webhook_def w
-left join (
-    select e.webhook_key,
-           count(*) filter (where e.live) as events,
+-- For the webhooks that are asked for, and not for all.
+cross join lateral (
+    select count(*) filter (where e.live) as events,
            sum(k.messages)::bigint as messages,
            sum(k.calls)::bigint as calls,
            sum(k.errors)::bigint as errors
     from (
-        select d.webhook_key, d.event_key, d.dropped_at is null
+        select d.event_key, d.dropped_at is null
         from webhook.event_def d
+        where d.webhook_key = w.webhook_key
         union all
         -- Test messages belong to no event.
-        select t.webhook_key, -t.webhook_key, false
-        from webhook.webhook_def t
-    ) e (webhook_key, event_key, live)
-    left join webhook.event_count k on k.event_key = e.event_key
-    group by e.webhook_key
-) c on c.webhook_key = w.webhook_key
+        select -w.webhook_key, false
+    ) e (event_key, live)
+    left join webhook.counter k on k.event_key = e.event_key
+) c
+left join (
+    select case when n.event_key < 0 then -n.event_key else d.webhook_key end as webhook_key,
+           sum(n.messages)::bigint as messages,
+           sum(n.calls)::bigint as calls,
+           sum(n.errors)::bigint as errors
+    from webhook.recent_count n
+    left join webhook.event_def d on d.event_key = n.event_key
+    group by 1
+) r on r.webhook_key = w.webhook_key
 where w.dropped_at is null;
 
 create view webhook.events as
@@ -97,9 +105,9 @@ select e.id,
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then e.reason
            else webhook.masked_url(e.reason)
        end as detail,
-       coalesce(k.messages, 0) as messages,
-       coalesce(k.calls, 0) as calls,
-       coalesce(k.errors, 0) as errors,
+       coalesce(k.messages, 0) + coalesce(r.messages, 0) as messages,
+       coalesce(k.calls, 0) + coalesce(r.calls, 0) as calls,
+       coalesce(k.errors, 0) + coalesce(r.errors, 0) as errors,
        e.created_at,
        e.created_by,
        e.modified_at,
@@ -110,7 +118,8 @@ select e.id,
        e.match_now as match,
        e.order_key_now as order_key
 from webhook.event_now e
-left join webhook.event_count k on k.event_key = e.event_key
+left join webhook.counter k on k.event_key = e.event_key
+left join webhook.recent_count r on r.event_key = e.event_key
 where e.dropped_at is null;
 
 -- What a dropped webhook still had pending will not be sent: canceled. The lanes' places are

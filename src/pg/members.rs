@@ -54,6 +54,7 @@ const RELATIONS: &[&CStr] = &[
     c"outbox_flush_seq",
     c"place",
     c"queue",
+    c"recent_count",
     c"retry",
     c"secret_def",
     c"segment",

@@ -45,7 +45,9 @@ pub struct SecretRow {
 
 /// An id that is a name would take its webhook's place where either is given.
 const ID_TAKEN: &str = "
-select true from webhook.webhook_def where id = $1 or (name = $1 and dropped_at is null)";
+select true from webhook.webhook_def where id = $1
+union all
+select true from webhook.webhook_def where name = $1 and dropped_at is null";
 
 const NAME_TAKEN: &str = "
 select true from webhook.webhook_def where name = $1 and dropped_at is null";
@@ -75,14 +77,27 @@ from passed p
 returning webhook_key";
 
 /// Locks the row, so that definitions of one webhook change one after the other.
-/// An id goes before a name.
+/// An id goes before a name. One index at a time: a plan for both that was made while there were few
+/// webhooks reads them all, and is kept.
 const BY_ID_OR_NAME: &str = "
 select w.webhook_key, w.id
 from webhook.webhook_def w
-where (w.id = $1 or w.name = $1)
+where w.webhook_key = coalesce(
+      (
+          select i.webhook_key
+          from webhook.webhook_def i
+          where i.id = $1
+            and i.dropped_at is null
+      ),
+      (
+          select n.webhook_key
+          from webhook.webhook_def n
+          where n.name = $1
+            and n.dropped_at is null
+      )
+  )
+  and (w.id = $1 or w.name = $1)
   and w.dropped_at is null
-order by (w.id = $1) desc
-limit 1
 for update";
 
 const PAUSE: &str = "

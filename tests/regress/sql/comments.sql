@@ -22,6 +22,7 @@ where a.attrelid in ('webhook.webhooks'::regclass, 'webhook.events'::regclass, '
 select p.proname as without_search_path
 from pg_proc p
 where p.pronamespace = 'webhook'::regnamespace
-  and not coalesce(p.proconfig @> array['search_path=pg_catalog, pg_temp'], false);
+  and not coalesce(p.proconfig @> array['search_path=pg_catalog, pg_temp'], false)
+order by p.proname;
 
 drop extension webhook_ext;
