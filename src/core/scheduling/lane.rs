@@ -6,19 +6,22 @@
 //! small: the position, and the messages that were taken but not settled.
 //!
 //! A lane may keep the order of its messages ([`order`] says how, and why that is
-//! the right one); any other makes several calls at a time, and what fails steps
-//! aside until its retry is due.
+//! the right one), or that of each key ([`keys`]); any other makes several calls at a
+//! time, and what fails steps aside until its retry is due.
 //!
 //! Pure: messages are a type parameter, time is an argument in nanoseconds.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use crate::core::messages::order_keys::OrderKeys;
 use crate::core::messages::position::{Coordinate, Position, Window};
+use keys::KeyOrder;
 use order::{Order, Source};
 use pace::FAILURES_BEFORE_BACKING_OFF;
 
 mod durable;
+mod keys;
 mod order;
 mod pace;
 
@@ -29,6 +32,8 @@ pub struct Entry<M> {
     /// The window it was read in; `None` for one that was named by its coordinate.
     pub window: Option<Arc<Window>>,
     pub message: M,
+    /// What its order goes by, where the lane keeps that of each key.
+    pub keys: OrderKeys,
     /// Calls made before.
     pub attempts: u32,
     /// It has a row in the retry table, which survives by itself.
@@ -74,9 +79,12 @@ pub enum Hold {
 #[derive(Clone, Copy, Debug)]
 struct Finished {
     at: Coordinate,
+    keys: OrderKeys,
     is_retry: bool,
     /// It will be called again.
     waits: bool,
+    /// It was not called: it waits for another one of its keys.
+    is_held_back: bool,
 }
 
 /// See the module.
@@ -109,6 +117,12 @@ pub struct Lane<M> {
     backoff_until: u64,
     finished_at: u64,
     order: Order,
+    /// Of a lane that keeps the order of each key.
+    keys: Option<Box<KeyOrder>>,
+    /// To be written as rows of the retry table.
+    held_back: Vec<Entry<M>>,
+    /// Retries that left memory, to be loaded again.
+    unloaded: Vec<Entry<M>>,
 }
 
 impl<M> Lane<M> {
@@ -134,6 +148,9 @@ impl<M> Lane<M> {
             backoff_until: 0,
             finished_at: 0,
             order: Order::default(),
+            keys: None,
+            held_back: Vec::new(),
+            unloaded: Vec::new(),
         }
     }
 
@@ -190,6 +207,7 @@ impl<M> Lane<M> {
         debug_assert!(self.is_at_tail(), "the tail feeds lanes at the tail");
         self.dirty = true;
         self.queue.push_back(entry);
+        self.advance_to_new();
     }
 
     /// The lane cannot keep up: from `position` on it reads for itself.
@@ -209,12 +227,14 @@ impl<M> Lane<M> {
         self.dirty = true;
         self.queue.extend(entries);
         self.feed = Feed::Own(end);
+        self.advance_to_new();
     }
 
     /// Messages that were busy when the worker ended.
     pub fn requeue(&mut self, entry: Entry<M>) {
         self.dirty = true;
         self.put_first(entry);
+        self.advance();
     }
 
     /// Before the queue, but after earlier messages that were put there: they may come
@@ -227,28 +247,56 @@ impl<M> Lane<M> {
         place
     }
 
-    /// A message whose retry is due; one that is under way already is left alone.
+    /// A message whose retry is due; one that is under way already is left alone, and so is one
+    /// of a key whose order the retry table does not know yet.
     pub fn retry(&mut self, entry: Entry<M>) -> bool {
-        let is_new = self.retries.insert(entry.at);
+        let is_new = self.may_load(entry.keys) && self.retries.insert(entry.at);
         if is_new {
-            self.due_retries.push_back(entry);
+            if let Some(keys) = &mut self.keys {
+                keys.is_loaded(entry.keys);
+            }
+            self.put_due(entry);
+            self.advance();
         }
         is_new
+    }
+
+    /// Whether the message is loaded, on the wire or not settled as a retry.
+    pub fn is_under_way(&self, at: Coordinate) -> bool {
+        self.retries.contains(&at)
+    }
+
+    /// Behind all others, or by id where the order of keys counts. Returns its place.
+    fn put_due(&mut self, entry: Entry<M>) -> usize {
+        let place = match self.keys {
+            Some(_) => self.due_retries.partition_point(|earlier| {
+                (earlier.at.id, earlier.at.xid) < (entry.at.id, entry.at.xid)
+            }),
+            None => self.due_retries.len(),
+        };
+        self.due_retries.insert(place, entry);
+        place
     }
 
     /// A held lane keeps nothing in memory but what cannot be read again by position.
     /// Returns what was dropped.
     pub fn drop_queue(&mut self) -> Vec<Entry<M>> {
-        let mut dropped = Vec::new();
-        if let Some(position) = self.before_queue() {
-            dropped.extend(self.queue.drain(..));
-            self.dirty = true;
-            self.feed = Feed::Own(position);
-        }
-        for entry in self.due_retries.drain(..) {
-            self.retries.remove(&entry.at);
-            dropped.push(entry);
-        }
+        let mut dropped = self.unread_queue();
+        dropped.extend(self.unload_retries());
+        self.hold_back_all();
+        self.advance();
+        dropped
+    }
+
+    /// What waits in the queue is read again later. Returns what was dropped.
+    pub fn unread_queue(&mut self) -> Vec<Entry<M>> {
+        let Some(position) = self.before_queue() else {
+            return Vec::new();
+        };
+        self.dirty = true;
+        self.feed = Feed::Own(position);
+        let dropped = self.queue.drain(..).collect();
+        self.advance();
         dropped
     }
 
@@ -277,17 +325,25 @@ impl<M> Lane<M> {
         self.hold.is_none() && now >= self.backoff_until && self.runs < limit
     }
 
-    /// A message of a run that was stopped comes back; it goes first.
+    /// A message of a run that was stopped comes back; it goes first. Where the order of keys
+    /// counts, nothing starts before the next [`Lane::advance`].
     pub fn recall(&mut self, token: u64) -> Option<&Entry<M>> {
         let entry = self.flying.remove(&token)?;
         self.dirty = true;
-        if entry.is_retry {
-            self.due_retries.push_front(entry);
-            self.retry_came_back();
-            return self.due_retries.front();
+        if let Some(keys) = &mut self.keys {
+            keys.comes_back(entry.keys);
         }
-        let place = self.put_first(entry);
-        self.requeued.get(place)
+        if !entry.is_retry {
+            let place = self.put_first(entry);
+            return self.requeued.get(place);
+        }
+        self.retry_came_back();
+        if self.keys.is_some() {
+            let place = self.put_due(entry);
+            return self.due_retries.get(place);
+        }
+        self.due_retries.push_front(entry);
+        self.due_retries.front()
     }
 
     pub fn has_next(&self) -> bool {
@@ -297,8 +353,8 @@ impl<M> Lane<M> {
     /// The message to send next; [`Lane::start`] takes it.
     pub fn peek(&mut self) -> Option<&mut Entry<M>> {
         match self.source() {
-            Source::Requeued => self.requeued.front_mut(),
-            Source::DueRetries => self.due_retries.front_mut(),
+            Source::Requeued(place) => self.requeued.get_mut(place),
+            Source::DueRetries(place) => self.due_retries.get_mut(place),
             Source::Queue => self.queue.front_mut(),
             Source::Nowhere => None,
         }
@@ -308,7 +364,11 @@ impl<M> Lane<M> {
     pub fn start(&mut self, token: u64) -> Option<&Entry<M>> {
         let entry = self.pop()?;
         self.dirty = true;
+        if let Some(keys) = &mut self.keys {
+            keys.starts(entry.keys);
+        }
         self.flying.insert(token, entry);
+        self.advance();
         self.flying.get(&token)
     }
 
@@ -317,32 +377,40 @@ impl<M> Lane<M> {
         self.dirty = true;
         if let Some(entry) = self.pop() {
             if entry.is_retry {
-                self.retries.remove(&entry.at);
+                self.forget_loaded(&[entry]);
                 self.retry_ended();
             }
         }
+        self.advance();
     }
 
     /// Drops the message that [`Lane::peek`] showed: it was canceled. It stays busy until that
-    /// is written, so that a crash before it does not forget the message.
-    pub fn cancel(&mut self) {
+    /// is written, so that a crash before it does not forget the message. `may_wait`: it may have
+    /// been redelivered since, and is then a row of the retry table that waits.
+    pub fn cancel(&mut self, may_wait: bool) {
         self.dirty = true;
         if let Some(entry) = self.pop() {
+            if let Some(keys) = self.keys.as_mut().filter(|_| may_wait) {
+                keys.will_wait(entry.keys);
+            }
             self.unsettled.push(Finished {
                 at: entry.at,
+                keys: entry.keys,
                 is_retry: entry.is_retry,
-                waits: false,
+                waits: may_wait,
+                is_held_back: false,
             });
             if entry.is_retry {
                 self.retry_ended();
             }
         }
+        self.advance();
     }
 
     fn pop(&mut self) -> Option<Entry<M>> {
         match self.source() {
-            Source::Requeued => self.requeued.pop_front(),
-            Source::DueRetries => self.due_retries.pop_front(),
+            Source::Requeued(place) => self.requeued.remove(place),
+            Source::DueRetries(place) => self.due_retries.remove(place),
             Source::Queue => self.queue.pop_front(),
             Source::Nowhere => None,
         }
@@ -353,12 +421,18 @@ impl<M> Lane<M> {
         let entry = self.flying.remove(&token)?;
         self.unsettled.push(Finished {
             at: entry.at,
+            keys: entry.keys,
             is_retry: entry.is_retry,
             waits: false,
+            is_held_back: false,
         });
+        if let Some(keys) = &mut self.keys {
+            keys.leaves_wire(entry.keys);
+        }
         if entry.is_retry {
             self.retry_ended();
         }
+        self.advance();
         self.dirty = true;
         self.finished_at = now;
         match health {

@@ -21,10 +21,16 @@ impl<M> Lane<M> {
 
     /// They are written.
     pub fn settled(&mut self) {
-        for finished in self.settling.drain(..).filter(|finished| finished.is_retry) {
-            self.retries.remove(&finished.at);
+        for finished in self.settling.drain(..) {
+            if finished.is_retry {
+                self.retries.remove(&finished.at);
+            }
+            if let Some(keys) = &mut self.keys {
+                keys.is_written(&finished);
+            }
         }
         self.dirty = false;
+        self.advance();
     }
 
     /// The lane's state was written, but not its outcomes: what they are of stays busy.
@@ -68,7 +74,7 @@ impl<M> Lane<M> {
             .chain(
                 self.unsettled
                     .iter()
-                    .filter(|finished| !finished.is_retry)
+                    .filter(|finished| !finished.is_retry && !finished.is_held_back)
                     .map(|finished| finished.at),
             )
             .collect();
@@ -86,7 +92,9 @@ impl<M> Lane<M> {
         let is_listed = self.is_at_tail() && self.queue.len() <= LISTED_AT_MOST;
         let queue = self.queue.iter().filter(|_| is_listed);
         let waiting = self.requeued.iter().chain(queue);
-        waiting.map(|entry| entry.at).collect()
+        let held_back = self.unsettled.iter().filter(|ended| ended.is_held_back);
+        let held_back = held_back.map(|ended| ended.at);
+        waiting.map(|entry| entry.at).chain(held_back).collect()
     }
 
     /// The position before the first undispatched message.

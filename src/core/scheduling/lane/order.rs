@@ -15,6 +15,7 @@
 //! later one sees the earlier one, too.
 
 use super::{Entry, Lane};
+use crate::core::definitions::words::DeliveryOrder;
 use crate::core::messages::position::Coordinate;
 
 /// See the module.
@@ -41,8 +42,8 @@ pub(super) struct Order {
 /// Where the next message comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    Requeued,
-    DueRetries,
+    Requeued(usize),
+    DueRetries(usize),
     Queue,
     Nowhere,
 }
@@ -53,20 +54,28 @@ impl<M> Lane<M> {
         self.order.is_kept
     }
 
-    /// The definitions were read, or another session changed retries: from now on the order
-    /// is kept, or not. Returns the retries that have to be loaded again.
+    /// The definitions were read, or another session changed retries: from now on this order
+    /// is kept. Returns the retries that have to be loaded again.
     #[must_use = "what was taken out of memory has to be counted"]
-    pub fn keep_order(&mut self, is_kept: bool) -> Vec<Entry<M>> {
-        let was_kept = std::mem::replace(&mut self.order.is_kept, is_kept);
-        if is_kept {
-            self.order.turn = Turn::Unknown;
-            return self.unload_retries();
+    pub fn keep_order(&mut self, order: DeliveryOrder) -> Vec<Entry<M>> {
+        let is_fifo = order == DeliveryOrder::Fifo;
+        let was_kept = std::mem::replace(&mut self.order.is_kept, is_fifo);
+        let unloaded = match order {
+            DeliveryOrder::None => Vec::new(),
+            DeliveryOrder::Fifo | DeliveryOrder::Key => self.unload_retries(),
+        };
+        if order == DeliveryOrder::Key {
+            self.order_keys();
+        } else if self.keys.take().is_some() {
+            self.dirty = true;
         }
-        if was_kept {
+        if is_fifo {
+            self.order.turn = Turn::Unknown;
+        } else if was_kept {
             self.order = Order::default();
             self.dirty = true;
         }
-        Vec::new()
+        unloaded
     }
 
     /// The message whose call has just ended is to be called again at `due_at`. Returns
@@ -74,8 +83,15 @@ impl<M> Lane<M> {
     #[must_use = "what was taken out of memory has to be counted"]
     pub fn wait_for_retry(&mut self, at: Coordinate, due_at: i64) -> Vec<Entry<M>> {
         let mut ended = self.unsettled.iter_mut().rev();
-        if let Some(finished) = ended.find(|finished| finished.at == at) {
+        if let Some(finished) = ended.find(|finished| finished.at == at && !finished.waits) {
             finished.waits = true;
+            let of = finished.keys;
+            if let Some(keys) = &mut self.keys {
+                keys.will_wait(of);
+                let behind = self.unload_behind(of);
+                self.advance();
+                return behind;
+            }
         }
         if !self.order.is_kept {
             return Vec::new();
@@ -117,7 +133,7 @@ impl<M> Lane<M> {
 
     /// Nothing waits for a retry, as far as is known, or the order is not kept.
     pub(super) fn is_free(&self) -> bool {
-        self.order.turn == Turn::Onward
+        self.order.turn == Turn::Onward && self.keys.as_ref().is_none_or(|keys| keys.is_free())
     }
 
     /// When the retry that holds the lane is due; not while it has its turn.
@@ -147,20 +163,22 @@ impl<M> Lane<M> {
     /// Due retries go back to where they came from, to be loaded in the order of ids.
     pub fn unload_retries(&mut self) -> Vec<Entry<M>> {
         let unloaded: Vec<_> = self.due_retries.drain(..).collect();
-        for entry in &unloaded {
-            self.retries.remove(&entry.at);
-        }
+        self.forget_loaded(&unloaded);
+        self.advance();
         unloaded
     }
 
     pub(super) fn source(&self) -> Source {
+        if let Some(keys) = &self.keys {
+            return keys.next();
+        }
         let (requeued, retries) = (!self.requeued.is_empty(), !self.due_retries.is_empty());
         match self.order.turn {
             Turn::Unknown => Source::Nowhere,
-            Turn::Retries if retries => Source::DueRetries,
+            Turn::Retries if retries => Source::DueRetries(0),
             Turn::Retries => Source::Nowhere,
-            Turn::Onward if requeued => Source::Requeued,
-            Turn::Onward if retries => Source::DueRetries,
+            Turn::Onward if requeued => Source::Requeued(0),
+            Turn::Onward if retries => Source::DueRetries(0),
             Turn::Onward if self.queue.is_empty() => Source::Nowhere,
             Turn::Onward => Source::Queue,
         }

@@ -29,15 +29,16 @@ impl<M> Lane<M> {
     /// How many messages the next run may have. One, unless the receiver is quick and
     /// well and more waits than its connections can take at once.
     pub fn run_length(&self) -> usize {
+        let ahead = self.looked_ahead();
         let alone = self.failures > 0
             || self.call_nanos == 0
-            || !self.requeued.is_empty()
+            || (!self.requeued.is_empty() && ahead == 0)
             || !self.due_retries.is_empty();
         if alone {
             return 1;
         }
         let in_time = usize::try_from(RUN_NANOS / self.call_nanos).unwrap_or(1);
-        let share = self.queue.len() / self.connections().max(1);
+        let share = (self.queue.len() + ahead) / self.connections().max(1);
         share.min(in_time).clamp(1, RUN_AT_MOST)
     }
 

@@ -3,6 +3,7 @@
 use super::durable::LISTED_AT_MOST;
 use super::pace::RUN_AT_MOST;
 use super::*;
+use crate::core::definitions::words::DeliveryOrder;
 use crate::core::messages::position::END_OF_WINDOW;
 use crate::core::messages::snapshot::Snapshot;
 use proptest::prelude::*;
@@ -34,6 +35,7 @@ fn named(id: i64) -> Entry<()> {
         at: at(id),
         window: None,
         message: (),
+        keys: OrderKeys::default(),
         attempts: 0,
         is_retry: false,
     }

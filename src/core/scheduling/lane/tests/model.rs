@@ -106,6 +106,7 @@ fn entry(at: Coordinate, window: Option<&Arc<Window>>, is_retry: bool) -> Entry<
         at,
         window: window.cloned(),
         message: (),
+        keys: OrderKeys::default(),
         attempts: 0,
         is_retry,
     }

@@ -5,7 +5,7 @@ use super::*;
 /// A lane that keeps the order, was offered 1 to `count`, and knows that nothing waits.
 fn fifo(count: i64) -> Lane<()> {
     let (mut lane, _) = fed(count);
-    assert!(lane.keep_order(true).is_empty());
+    assert!(lane.keep_order(DeliveryOrder::Fifo).is_empty());
     lane.learn_waiting(None);
     lane
 }
@@ -30,7 +30,7 @@ fn deliver_next(lane: &mut Lane<()>, token: u64) -> i64 {
 fn it_stands_still_until_it_was_told_what_waits() {
     let (mut lane, _) = fed(2);
     assert!(!lane.keeps_order() && lane.has_next());
-    drop(lane.keep_order(true));
+    drop(lane.keep_order(DeliveryOrder::Fifo));
     assert!(lane.keeps_order() && lane.wants_answer());
     assert!(!lane.has_next() && lane.peek().is_none() && lane.start(1).is_none());
     assert!(!lane.learn_waiting(None), "the views know of nothing else");
@@ -48,7 +48,7 @@ fn it_makes_one_run_at_a_time_and_the_run_is_as_long_as_one_connection_may_have(
     assert!(!lane.may_start(0));
     lane.end_run();
     assert!(lane.may_start(0));
-    drop(lane.keep_order(false));
+    drop(lane.keep_order(DeliveryOrder::None));
     assert_eq!(lane.run_length(), 2, "forty for sixteen connections");
     lane.begin_run();
     assert!(lane.may_start(0));
@@ -120,7 +120,7 @@ fn it_does_not_ask_while_it_knows_more_than_the_table() {
     assert!(!lane.wants_answer(), "it is being written");
     lane.settling_failed();
     assert!(!lane.wants_answer(), "it could not be written");
-    drop(lane.keep_order(true));
+    drop(lane.keep_order(DeliveryOrder::Fifo));
     assert!(!lane.wants_answer(), "the definitions were read in between");
     settle(&mut lane);
     assert!(lane.wants_answer());
@@ -129,7 +129,7 @@ fn it_does_not_ask_while_it_knows_more_than_the_table() {
 #[test]
 fn several_retries_go_in_order_and_the_first_that_fails_again_stops_them() {
     let mut lane = fifo(1);
-    drop(lane.keep_order(true));
+    drop(lane.keep_order(DeliveryOrder::Fifo));
     lane.learn_waiting(Some(0));
     for id in [-3, -2, -1] {
         assert!(lane.retry(due(id)));
@@ -164,7 +164,7 @@ fn a_retry_that_comes_back_untried_goes_again() {
     lane.learn_waiting(Some(70));
     lane.retry(due(1));
     lane.start(2).unwrap();
-    drop(lane.keep_order(true));
+    drop(lane.keep_order(DeliveryOrder::Fifo));
     lane.recall(2).unwrap();
     assert_eq!(lane.peek().unwrap().at.id, 1);
     assert_eq!(deliver_next(&mut lane, 3), 1);
@@ -184,7 +184,7 @@ fn a_retry_whose_row_is_gone_or_that_was_canceled_lets_the_lane_ask() {
     lane.learn_waiting(Some(70));
     assert!(!lane.wants_answer());
     // A cancellation makes the definitions be read again.
-    drop(lane.keep_order(true));
+    drop(lane.keep_order(DeliveryOrder::Fifo));
     assert!(lane.wants_answer() && !lane.has_next());
     assert!(lane.learn_waiting(None), "the views said that it waits");
     assert!(lane.dirty);
@@ -207,7 +207,7 @@ fn memory_can_be_taken_from_it_while_a_retry_is_loaded() {
 fn without_the_order_a_retry_holds_nothing() {
     let mut lane = fifo(2);
     fail_next(&mut lane, 1);
-    drop(lane.keep_order(false));
+    drop(lane.keep_order(DeliveryOrder::None));
     assert!(!lane.wants_answer() && lane.held_until().is_none());
     assert_eq!(order(lane), [2]);
 
@@ -224,7 +224,7 @@ fn retries_that_were_loaded_in_any_order_are_loaded_anew_when_the_order_counts()
     for id in [30, 20] {
         lane.retry(due(id));
     }
-    let unloaded = lane.keep_order(true);
+    let unloaded = lane.keep_order(DeliveryOrder::Fifo);
     assert_eq!(ids(&unloaded), [30, 20]);
     assert_eq!(lane.retries_loaded(), 0);
     assert!(lane.retry(due(20)));

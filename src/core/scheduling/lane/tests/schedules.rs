@@ -56,6 +56,15 @@ fn fate() -> impl Strategy<Value = Step> {
             .prop_map(|milliseconds| Step::Wait { milliseconds }),
         1 => Just(Step::Cancel),
         1 => Just(Step::Redeliver),
+        1 => order().prop_map(Step::Order),
+    ]
+}
+
+fn order() -> impl Strategy<Value = DeliveryOrder> {
+    prop_oneof![
+        3 => Just(DeliveryOrder::None),
+        4 => Just(DeliveryOrder::Fifo),
+        6 => Just(DeliveryOrder::Key),
     ]
 }
 
@@ -65,14 +74,26 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn rules() -> impl Strategy<Value = Rules> {
     let rate = prop::option::weighted(0.4, 1_u32..20);
-    (prop::bool::weighted(0.7), rate, 1_usize..6, 1_u32..5).prop_map(
-        |(keeps_order, per_second, max_in_flight, max_attempts)| Rules {
-            keeps_order,
-            per_second,
-            max_in_flight,
-            max_attempts,
-        },
+    let switches = prop::bool::weighted(0.15);
+    let blocked_at_most = prop_oneof![3 => Just(1_000), 1 => 1_usize..4];
+    (
+        order(),
+        switches,
+        blocked_at_most,
+        rate,
+        1_usize..6,
+        1_u32..5,
     )
+        .prop_map(
+            |(order, switches, blocked_at_most, per_second, max_in_flight, max_attempts)| Rules {
+                order,
+                switches,
+                blocked_at_most,
+                per_second,
+                max_in_flight,
+                max_attempts,
+            },
+        )
 }
 
 proptest! {
@@ -96,10 +117,12 @@ proptest! {
 
 /// The calls that each of `queued` messages got, and how many there were in all, while the
 /// receiver was down for `seconds`.
-fn calls_in_an_outage(keeps_order: bool, queued: i64, seconds: u64, in_flight: usize) -> Vec<u32> {
+fn calls_in_an_outage(order: DeliveryOrder, queued: i64, seconds: u64, in_flight: usize) -> Vec<u32> {
     let (mut lane, _) = fed(queued);
     lane.max_in_flight = in_flight;
-    drop(lane.keep_order(keeps_order));
+    let keeps_order = order == DeliveryOrder::Fifo;
+    drop(lane.keep_order(order));
+    lane.learn_blocked_keys(Vec::new());
     lane.learn_waiting(None);
     let schedule = Schedule::parse("1s").unwrap();
     let mut calls = vec![0; queued as usize];
@@ -142,15 +165,15 @@ fn calls_in_an_outage(keeps_order: bool, queued: i64, seconds: u64, in_flight: u
 proptest! {
     #[test]
     fn an_outage_burns_few_attempts_and_where_the_order_is_kept_those_of_one_message(
-        keeps_order: bool, queued in 1_i64..300, seconds in 1_u64..600, in_flight in 1_usize..17
+        order in order(), queued in 1_i64..300, seconds in 1_u64..600, in_flight in 1_usize..17
     ) {
-        let calls = calls_in_an_outage(keeps_order, queued, seconds, in_flight);
+        let calls = calls_in_an_outage(order, queued, seconds, in_flight);
         // Five to notice, what was on the wire meanwhile, then probes after 1, 2, 4 … 60 s.
         let probes = seconds.min(63).ilog2() as usize + 1 + seconds as usize / 60;
         let most = 5 + in_flight + probes;
         let all: u32 = calls.iter().sum();
         prop_assert!(all as usize <= most, "{} calls, {:?}", all, calls);
-        if keeps_order {
+        if order == DeliveryOrder::Fifo {
             prop_assert_eq!(all, calls[0], "{:?}", calls);
         }
     }

@@ -73,7 +73,7 @@ fn a_message_whose_row_is_gone_is_forgotten() {
 fn a_canceled_message_stays_busy_until_that_is_written() {
     let (mut lane, _) = fed(2);
     settle(&mut lane);
-    lane.cancel();
+    lane.cancel(false);
     assert_eq!(busy(&lane), [1, 2]);
     assert!(lane.holds(named(1).at));
     // The tail's position may be written without it.

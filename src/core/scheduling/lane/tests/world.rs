@@ -4,6 +4,7 @@
 //! The worker is modelled as far as it touches PostgreSQL or the network; what is pure
 //! (lane, windows, throttle, schedule) is the real thing.
 
+mod by_key;
 mod checks;
 mod reading;
 mod sending;
@@ -20,11 +21,17 @@ use stream::Stream;
 const MILLISECOND: u64 = 1_000_000;
 /// Long enough for every retry and most silences to be over.
 const LONG: u64 = 70 * SECOND;
+/// When a message is due that waits for another one of its keys.
+const NEVER: i64 = i64::MAX;
 
 /// How the lane's webhook is defined.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    pub keeps_order: bool,
+    pub order: DeliveryOrder,
+    /// It changes now and then, and nothing is said of the order.
+    pub switches: bool,
+    /// Blocked keys that a lane knows.
+    pub blocked_at_most: usize,
     pub per_second: Option<u32>,
     pub max_in_flight: usize,
     pub max_attempts: u32,
@@ -151,6 +158,7 @@ pub enum Step {
     },
     Cancel,
     Redeliver,
+    Order(DeliveryOrder),
 }
 
 impl World {
@@ -208,7 +216,9 @@ impl World {
             Step::Wait { milliseconds } => self.now += milliseconds * MILLISECOND,
             Step::Cancel => self.cancel(),
             Step::Redeliver => self.redeliver(),
+            Step::Order(order) => self.change_order(order),
         }
+        self.take_held_back();
         Ok(())
     }
 
@@ -223,7 +233,11 @@ impl World {
 
     /// As the worker does whenever something in them changed.
     fn read_definitions(&mut self) {
-        drop(self.lane.keep_order(self.rules.keeps_order));
+        drop(self.lane.keep_order(self.rules.order));
+        self.lane.know_at_most(self.rules.blocked_at_most);
+        if self.rules.order != DeliveryOrder::Key {
+            self.release_held_back();
+        }
         self.lane.max_in_flight = self.rules.max_in_flight;
         let hold = self.is_paused.then_some(Hold::Paused);
         if self.lane.hold.is_some() && hold.is_none() {
@@ -253,7 +267,10 @@ impl World {
         };
         let waiting = Waiting {
             attempts: 0,
-            next_at: self.now_micros(),
+            next_at: match self.rules.order {
+                DeliveryOrder::Key => NEVER,
+                _ => self.now_micros(),
+            },
         };
         self.stored.retries.insert((at.id, at.xid), waiting);
         self.witness.is_redelivered(self.stream.place(at));
@@ -262,6 +279,7 @@ impl World {
 
     /// The worker does nothing else between the beginning and the end of a settlement.
     fn settle(&mut self, works: bool, ticks: bool) {
+        self.take_held_back();
         self.lane.begin_settling();
         if !works {
             self.lane.settling_failed();
@@ -327,7 +345,8 @@ impl World {
         self.read_definitions();
         busy.sort_unstable_by_key(|at| at.id);
         for at in busy {
-            self.lane.requeue(entry(at, None, 0, false));
+            let keys = self.stream.keys(at);
+            self.lane.requeue(entry(at, None, keys, 0, false));
         }
     }
 
@@ -364,6 +383,8 @@ impl World {
             && lane.is_at_tail()
             && !lane.has_next()
             && !lane.wants_answer()
+            && !lane.wants_blocked_keys()
+            && !lane.has_keys_to_ask()
     }
 
     /// Every message arrived, or was given up or canceled; nothing is left anywhere.
@@ -381,11 +402,18 @@ impl World {
     }
 }
 
-fn entry(at: Coordinate, window: Option<&Arc<Window>>, attempts: u32, is_retry: bool) -> Entry<()> {
+fn entry(
+    at: Coordinate,
+    window: Option<&Arc<Window>>,
+    keys: OrderKeys,
+    attempts: u32,
+    is_retry: bool,
+) -> Entry<()> {
     Entry {
         at,
         window: window.cloned(),
         message: (),
+        keys,
         attempts,
         is_retry,
     }

@@ -24,10 +24,17 @@ impl Witness {
         stream: &[Change],
         place: usize,
         now: u64,
-        keeps_order: bool,
+        order: DeliveryOrder,
+        on_wire: &[usize],
     ) -> Result<(), TestCaseError> {
-        if keeps_order && !self.redelivered.contains(&place) {
-            self.check_order(stream, place)?;
+        if order != DeliveryOrder::None && !self.redelivered.contains(&place) {
+            self.check_order(stream, place, order)?;
+        }
+        if order == DeliveryOrder::Key {
+            for other in on_wire.iter().map(|place| &stream[*place]) {
+                let overlap = other.shares_a_key_with(&stream[place]);
+                prop_assert!(!overlap, "{:?} overlaps {:?}", stream[place], other);
+            }
         }
         self.calls.push(now);
         self.called_in_life.push(place);
@@ -35,10 +42,17 @@ impl Witness {
     }
 
     /// Everything before it is done, and this worker has called nothing that comes after it.
-    fn check_order(&self, stream: &[Change], place: usize) -> Result<(), TestCaseError> {
+    fn check_order(
+        &self,
+        stream: &[Change],
+        place: usize,
+        order: DeliveryOrder,
+    ) -> Result<(), TestCaseError> {
         let change = &stream[place];
+        let is_ordered =
+            |other: &Change| order == DeliveryOrder::Fifo || other.shares_a_key_with(change);
         for (earlier, other) in stream.iter().enumerate() {
-            let must_be_done = other.is_ours() && other.precedes(change);
+            let must_be_done = other.is_ours() && other.precedes(change) && is_ordered(other);
             prop_assert!(
                 !must_be_done || self.done.contains(&earlier),
                 "{:?} is called before {:?}",
@@ -47,7 +61,7 @@ impl Witness {
             );
         }
         for called in &self.called_in_life {
-            let overtook = change.precedes(&stream[*called]);
+            let overtook = change.precedes(&stream[*called]) && is_ordered(&stream[*called]);
             prop_assert!(
                 !overtook || self.redelivered.contains(called),
                 "{:?} is called after {:?}",

@@ -62,10 +62,11 @@ impl World {
             return;
         }
         let stands = self.lane.blocked_until().is_some() && self.lane.queued() == 0;
-        if stands || self.lane.hold.is_some() || is_full {
+        if stands || self.lane.is_crowded() || self.lane.hold.is_some() || is_full {
             self.lane.leave_tail(position(window, at.id - 1));
         } else {
-            self.lane.offer(entry(at, Some(window), 0, false));
+            let keys = self.stream.keys(at);
+            self.lane.offer(entry(at, Some(window), keys, 0, false));
         }
     }
 
@@ -73,7 +74,8 @@ impl World {
         let Feed::Own(mut position) = self.lane.feed().clone() else {
             return;
         };
-        if self.lane.hold.is_some() || self.lane.blocked_until().is_some() {
+        let stands = self.lane.blocked_until().is_some() || self.lane.is_crowded();
+        if self.lane.hold.is_some() || stands {
             return;
         }
         if position.window_is_done() {
@@ -86,7 +88,7 @@ impl World {
         let (page, end) = self.stream.page(&position, size, true);
         let entries = page
             .into_iter()
-            .map(|at| entry(at, Some(&position.window), 0, false));
+            .map(|at| entry(at, Some(&position.window), self.stream.keys(at), 0, false));
         self.lane.take_page(entries, end);
     }
 
@@ -140,8 +142,12 @@ impl World {
         if self.lane.hold.is_some() {
             return;
         }
+        if self.rules.order == DeliveryOrder::Key {
+            return self.read_retries_by_key();
+        }
+        let keeps_order = self.rules.order == DeliveryOrder::Fifo;
         let is_due = self.lane.blocked_until().is_some_and(|at| at <= now);
-        if self.rules.keeps_order && !self.lane.wants_answer() && !is_due {
+        if keeps_order && !self.lane.wants_answer() && !is_due {
             return;
         }
         let waiting: Vec<(Coordinate, Waiting)> = self
@@ -150,7 +156,7 @@ impl World {
             .iter()
             .map(|((id, xid), waiting)| (Coordinate { xid: *xid, id: *id }, *waiting))
             .collect();
-        if self.rules.keeps_order {
+        if keeps_order {
             self.lane
                 .learn_waiting(waiting.first().map(|(_, first)| first.next_at));
             let for_long = now + SHORT_WAIT_MICROS;
@@ -166,7 +172,9 @@ impl World {
 
     fn load<'a>(&mut self, due: impl Iterator<Item = &'a (Coordinate, Waiting)>) {
         for (at, waiting) in due {
-            self.lane.retry(entry(*at, None, waiting.attempts, true));
+            let keys = self.stream.keys(*at);
+            self.lane
+                .retry(entry(*at, None, keys, waiting.attempts, true));
         }
     }
 }

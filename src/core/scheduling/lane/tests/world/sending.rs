@@ -43,6 +43,7 @@ impl World {
             let recalled = self.lane.recall(handed.token).map(|entry| entry.at);
             prop_assert_eq!(recalled, Some(handed.at));
         }
+        self.lane.advance();
         self.lane.end_run();
         Ok(())
     }
@@ -52,12 +53,14 @@ impl World {
             return Ok(());
         };
         let place = self.stream.place(handed.at);
-        self.witness.is_called(
-            &self.stream.committed,
-            place,
-            self.now,
-            self.rules.keeps_order,
-        )
+        let on_wire = self.runs.iter().filter_map(|run| run.front());
+        let on_wire: Vec<usize> = on_wire.map(|call| self.stream.place(call.at)).collect();
+        let order = match self.rules.switches {
+            true => DeliveryOrder::None,
+            false => self.rules.order,
+        };
+        self.witness
+            .is_called(&self.stream.committed, place, self.now, order, &on_wire)
     }
 
     /// The call of one of the runs ends. The receiver that is down answers nobody.

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::core::messages::order_keys::OrderKeys;
 use crate::core::messages::position::{Coordinate, Position, END_OF_WINDOW};
 use crate::core::messages::snapshot::Snapshot;
 
@@ -16,6 +17,9 @@ pub const ROWS: usize = 6;
 const FOREIGN: usize = 4;
 /// As the outbox counts places within a flush.
 const FLUSH_BITS: u32 = 20;
+/// Rows share keys, and a row gets another one now and then.
+const KEYS: u64 = 3;
+const VERSIONS_WITH_A_KEY: u32 = 3;
 
 /// A committed change.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +35,17 @@ pub struct Change {
 impl Change {
     pub fn is_ours(&self) -> bool {
         self.row < FOREIGN
+    }
+
+    /// The key of its row before the change, and after it.
+    pub fn keys(&self) -> OrderKeys {
+        let key = |version| (self.row as u64 + u64::from(version / VERSIONS_WITH_A_KEY)) % KEYS;
+        OrderKeys::new(key(self.version - 1), Some(key(self.version)))
+    }
+
+    pub fn shares_a_key_with(&self, other: &Self) -> bool {
+        let mut keys = self.keys().iter();
+        keys.any(|key| other.keys().iter().any(|other| other == key))
     }
 
     /// Whether `later` must not arrive before this one: it is of the same row or the same
@@ -150,6 +165,10 @@ impl Stream {
 
     pub fn is_ours(&self, at: Coordinate) -> bool {
         self.committed[self.place(at)].is_ours()
+    }
+
+    pub fn keys(&self, at: Coordinate) -> OrderKeys {
+        self.committed[self.place(at)].keys()
     }
 
     pub fn snapshot(&self) -> Arc<Snapshot> {

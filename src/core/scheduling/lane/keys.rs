@@ -1,0 +1,524 @@
+//! What a lane that keeps the order of each key may start next.
+//!
+//! Messages with the same key go one after the other, others overlap ('key'). A message whose key
+//! is on the wire waits in memory, up to [`LOOKAHEAD`] of them; those behind it may pass if their
+//! keys are free. A message that failed and will be repeated waits in the retry table, and its
+//! keys are *blocked* from that moment: a message with a blocked key is *held back*, which means
+//! that it becomes a row of the retry table, too, without a date. So memory does not depend on how
+//! many messages wait. What waits there goes by id: the first of its keys gets a date when nothing
+//! else of them is under way ([`Lane::keys_to_ask`]), and is loaded with those that follow it.
+//!
+//! Why the order is right: of two messages with a common key the later one starts only if the
+//! earlier one is neither in memory, nor on the wire, nor in the table. In memory the one with the
+//! lower id goes first; what is in memory follows what is in the table, because a blocked key lets
+//! nothing pass. A message with two keys (an update that changed the key) waits for both, and
+//! blocks both. The table alone knows what waits there, since other sessions redeliver and cancel:
+//! until the lane was told ([`Lane::learn_blocked_keys`]) it starts nothing.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::order::Source;
+use super::{Entry, Finished, Lane};
+use crate::core::messages::order_keys::OrderKeys;
+
+/// Messages in memory that wait for a key on the wire: a key that is busy for a while must not
+/// stop the others, and the durable state lists each of them.
+pub(super) const LOOKAHEAD: usize = 256;
+/// Messages that were held back and are not written: they wait for a transaction.
+const UNWRITTEN_AT_MOST: usize = 1_000;
+/// Blocked keys that a lane knows. With more it takes no messages from its queue.
+pub const BLOCKED_AT_MOST: usize = if cfg!(feature = "fault_injection") {
+    50
+} else {
+    10_000
+};
+
+/// What is under way of a key that is blocked.
+#[derive(Clone, Copy, Debug, Default)]
+struct Blocked {
+    /// Its retries in memory, on the wire, or with an outcome that is not written.
+    loaded: usize,
+    /// Its messages that wait for a retry or behind one, and are not written.
+    unwritten: usize,
+}
+
+impl Blocked {
+    fn is_quiet(self) -> bool {
+        self.loaded == 0 && self.unwritten == 0
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct KeyOrder {
+    on_wire: HashMap<u64, usize>,
+    blocked: HashMap<u64, Blocked>,
+    /// Blocked keys of which nothing is under way: the table says what is next.
+    to_ask: BTreeSet<u64>,
+    /// Nothing starts until the table was asked which keys are blocked.
+    is_unknown: bool,
+    /// The table has more blocked keys than are known here.
+    is_cut: bool,
+    is_crowded: bool,
+    /// A key was blocked, or a message came back, since messages in memory were looked at.
+    has_news: bool,
+    unwritten: usize,
+    blocked_at_most: usize,
+    next: Source,
+    /// Keys of messages in memory that go before the one that is looked at.
+    before: HashSet<u64>,
+}
+
+impl KeyOrder {
+    fn new() -> Self {
+        Self {
+            on_wire: HashMap::new(),
+            blocked: HashMap::new(),
+            to_ask: BTreeSet::new(),
+            is_unknown: true,
+            is_cut: false,
+            is_crowded: false,
+            has_news: true,
+            unwritten: 0,
+            blocked_at_most: BLOCKED_AT_MOST,
+            next: Source::Nowhere,
+            before: HashSet::new(),
+        }
+    }
+
+    pub fn next(&self) -> Source {
+        self.next
+    }
+
+    pub fn is_free(&self) -> bool {
+        !self.is_unknown && self.blocked.is_empty()
+    }
+
+    pub fn starts(&mut self, keys: OrderKeys) {
+        for key in keys.iter() {
+            *self.on_wire.entry(key).or_default() += 1;
+        }
+    }
+
+    pub fn leaves_wire(&mut self, keys: OrderKeys) {
+        for key in keys.iter() {
+            if let Some(count) = self.on_wire.get_mut(&key) {
+                *count -= 1;
+                if *count == 0 {
+                    self.on_wire.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// A message goes back to the others: what is next has to be found again.
+    pub fn comes_back(&mut self, keys: OrderKeys) {
+        self.leaves_wire(keys);
+        self.next = Source::Nowhere;
+        self.has_news = true;
+    }
+
+    /// A retry is under way.
+    pub fn is_loaded(&mut self, keys: OrderKeys) {
+        for key in keys.iter() {
+            self.block(key).loaded += 1;
+            self.to_ask.remove(&key);
+        }
+    }
+
+    /// It is no more.
+    pub fn is_unloaded(&mut self, keys: OrderKeys) {
+        self.release(keys, |blocked| &mut blocked.loaded);
+    }
+
+    /// A message will be a row of the retry table that waits.
+    pub fn will_wait(&mut self, keys: OrderKeys) {
+        for key in keys.iter() {
+            self.block(key).unwritten += 1;
+            self.to_ask.remove(&key);
+        }
+    }
+
+    fn block(&mut self, key: u64) -> &mut Blocked {
+        let is_new = !self.blocked.contains_key(&key);
+        self.has_news |= is_new;
+        self.blocked.entry(key).or_default()
+    }
+
+    pub fn is_written(&mut self, finished: &Finished) {
+        if finished.is_retry {
+            self.is_unloaded(finished.keys);
+        }
+        if finished.waits {
+            self.release(finished.keys, |blocked| &mut blocked.unwritten);
+        }
+        if finished.is_held_back {
+            self.unwritten = self.unwritten.saturating_sub(1);
+        }
+    }
+
+    fn release(&mut self, keys: OrderKeys, count: impl Fn(&mut Blocked) -> &mut usize) {
+        for key in keys.iter() {
+            let Some(blocked) = self.blocked.get_mut(&key) else {
+                continue;
+            };
+            let count = count(blocked);
+            *count = count.saturating_sub(1);
+            if blocked.is_quiet() {
+                self.to_ask.insert(key);
+            }
+        }
+    }
+
+    fn is_blocked(&self, keys: OrderKeys) -> bool {
+        keys.iter().any(|key| self.blocked.contains_key(&key))
+    }
+
+    /// Whether the message waits for one on the wire, or in memory before it.
+    fn is_behind(&self, keys: OrderKeys) -> bool {
+        keys.iter()
+            .any(|key| self.on_wire.contains_key(&key) || self.before.contains(&key))
+    }
+
+    /// Whether a message of one of these keys waits for a retry and is not written yet: until
+    /// then the table does not say what goes first.
+    fn has_unwritten(&self, keys: OrderKeys) -> bool {
+        let mut blocked = keys.iter().filter_map(|key| self.blocked.get(&key));
+        blocked.any(|blocked| blocked.unwritten > 0)
+    }
+
+    fn count_blocked(&mut self) {
+        let most = self.blocked_at_most;
+        if self.blocked.len() >= most {
+            self.is_crowded = true;
+        } else if self.is_crowded && self.blocked.len() < most - most / 10 {
+            self.is_crowded = false;
+            self.is_unknown |= std::mem::take(&mut self.is_cut);
+        }
+    }
+}
+
+impl<M> Lane<M> {
+    /// From now on, or still, the order of each key is kept; nothing starts until it is known
+    /// which keys are blocked.
+    pub(super) fn order_keys(&mut self) {
+        let mut keys = KeyOrder::new();
+        if let Some(before) = &self.keys {
+            keys.blocked_at_most = before.blocked_at_most;
+        }
+        for entry in self.flying.values() {
+            keys.starts(entry.keys);
+            if entry.is_retry {
+                keys.is_loaded(entry.keys);
+            }
+        }
+        for entry in &self.due_retries {
+            keys.is_loaded(entry.keys);
+        }
+        for finished in self.unsettled.iter().chain(&self.settling) {
+            if finished.is_retry {
+                keys.is_loaded(finished.keys);
+            }
+            if finished.waits {
+                keys.will_wait(finished.keys);
+            }
+            keys.unwritten += usize::from(finished.is_held_back);
+        }
+        self.keys = Some(Box::new(keys));
+    }
+
+    pub fn orders_keys(&self) -> bool {
+        self.keys.is_some()
+    }
+
+    /// So many keys wait for a retry that nothing is taken from the queue.
+    pub fn is_crowded(&self) -> bool {
+        self.keys.as_ref().is_some_and(|keys| keys.is_crowded)
+    }
+
+    /// Whether all blocked keys are to be asked for.
+    pub fn wants_blocked_keys(&self) -> bool {
+        self.keys.as_ref().is_some_and(|keys| keys.is_unknown)
+    }
+
+    /// Keys that the lane knows to be blocked.
+    pub fn blocked_keys(&self) -> usize {
+        self.keys.as_ref().map_or(0, |keys| keys.blocked.len())
+    }
+
+    /// How many keys a lane wants to be told of, one more than it keeps.
+    pub fn blocked_keys_wanted(&self) -> usize {
+        self.keys
+            .as_ref()
+            .map_or(0, |keys| keys.blocked_at_most + 1)
+    }
+
+    /// The table's answer: the keys of rows that wait.
+    pub fn learn_blocked_keys(&mut self, mut told: Vec<u64>) {
+        let Some(keys) = &mut self.keys else {
+            return;
+        };
+        keys.is_unknown = false;
+        keys.is_cut = told.len() > keys.blocked_at_most;
+        told.truncate(keys.blocked_at_most);
+        keys.blocked.retain(|_, blocked| !blocked.is_quiet());
+        keys.to_ask.clear();
+        for key in told {
+            if keys.block(key).is_quiet() {
+                keys.to_ask.insert(key);
+            }
+        }
+        self.dirty = true;
+        self.advance();
+    }
+
+    /// Whether the table has to be asked about keys of this lane.
+    pub fn has_keys_to_ask(&self) -> bool {
+        let keys = self.keys.as_ref();
+        keys.is_some_and(|keys| !keys.is_unknown && !keys.to_ask.is_empty())
+    }
+
+    /// Blocked keys of which nothing is under way: the first message that waits for each is due
+    /// now, unless it has a date, and a key that none waits for is free.
+    pub fn keys_to_ask(&self, most: usize) -> Vec<u64> {
+        let keys = self.keys.as_ref().filter(|keys| !keys.is_unknown);
+        let to_ask = keys.map(|keys| keys.to_ask.iter().take(most).copied());
+        to_ask.into_iter().flatten().collect()
+    }
+
+    /// The answer to [`Lane::keys_to_ask`]: which of them messages still wait for.
+    pub fn learn_keys(&mut self, asked: &[u64], is_waited_for: impl Fn(u64) -> bool) {
+        let Some(keys) = &mut self.keys else {
+            return;
+        };
+        for key in asked {
+            keys.to_ask.remove(key);
+            let is_quiet = keys.blocked.get(key).is_some_and(|key| key.is_quiet());
+            if is_quiet && !is_waited_for(*key) {
+                keys.blocked.remove(key);
+            }
+        }
+        self.advance();
+    }
+
+    /// A retry was given up, or its row says something else than the lane expects: what waits
+    /// for its keys is asked for again.
+    pub fn ask_again(&mut self, of: OrderKeys) {
+        let Some(keys) = &mut self.keys else {
+            return;
+        };
+        for key in of.iter() {
+            if keys.block(key).is_quiet() {
+                keys.to_ask.insert(key);
+            }
+        }
+        self.advance();
+    }
+
+    /// Whether the lane may load retries of these keys now.
+    pub(super) fn may_load(&self, of: OrderKeys) -> bool {
+        let keys = self.keys.as_ref();
+        keys.is_none_or(|keys| !keys.is_unknown && !keys.has_unwritten(of))
+    }
+
+    /// Retries that were loaded and share a key with a message that failed go behind it.
+    pub(super) fn unload_behind(&mut self, of: OrderKeys) -> Vec<Entry<M>> {
+        let shares = |entry: &Entry<M>| entry.keys.iter().any(|key| of.iter().any(|k| k == key));
+        let (behind, rest): (Vec<_>, Vec<_>) = self.due_retries.drain(..).partition(shares);
+        self.due_retries = rest.into();
+        self.forget_loaded(&behind);
+        behind
+    }
+
+    pub(super) fn forget_loaded(&mut self, entries: &[Entry<M>]) {
+        for entry in entries {
+            self.retries.remove(&entry.at);
+            if let Some(keys) = &mut self.keys {
+                keys.is_unloaded(entry.keys);
+            }
+        }
+    }
+
+    /// Messages that were held back since the last call: they are rows of the retry table with
+    /// the next settlement.
+    pub fn take_held_back(&mut self) -> Vec<Entry<M>> {
+        std::mem::take(&mut self.held_back)
+    }
+
+    fn hold_back(&mut self, entry: Entry<M>) {
+        let Some(keys) = &mut self.keys else {
+            return;
+        };
+        keys.will_wait(entry.keys);
+        keys.unwritten += 1;
+        self.dirty = true;
+        self.unsettled.push(Finished {
+            at: entry.at,
+            keys: entry.keys,
+            is_retry: false,
+            waits: true,
+            is_held_back: true,
+        });
+        // The table does not know yet that they go behind it.
+        if !self.due_retries.is_empty() {
+            let behind = self.unload_behind(entry.keys);
+            self.unloaded.extend(behind);
+        }
+        self.held_back.push(entry);
+    }
+
+    /// Nothing in memory has a blocked key: what is in the table goes by its id.
+    fn hold_back_blocked(&mut self) {
+        while let Some(keys) = self.keys.as_mut().filter(|keys| keys.has_news) {
+            keys.has_news = false;
+            let mut place = 0;
+            while let Some(entry) = self.requeued.get(place) {
+                let keys = self.keys.as_ref();
+                if !keys.is_some_and(|keys| keys.is_blocked(entry.keys)) {
+                    place += 1;
+                } else if let Some(entry) = self.requeued.remove(place) {
+                    self.hold_back(entry);
+                }
+            }
+        }
+    }
+
+    /// Retries that were unloaded since the last call, because a message goes before them.
+    pub fn take_unloaded(&mut self) -> Vec<Entry<M>> {
+        std::mem::take(&mut self.unloaded)
+    }
+
+    /// What waits in memory for a key is held back, so that the lane keeps nothing there.
+    pub(super) fn hold_back_all(&mut self) {
+        if self.keys.is_none() {
+            return;
+        }
+        for entry in std::mem::take(&mut self.requeued) {
+            if entry.keys.is_empty() {
+                self.requeued.push_back(entry);
+            } else {
+                self.hold_back(entry);
+            }
+        }
+    }
+
+    /// Messages that wait in memory for a key on the wire.
+    pub fn looked_ahead(&self) -> usize {
+        match self.keys {
+            Some(_) => self.requeued.len(),
+            None => 0,
+        }
+    }
+
+    /// More messages are in the queue.
+    pub(super) fn advance_to_new(&mut self) {
+        let is_full = self.requeued.len() >= LOOKAHEAD;
+        let keys = self.keys.as_ref();
+        if keys.is_some_and(|keys| keys.next == Source::Nowhere && !is_full) {
+            self.advance();
+        }
+    }
+
+    /// Finds the message to start next: retries, then what is in memory, then the queue, from
+    /// which it takes what cannot start. After each change.
+    pub fn advance(&mut self) {
+        let Some(keys) = &mut self.keys else {
+            return;
+        };
+        keys.next = Source::Nowhere;
+        if keys.is_unknown {
+            return;
+        }
+        loop {
+            self.hold_back_blocked();
+            self.find_next();
+            // What was taken from the queue may have blocked keys of what was before it.
+            if self.keys.as_ref().is_none_or(|keys| !keys.has_news) {
+                return;
+            }
+        }
+    }
+
+    fn find_next(&mut self) {
+        let Some(keys) = &mut self.keys else {
+            return;
+        };
+        keys.count_blocked();
+        if keys.is_unknown {
+            return;
+        }
+        keys.before.clear();
+        for (place, entry) in self.due_retries.iter().enumerate() {
+            if !keys.is_behind(entry.keys) {
+                keys.next = Source::DueRetries(place);
+                return;
+            }
+            keys.before.extend(entry.keys.iter());
+        }
+        keys.before.clear();
+        let next = match self.next_in_memory() {
+            Some(place) => Source::Requeued(place),
+            None if self.next_in_queue() => Source::Queue,
+            None => Source::Nowhere,
+        };
+        if let Some(keys) = &mut self.keys {
+            keys.next = next;
+        }
+    }
+
+    fn next_in_memory(&mut self) -> Option<usize> {
+        let keys = self.keys.as_mut().filter(|keys| keys.may_take())?;
+        for (place, entry) in self.requeued.iter().enumerate() {
+            if !keys.is_behind(entry.keys) {
+                return Some(place);
+            }
+            keys.before.extend(entry.keys.iter());
+        }
+        None
+    }
+
+    fn next_in_queue(&mut self) -> bool {
+        loop {
+            let Some(keys) = self.keys.as_mut().filter(|keys| keys.may_take()) else {
+                return false;
+            };
+            let Some(entry) = self.queue.front() else {
+                return false;
+            };
+            let is_blocked = keys.is_blocked(entry.keys);
+            if !is_blocked && !keys.is_behind(entry.keys) {
+                return true;
+            }
+            if !is_blocked && self.requeued.len() >= LOOKAHEAD {
+                return false;
+            }
+            keys.before.extend(entry.keys.iter());
+            let Some(entry) = self.queue.pop_front() else {
+                return false;
+            };
+            self.dirty = true;
+            if is_blocked {
+                self.hold_back(entry);
+                if let Some(keys) = &mut self.keys {
+                    keys.count_blocked();
+                }
+            } else {
+                self.put_first(entry);
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn know_at_most(&mut self, blocked_at_most: usize) {
+        if let Some(keys) = &mut self.keys {
+            keys.blocked_at_most = blocked_at_most;
+        }
+    }
+}
+
+impl KeyOrder {
+    /// Whether messages that had no call may be looked at.
+    fn may_take(&self) -> bool {
+        !self.is_crowded && !self.is_unknown && self.unwritten < UNWRITTEN_AT_MOST
+    }
+}
