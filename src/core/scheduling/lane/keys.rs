@@ -42,6 +42,11 @@ struct Blocked {
     unwritten: usize,
 }
 
+/// A key as the retry table has it, by which it sorts.
+pub fn as_stored(key: u64) -> i64 {
+    i64::from_ne_bytes(key.to_ne_bytes())
+}
+
 impl Blocked {
     fn is_quiet(self) -> bool {
         self.loaded == 0 && self.unwritten == 0
@@ -59,6 +64,8 @@ pub(super) struct KeyOrder {
     is_unknown: bool,
     /// The table has more blocked keys than are known here.
     is_cut: bool,
+    /// From here on they are still to be asked about.
+    unknown_from: Option<i64>,
     is_crowded: bool,
     /// A key was blocked, or a message came back, since messages in memory were looked at.
     has_news: bool,
@@ -77,6 +84,7 @@ impl KeyOrder {
             to_ask: BTreeSet::new(),
             is_unknown: true,
             is_cut: false,
+            unknown_from: None,
             is_crowded: false,
             has_news: true,
             unwritten: 0,
@@ -253,13 +261,14 @@ impl<M> Lane<M> {
             .map_or(0, |keys| keys.blocked_at_most + 1)
     }
 
-    /// The table's answer: the keys of rows that wait.
+    /// The table's answer: the keys of rows that wait, in the table's order.
     pub fn learn_blocked_keys(&mut self, mut told: Vec<u64>) {
         let Some(keys) = &mut self.keys else {
             return;
         };
         keys.is_unknown = false;
         keys.is_cut = told.len() > keys.blocked_at_most;
+        keys.unknown_from = told.get(keys.blocked_at_most).map(|key| as_stored(*key));
         told.truncate(keys.blocked_at_most);
         keys.blocked.retain(|_, blocked| !blocked.is_quiet());
         keys.to_ask.clear();
@@ -274,8 +283,22 @@ impl<M> Lane<M> {
 
     /// Whether the table has to be asked about keys of this lane.
     pub fn has_keys_to_ask(&self) -> bool {
-        let keys = self.keys.as_ref();
-        keys.is_some_and(|keys| !keys.is_unknown && !keys.to_ask.is_empty())
+        let keys = self.keys.as_ref().filter(|keys| !keys.is_unknown);
+        keys.is_some_and(|keys| !keys.to_ask.is_empty() || keys.unknown_from.is_some())
+    }
+
+    /// Blocked keys from here on are not known: what waits for them is to be asked for as well,
+    /// page by page.
+    pub fn unknown_keys_from(&self) -> Option<i64> {
+        let keys = self.keys.as_ref().filter(|keys| !keys.is_unknown)?;
+        keys.unknown_from
+    }
+
+    /// The keys of such a page were asked for; `None`: it was the last.
+    pub fn asked_unknown_keys(&mut self, next_from: Option<i64>) {
+        if let Some(keys) = &mut self.keys {
+            keys.unknown_from = next_from;
+        }
     }
 
     /// Blocked keys of which nothing is under way: the first message that waits for each is due

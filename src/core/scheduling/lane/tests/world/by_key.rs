@@ -1,6 +1,7 @@
 //! The retry table of a lane that keeps the order of each key, as the worker's statements see it.
 
 use super::*;
+use crate::core::scheduling::lane::keys::as_stored;
 
 /// Blocked keys that are asked for together.
 const KEYS_AT_ONCE: usize = 2;
@@ -65,18 +66,34 @@ impl World {
 
     pub fn read_retries_by_key(&mut self) {
         if self.lane.wants_blocked_keys() {
-            let coordinates = self.stored.retries.keys();
-            let coordinates = coordinates.map(|(id, xid)| Coordinate { xid: *xid, id: *id });
-            let keys: BTreeSet<u64> = coordinates
-                .flat_map(|at| self.stream.keys(at).iter())
-                .collect();
             let wanted = self.lane.blocked_keys_wanted();
-            self.lane
-                .learn_blocked_keys(keys.into_iter().take(wanted).collect());
+            let keys = self.all_keys().into_iter().take(wanted);
+            self.lane.learn_blocked_keys(keys.collect());
         }
         let asked = self.lane.keys_to_ask(KEYS_AT_ONCE);
         self.ask(&asked);
+        if let Some(from) = self.lane.unknown_keys_from() {
+            let page: Vec<u64> = self
+                .all_keys()
+                .into_iter()
+                .filter(|key| as_stored(*key) >= from)
+                .take(KEYS_AT_ONCE)
+                .collect();
+            self.ask(&page);
+            let last = page.last().filter(|_| page.len() == KEYS_AT_ONCE);
+            self.lane
+                .asked_unknown_keys(last.map(|key| as_stored(*key) + 1));
+        }
         self.load_due_by_key();
+    }
+
+    fn all_keys(&self) -> Vec<u64> {
+        let waiting = self.stored.retries.keys();
+        let waiting = waiting.map(|(id, xid)| Coordinate { xid: *xid, id: *id });
+        let keys = waiting.flat_map(|at| self.stream.keys(at).iter());
+        let mut keys = Vec::from_iter(keys.collect::<BTreeSet<u64>>());
+        keys.sort_unstable_by_key(|key| as_stored(*key));
+        keys
     }
 
     /// The first of each of these keys is due now, unless it has a date.
