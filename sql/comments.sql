@@ -353,7 +353,7 @@ comment on column webhook.queue.outgoing_url is
     'The URL.';
 comment on column webhook.queue.state is
     'active; throttled: held by call_throttling; paused: by webhook.pause_webhook(); backing_off: it '
-    'fails, the next call is a probe (with delivery_order fifo: the retry that holds the others); blocked: a message cannot be routed, last_error says why; disabled: switched off, webhook.resume_webhook() opens it again.';
+    'fails, the next call is a probe (with delivery_order fifo: the retry that holds the others); blocked: a message cannot be routed, or too many keys wait for a retry, last_error says which; disabled: switched off, webhook.resume_webhook() opens it again.';
 comment on column webhook.queue.pending is
     'Messages not settled for this URL, those that wait for a retry not counted.';
 comment on column webhook.queue.retrying is
@@ -444,6 +444,12 @@ comment on table webhook.tick is
     'Internal: snapshots the tail reader passed.';
 comment on table webhook.retry is
     'Internal: calls that failed and will be repeated, were given up or withdrawn.';
+comment on column webhook.retry.key_hash is
+    'Hash of the key that its order goes by (delivery_order key); null: it is not ordered.';
+comment on column webhook.retry.other_key_hash is
+    'Hash of the other key, if the change was one of the key.';
+comment on column webhook.retry.next_at is
+    'When its next call is due; infinity: after an earlier message of one of its keys.';
 comment on table webhook.ledger is
     'Internal: what the worker has settled since the last fold.';
 comment on table webhook.fold is

@@ -256,6 +256,8 @@ create table webhook.tick (
 -- message still lies before the lane), and redeliveries: 'waiting' as well, 'delivered' where
 -- the position would say that the message was canceled.
 -- accepted_at: since when the message's age counts, if not since event_date.
+-- key_hash, other_key_hash: the keys that its order goes by (delivery_order 'key'), two after a change of
+-- the key. What waits with next_at 'infinity' waits for an earlier message of one of its keys.
 create table webhook.retry (
     url_key     integer not null,
     xid         xid8 not null,
@@ -272,6 +274,8 @@ create table webhook.retry (
     last_error  text,
     changed_at  timestamptz not null default pg_catalog.clock_timestamp(),
     accepted_at timestamptz,
+    key_hash    bigint,
+    other_key_hash bigint,
     primary key (url_key, id, xid)
 );
 create index retry_due on webhook.retry (next_at) where state operator(pg_catalog.=) 'waiting';
@@ -279,6 +283,11 @@ create index retry_due on webhook.retry (next_at) where state operator(pg_catalo
 create index retry_due_url on webhook.retry (url_key, next_at) where state operator(pg_catalog.=) 'waiting';
 -- What holds a lane that keeps the order.
 create index retry_waiting on webhook.retry (url_key, id, xid) where state operator(pg_catalog.=) 'waiting';
+-- The first of a key that waits, where a URL keeps the order of each key.
+create index retry_key on webhook.retry (url_key, key_hash, id, xid)
+    where state operator(pg_catalog.=) 'waiting' and key_hash is not null;
+create index retry_other_key on webhook.retry (url_key, other_key_hash, id, xid)
+    where state operator(pg_catalog.=) 'waiting' and other_key_hash is not null;
 create index retry_message on webhook.retry (message_id);
 create index retry_failed on webhook.retry (webhook_key, event_date) where state operator(pg_catalog.=) 'failed';
 -- Counted by webhook.queue without a look at the rows.

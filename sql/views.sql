@@ -254,11 +254,11 @@ select w.id as webhook_id,
            when w.paused then 'paused'
            else coalesce(n.state ->> 'state', 'active')
        end as state,
-       n.pending,
+       n.pending + coalesce(r.held_back, 0) as pending,
        coalesce(r.retrying, 0) as retrying,
        coalesce(f.failed, 0) as failed,
        case
-           when n.pending > 0 or r.retrying > 0
+           when n.pending > 0 or r.url_key is not null
            then least(
                case
                    when n.pending > 0
@@ -281,10 +281,13 @@ from webhook.lane_now n
 join webhook.webhook_def w on w.webhook_key = n.webhook_key and w.dropped_at is null
 left join (
     select a.url_key,
-           count(*) as retrying,
-           min(a.next_at) as next_attempt_at,
+           -- What waits for another message of its key, without a call of its own.
+           count(*) filter (where a.next_at = 'infinity' and a.attempts = 0) as held_back,
+           count(*) filter (where a.next_at is distinct from 'infinity' or a.attempts > 0) as retrying,
+           nullif(min(a.next_at), 'infinity') as next_attempt_at,
            min(a.event_date) as oldest,
-           (array_agg(a.last_error order by a.changed_at desc))[1] as last_error
+           (array_agg(a.last_error order by a.changed_at desc)
+               filter (where a.next_at is distinct from 'infinity'))[1] as last_error
     from webhook.retry a
     where a.state = 'waiting'
     group by a.url_key

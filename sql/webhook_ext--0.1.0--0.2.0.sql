@@ -228,6 +228,18 @@ alter table webhook.secret_def enable always trigger definition_row_changed;
 alter table webhook.url_def enable always trigger definition_row_changed;
 alter table webhook.event_def enable always trigger definition_row_changed;
 create index retry_due_url on webhook.retry (url_key, next_at) where state operator(pg_catalog.=) 'waiting';
+-- Where a URL keeps the order of each key, what waits goes by the keys of its row.
+alter table webhook.retry add column key_hash bigint, add column other_key_hash bigint;
+create index retry_key on webhook.retry (url_key, key_hash, id, xid)
+    where state operator(pg_catalog.=) 'waiting' and key_hash is not null;
+create index retry_other_key on webhook.retry (url_key, other_key_hash, id, xid)
+    where state operator(pg_catalog.=) 'waiting' and other_key_hash is not null;
+comment on column webhook.retry.key_hash is
+    'Hash of the key that its order goes by (delivery_order key); null: it is not ordered.';
+comment on column webhook.retry.other_key_hash is
+    'Hash of the other key, if the change was one of the key.';
+comment on column webhook.retry.next_at is
+    'When its next call is due; infinity: after an earlier message of one of its keys.';
 create index cancellation_new on webhook.cancellation (cancellation_id) where taken_before is null;
 alter table webhook.lane add column active boolean generated always as (
     state operator(pg_catalog.@>) '{"own": true}'
@@ -282,7 +294,7 @@ comment on function webhook.cancel_pending(text) is
 -- URLs that stop before a message that cannot be routed.
 comment on column webhook.queue.state is
     'active; throttled: held by call_throttling; paused: by webhook.pause_webhook(); backing_off: it '
-    'fails, the next call is a probe (with delivery_order fifo: the retry that holds the others); blocked: a message cannot be routed, last_error says why; disabled: switched off, webhook.resume_webhook() opens it again.';
+    'fails, the next call is a probe (with delivery_order fifo: the retry that holds the others); blocked: a message cannot be routed, or too many keys wait for a retry, last_error says which; disabled: switched off, webhook.resume_webhook() opens it again.';
 
 -- Comments without characters that a database's encoding may not have.
 comment on function webhook.rest(text, text, jsonb) is
@@ -719,11 +731,11 @@ select w.id as webhook_id,
            when w.paused then 'paused'
            else coalesce(n.state ->> 'state', 'active')
        end as state,
-       n.pending,
+       n.pending + coalesce(r.held_back, 0) as pending,
        coalesce(r.retrying, 0) as retrying,
        coalesce(f.failed, 0) as failed,
        case
-           when n.pending > 0 or r.retrying > 0
+           when n.pending > 0 or r.url_key is not null
            then least(
                case
                    when n.pending > 0
@@ -746,10 +758,13 @@ from webhook.lane_now n
 join webhook.webhook_def w on w.webhook_key = n.webhook_key and w.dropped_at is null
 left join (
     select a.url_key,
-           count(*) as retrying,
-           min(a.next_at) as next_attempt_at,
+           -- What waits for another message of its key, without a call of its own.
+           count(*) filter (where a.next_at = 'infinity' and a.attempts = 0) as held_back,
+           count(*) filter (where a.next_at is distinct from 'infinity' or a.attempts > 0) as retrying,
+           nullif(min(a.next_at), 'infinity') as next_attempt_at,
            min(a.event_date) as oldest,
-           (array_agg(a.last_error order by a.changed_at desc))[1] as last_error
+           (array_agg(a.last_error order by a.changed_at desc)
+               filter (where a.next_at is distinct from 'infinity'))[1] as last_error
     from webhook.retry a
     where a.state = 'waiting'
     group by a.url_key

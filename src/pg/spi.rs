@@ -27,6 +27,7 @@ pub enum Arg<'a> {
     I32Array(&'a [i32]),
     I32OptionArray(&'a [Option<i32>]),
     I64Array(&'a [i64]),
+    I64OptionArray(&'a [Option<i64>]),
     F64Array(&'a [f64]),
     XidArray(&'a [u64]),
     TimestampArray(&'a [Option<i64>]),
@@ -45,7 +46,7 @@ impl Arg<'_> {
             Arg::Text(_) => pg_sys::TEXTOID,
             Arg::BoolArray(_) => pg_sys::BOOLARRAYOID,
             Arg::I32Array(_) | Arg::I32OptionArray(_) => pg_sys::INT4ARRAYOID,
-            Arg::I64Array(_) => pg_sys::INT8ARRAYOID,
+            Arg::I64Array(_) | Arg::I64OptionArray(_) => pg_sys::INT8ARRAYOID,
             Arg::F64Array(_) => pg_sys::FLOAT8ARRAYOID,
             Arg::XidArray(_) => pg_sys::XID8ARRAYOID,
             Arg::TimestampArray(_) => pg_sys::TIMESTAMPTZARRAYOID,
@@ -71,6 +72,7 @@ impl Arg<'_> {
             Arg::I32OptionArray(v) => Element::by_value(pg_sys::INT4OID, 4, b'i')
                 .array(v.iter().map(|n| n.map(Into::into))),
             Arg::I64Array(v) => int8.array(v.iter().map(|n| Some((*n).into()))),
+            Arg::I64OptionArray(v) => int8.array(v.iter().map(|n| n.map(Into::into))),
             Arg::F64Array(v) => Element::by_value(pg_sys::FLOAT8OID, 8, b'd')
                 .array(v.iter().map(|n| Some(n.to_bits().into()))),
             Arg::XidArray(v) => Element::by_value(pg_sys::XID8OID, 8, b'd')
@@ -168,8 +170,18 @@ impl Query {
     }
 
     /// Reads under the active snapshot; `visit` sees each row once.
-    pub fn read<T>(&self, args: &[Arg<'_>], mut visit: impl FnMut(&Row<'_>) -> T) {
+    pub fn read<T>(&self, args: &[Arg<'_>], visit: impl FnMut(&Row<'_>) -> T) {
         self.run(args, true);
+        Self::visit(visit);
+    }
+
+    /// Writes, and reads what the statement returns.
+    pub fn write_returning<T>(&self, args: &[Arg<'_>], visit: impl FnMut(&Row<'_>) -> T) {
+        self.run(args, false);
+        Self::visit(visit);
+    }
+
+    fn visit<T>(mut visit: impl FnMut(&Row<'_>) -> T) {
         // SAFETY: SPI_tuptable was just set by SPI_execute_plan and is freed below,
         // after the last borrow of its rows has ended.
         unsafe {

@@ -93,11 +93,51 @@ withdrawn as (
 select (select pg_catalog.count(*) from parked) + (select pg_catalog.count(*) from withdrawn)"
 );
 
+/// The keys of a message, as `OrderKeys` stands in front of what has changed.
+macro_rules! keys {
+    ($message:literal) => {
+        concat!(
+            "
+                case
+                    when pg_catalog.left(",
+            $message,
+            ".changed, 34) ~ '^k([0-9a-f]{16}){1,2}:'
+                    then ('x' || pg_catalog.substr(",
+            $message,
+            ".changed, 2, 16))::pg_catalog.bit(64)::pg_catalog.int8
+                end,
+                case
+                    when pg_catalog.left(",
+            $message,
+            ".changed, 34) ~ '^k[0-9a-f]{32}:'
+                    then ('x' || pg_catalog.substr(",
+            $message,
+            ".changed, 18, 16))::pg_catalog.bit(64)::pg_catalog.int8
+                end"
+        )
+    };
+}
+
+/// When a redelivered message is due. Where the order of keys is kept the worker says so, once no
+/// earlier one of its keys waits.
+macro_rules! due {
+    ($by_key:literal, $key:literal) => {
+        concat!(
+            "case when ",
+            $by_key,
+            " and ",
+            $key,
+            " is not null then 'infinity' else pg_catalog.clock_timestamp() end"
+        )
+    };
+}
+
 const REDELIVER: &str = concat!(
     "
 with in_use as (
-    select u.url_key
+    select u.url_key, w.delivery_order = 'key' as by_key
     from webhook.url_def u
+    join webhook.webhook_def w on w.webhook_key = u.webhook_key
     where u.webhook_key = $3 and u.dropped_at is null
 ),
 known as (
@@ -109,7 +149,9 @@ again as (
     update webhook.retry r
     set state = 'waiting',
         attempts = case when r.state = 'waiting' then r.attempts else 0 end,
-        next_at = pg_catalog.clock_timestamp(),
+        next_at = ",
+    due!("u.by_key", "r.key_hash"),
+    ",
         accepted_at = pg_catalog.clock_timestamp(),
         changed_at = pg_catalog.clock_timestamp()
     from in_use u
@@ -128,11 +170,21 @@ waiting as (",
 ),
 added as (
     insert into webhook.retry (url_key, xid, id, message_id, webhook_key, event_key, event_date,
-                               attempts, state, next_at, accepted_at)
+                               attempts, state, next_at, accepted_at, key_hash, other_key_hash)
     select u.url_key, o.xid, o.id, o.message_id, o.webhook_key, o.event_key, o.captured_at,
-           0, 'waiting', pg_catalog.clock_timestamp(), pg_catalog.clock_timestamp()
+           0, 'waiting', ",
+    due!("u.by_key", "o.key_hash"),
+    ", pg_catalog.clock_timestamp(), o.key_hash, o.other_key_hash
     from in_use u
-    cross join (select * from webhook.outbox m where m.message_id = $4 limit 1) o
+    cross join (
+        select m.*, k.key_hash, k.other_key_hash
+        from (select * from webhook.outbox m where m.message_id = $4 limit 1) m
+        cross join lateral (
+            select",
+    keys!("m"),
+    "
+        ) k (key_hash, other_key_hash)
+    ) o
     where u.url_key not in (select url_key from waiting)
       and u.url_key not in (select url_key from known)
     on conflict (url_key, id, xid) do nothing
@@ -156,15 +208,19 @@ order by f.event_date
 offset $5
 limit 1";
 
-const REDELIVER_FAILED: &str = "
+const REDELIVER_FAILED: &str = concat!(
+    "
 with again as (
     update webhook.retry r
     set state = 'waiting',
         attempts = 0,
-        next_at = pg_catalog.clock_timestamp(),
+        next_at = ",
+    due!("w.delivery_order = 'key'", "r.key_hash"),
+    ",
         accepted_at = pg_catalog.clock_timestamp(),
         changed_at = pg_catalog.clock_timestamp()
     from webhook.url_def u
+    join webhook.webhook_def w on w.webhook_key = u.webhook_key
     where r.webhook_key = $1
       and r.state = 'failed'
       and u.url_key = r.url_key
@@ -175,7 +231,8 @@ with again as (
       and ($5 is null or r.event_date <= $5)
     returning 1
 )
-select pg_catalog.count(*) from again";
+select pg_catalog.count(*) from again"
+);
 
 /// What a URL has pending and not on its way. A snapshot does not list the transaction that
 /// took it, whose changes are not committed either: here it is one that runs. The outbox

@@ -6,6 +6,49 @@ use crate::pg::spi::{connected, Query};
 /// What is paused, switched off, backing off or waits for a later retry does not count;
 /// what a lane has taken and not settled does, unless the lane is held.
 const IDLE: &str = "
+with recursive first_of_key as (
+    (select r.url_key, r.key_hash, r.other_key_hash, r.id, r.xid, r.next_at
+     from webhook.retry r
+     where r.state = 'waiting' and r.key_hash is not null
+     order by r.url_key, r.key_hash, r.id, r.xid
+     limit 1)
+    union all
+    select n.*
+    from first_of_key f
+    cross join lateral (
+        select r.url_key, r.key_hash, r.other_key_hash, r.id, r.xid, r.next_at
+        from webhook.retry r
+        where r.state = 'waiting'
+          and r.key_hash is not null
+          and (r.url_key, r.key_hash) > (f.url_key, f.key_hash)
+        order by r.url_key, r.key_hash, r.id, r.xid
+        limit 1
+    ) n
+),
+-- What waits for no other message of its keys any more.
+free as (
+    select f.url_key
+    from first_of_key f
+    where f.next_at = 'infinity'
+      and not exists (
+          select
+          from webhook.retry e
+          where e.state = 'waiting' and e.url_key = f.url_key and e.other_key_hash = f.key_hash
+            and (e.id, e.xid) < (f.id, f.xid)
+      )
+      and not exists (
+          select
+          from webhook.retry e
+          where e.state = 'waiting' and e.url_key = f.url_key and e.key_hash = f.other_key_hash
+            and (e.id, e.xid) < (f.id, f.xid)
+      )
+      and not exists (
+          select
+          from webhook.retry e
+          where e.state = 'waiting' and e.url_key = f.url_key and e.other_key_hash = f.other_key_hash
+            and (e.id, e.xid) < (f.id, f.xid)
+      )
+)
 select not exists (select from webhook.unseen)
    and not exists (
        select
@@ -23,7 +66,8 @@ select not exists (select from webhook.unseen)
        join webhook.lane_now n on n.url_key = r.url_key
        join webhook.webhook_def w on w.webhook_key = n.webhook_key
        where r.state = 'waiting'
-         and r.next_at <= pg_catalog.clock_timestamp()
+         and (r.next_at <= pg_catalog.clock_timestamp()
+              or r.next_at = 'infinity' and r.url_key in (select f.url_key from free f))
          and n.disabled_at is null
          and not w.paused
          and w.dropped_at is null

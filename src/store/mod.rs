@@ -20,6 +20,7 @@ pub mod event_trigger;
 pub mod explanation;
 pub mod identity;
 pub mod idleness;
+pub mod key_order;
 pub mod lifecycle;
 pub mod order_key;
 pub mod outbox;

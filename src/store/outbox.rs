@@ -45,7 +45,6 @@ pub struct StoredMessage {
     pub old_record: Option<String>,
     /// Names of changed fields as a JSON array, likewise; or an `Oversize`. Without the keys.
     pub changed: Option<String>,
-    #[allow(dead_code, reason = "capture writes none yet")]
     pub keys: OrderKeys,
     pub source: Option<String>,
     pub actor: Option<String>,

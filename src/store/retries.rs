@@ -5,7 +5,9 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
+use crate::core::messages::order_keys::OrderKeys;
 use crate::core::messages::position::Coordinate;
+use crate::core::scheduling::lane::keys::as_stored;
 use crate::pg::spi::{Arg, Query};
 
 /// Of the retries of a lane that keeps the order so many are looked at together: they
@@ -37,6 +39,7 @@ impl RetryState {
 pub struct RetryRow {
     pub url_key: i32,
     pub at: Coordinate,
+    pub keys: OrderKeys,
     pub message_id: Uuid,
     pub webhook_key: i32,
     pub event_key: i32,
@@ -48,6 +51,16 @@ pub struct RetryRow {
     pub last_error: Option<String>,
 }
 
+/// When a message is due that waits for an earlier one of its keys: 'infinity'.
+pub const AFTER_ANOTHER: i64 = i64::MAX;
+
+impl RetryRow {
+    /// It waits for an earlier message of one of its keys, and was not called.
+    pub fn is_held_back(&self) -> bool {
+        self.state == RetryState::Waiting && self.next_at == Some(AFTER_ANOTHER)
+    }
+}
+
 /// A retry that is due.
 #[derive(Clone, Debug)]
 pub struct DueRetry {
@@ -56,6 +69,8 @@ pub struct DueRetry {
     pub attempts: i32,
     /// Since when its age counts, if it was redelivered.
     pub accepted_at: Option<i64>,
+    /// Of a URL that keeps the order of each key.
+    pub keys: OrderKeys,
 }
 
 /// A retry of a lane that keeps the order.
@@ -67,15 +82,16 @@ pub struct WaitingRetry {
 /// What waits although it was canceled was redelivered since.
 const UPSERT: &str = "
 insert into webhook.retry as r (url_key, xid, id, message_id, webhook_key, event_key, event_date,
-                                attempts, state, next_at, last_error)
+                                attempts, state, next_at, last_error, key_hash, other_key_hash)
 select u.url_key, u.xid, u.id, u.message_id, u.webhook_key, u.event_key, u.event_date,
-       u.attempts, u.state, u.next_at, u.last_error
+       u.attempts, u.state, u.next_at, u.last_error, u.key_hash, u.other_key_hash
 from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),
                 pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6),
                 pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9),
-                pg_catalog.unnest($10), pg_catalog.unnest($11))
+                pg_catalog.unnest($10), pg_catalog.unnest($11), pg_catalog.unnest($12),
+                pg_catalog.unnest($13))
     as u (url_key, xid, id, message_id, webhook_key, event_key, event_date, attempts, next_at, last_error,
-          state)
+          state, key_hash, other_key_hash)
 on conflict (url_key, id, xid) do update
 set attempts = case
                    when excluded.state = 'canceled' and r.state = 'waiting' then r.attempts
@@ -92,6 +108,8 @@ set attempts = case
                   else excluded.next_at
               end,
     last_error = excluded.last_error,
+    key_hash = excluded.key_hash,
+    other_key_hash = excluded.other_key_hash,
     changed_at = pg_catalog.clock_timestamp()";
 
 /// Where the URL's backlog was canceled once, the row stays: it tells that this message of it
@@ -197,7 +215,7 @@ set next_at = $1 + (r.next_at - r.changed_at),
 from (
     select w.url_key, w.id, w.xid
     from webhook.retry w
-    where w.state = 'waiting' and w.next_at >= $1 and w.changed_at > $1
+    where w.state = 'waiting' and w.next_at >= $1 and w.next_at < 'infinity' and w.changed_at > $1
     limit $2
 ) a
 where r.url_key = a.url_key
@@ -254,6 +272,8 @@ impl RetryStore {
             Arg::TimestampArray(&column!(|r| r.next_at)),
             Arg::TextArray(&column!(|r| r.last_error.as_deref())),
             Arg::TextArray(&column!(|r| Some(r.state.name()))),
+            Arg::I64OptionArray(&column!(|r| r.keys.iter().next().map(as_stored))),
+            Arg::I64OptionArray(&column!(|r| r.keys.iter().nth(1).map(as_stored))),
         ]);
     }
 
@@ -291,6 +311,7 @@ impl RetryStore {
                     },
                     attempts: row.i32(3)?,
                     accepted_at: row.i64(4),
+                    keys: OrderKeys::default(),
                 });
                 Some(())
             },
@@ -315,9 +336,13 @@ impl RetryStore {
                         at,
                         attempts: row.i32(3)?,
                         accepted_at: row.i64(5),
+                        keys: OrderKeys::default(),
                     },
                     // One without a time is due.
-                    next_at: row.i64(4).unwrap_or(i64::MIN),
+                    next_at: row
+                        .i64(4)
+                        .filter(|at| *at != AFTER_ANOTHER)
+                        .unwrap_or(i64::MIN),
                 });
                 Some(())
             },

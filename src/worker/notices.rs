@@ -21,6 +21,8 @@ pub enum Topic {
     StandbySlots,
     /// Messages whose event is not known.
     UnknownEvents,
+    /// URLs that take no new messages, because too many keys wait for a retry.
+    CrowdedUrls,
     /// Fewer connections than `webhook.connections` asks for.
     Connections,
 }

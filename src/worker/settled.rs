@@ -5,6 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::definitions::Logged;
+use crate::core::messages::order_keys::OrderKeys;
 use crate::core::messages::position::Coordinate;
 use crate::delivery::call::Outcome;
 
@@ -15,6 +16,7 @@ pub struct Settled {
     pub webhook_id: Option<Arc<str>>,
     pub event_key: i32,
     pub at: Coordinate,
+    pub keys: OrderKeys,
     pub message_id: Uuid,
     pub event_date: i64,
     /// Calls made, this one included.

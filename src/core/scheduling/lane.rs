@@ -21,7 +21,7 @@ use order::{Order, Source};
 use pace::FAILURES_BEFORE_BACKING_OFF;
 
 mod durable;
-mod keys;
+pub mod keys;
 mod order;
 mod pace;
 

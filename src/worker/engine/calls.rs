@@ -3,7 +3,8 @@
 use super::Engine;
 use crate::delivery::call::Verdict;
 use crate::worker::notices::Topic;
-use crate::worker::scheduling::{Returned, Run};
+use crate::worker::scheduling::{Returned, Run, Scheduler};
+use crate::worker::settling::Settler;
 
 impl Engine {
     /// Takes what the threads have finished.
@@ -57,8 +58,17 @@ impl Engine {
             }
         }
         self.scheduler.end_round();
-        for canceled in self.scheduler.take_canceled() {
-            self.settler.cancel(canceled);
-        }
+        take_uncalled(&mut self.scheduler, &mut self.settler);
+    }
+}
+
+/// What lanes have come to that is not called: it was canceled, or waits for another message of
+/// its key. Before each write, so that nothing counts as written that is not.
+pub(super) fn take_uncalled(scheduler: &mut Scheduler, settler: &mut Settler) {
+    for held in scheduler.take_held_back() {
+        settler.hold_back(&held);
+    }
+    for canceled in scheduler.take_canceled() {
+        settler.cancel(canceled);
     }
 }

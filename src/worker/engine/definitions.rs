@@ -2,12 +2,19 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::calls::take_uncalled;
 use super::Engine;
+use crate::core::definitions::words::DeliveryOrder;
 use crate::core::messages::position::Position;
+use crate::pg::tx;
 use crate::store::cancellations::{CancellationNote, NewCancellation};
 use crate::store::outbox::StoredMessage;
+use crate::worker::definitions::{Changes, Known};
 use crate::worker::locks::Work;
 use crate::worker::scheduling::Applied;
+
+/// Messages that wait for others no longer, in one transaction.
+const RELEASED_AT_ONCE: i64 = 5_000;
 
 impl Engine {
     /// Reads what has changed. In a transaction.
@@ -39,7 +46,12 @@ impl Engine {
                 self.apply_cancellation(&cancellation);
             }
         }
+        take_uncalled(&mut self.scheduler, &mut self.settler);
         let scheduler = &self.scheduler;
+        self.settler.amend_held_back(
+            |row| scheduler.is_canceled(row.url_key, row.at) || !scheduler.is_live(row.url_key),
+            |url_key| scheduler.orders_keys(url_key),
+        );
         self.settler.amend(|settled| {
             let (url_key, at) = (settled.url_key, settled.at);
             settled.is_canceled |= !settled.is_retry && scheduler.is_canceled(url_key, at);
@@ -99,6 +111,7 @@ impl Engine {
         if url_keys.is_empty() && !everything {
             return;
         }
+        self.release_held_back(&urls);
         let next = self.reader.next_due(&url_keys);
         let cancellations = self.definitions.cancellations();
         let singles = match everything {
@@ -125,6 +138,33 @@ impl Engine {
                 let known = self.definitions.get(single.webhook_key);
                 self.scheduler.know(url_key, known);
                 self.scheduler.cancel_single(url_key, at);
+            }
+        }
+    }
+
+    /// Messages wait for others of their keys only where the order of keys is kept. In parts: the
+    /// webhooks are read again while there are more.
+    fn release_held_back(&mut self, urls: &HashMap<i32, i32>) {
+        let mut released: Vec<i32> = Vec::new();
+        for (url_key, webhook_key) in urls {
+            let known = self.definitions.get(*webhook_key);
+            let route = known.and_then(Known::live);
+            if route.is_some_and(|route| route.order != DeliveryOrder::Key) {
+                released.push(*url_key);
+            }
+        }
+        if released.is_empty() {
+            return;
+        }
+        let done = tx::part(|| self.reader.release(&released, RELEASED_AT_ONCE));
+        let again = match done {
+            Ok(count) => count >= RELEASED_AT_ONCE.unsigned_abs(),
+            Err(failure) if failure.is_lock_not_available() => true,
+            Err(failure) => failure.raise(),
+        };
+        if again {
+            for webhook_key in released.iter().filter_map(|url_key| urls.get(url_key)) {
+                self.definitions.read_again(Changes::of(*webhook_key));
             }
         }
     }

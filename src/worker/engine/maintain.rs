@@ -61,6 +61,8 @@ impl Engine {
         let blocked = self.scheduler.blocked();
         let text = self.definitions.mind_missing(&blocked);
         self.notices.set(Topic::UnknownEvents, text);
+        let text = self.scheduler.look_at_crowded();
+        self.notices.set(Topic::CrowdedUrls, text);
     }
 
     /// Looks at the slots while something waits for them.

@@ -4,13 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::mem;
 
 use super::Engine;
-use crate::core::messages::position::Coordinate;
 use crate::pg::{clock, invalidation, tx};
 use crate::store::retries::{DueRetry, WaitingRetry};
 use crate::worker::definitions::Known;
 use crate::worker::locks::Work;
 use crate::worker::reading::{Next, TailPage};
-use crate::worker::scheduling::{Accepted, Loaded, RETRY_LOOK_MICROS};
+use crate::worker::scheduling::{Accepted, Loaded, KEYS_AT_ONCE, RETRY_LOOK_MICROS};
 
 /// Pages read in one transaction, all lanes together: it must stay short.
 const PAGES_A_LOOK: usize = 4;
@@ -263,16 +262,63 @@ impl Engine {
         if url_keys.is_empty() {
             return;
         }
-        let due = self.reader.due_retries(&url_keys, now);
-        self.load_retries(&due);
+        let (by_key, others): (Vec<i32>, Vec<i32>) =
+            (url_keys.iter()).partition(|url_key| self.scheduler.orders_keys(**url_key));
+        if !others.is_empty() {
+            let due = self.reader.due_retries(&others, now);
+            self.load_retries(&due);
+        }
+        if !by_key.is_empty() {
+            self.read_due_by_key(&by_key, now);
+        }
         let next = self.reader.next_due(&url_keys);
         self.scheduler.learn_next_retries(&url_keys, &next, now);
+    }
+
+    /// Loads the retries of lanes that keep the order of each key: those that are due, and behind
+    /// them what may follow.
+    fn read_due_by_key(&mut self, url_keys: &[i32], now: i64) {
+        let (due, behind) = self.reader.due_by_key(url_keys, now);
+        for retry in &behind {
+            self.scheduler.is_behind(retry);
+        }
+        self.load_retries(&due);
+        let scheduler = &self.scheduler;
+        let under_way = |retry: &DueRetry| scheduler.is_under_way(retry.url_key, retry.at);
+        let heads: Vec<DueRetry> = due.into_iter().filter(under_way).collect();
+        if !heads.is_empty() {
+            let following = self.reader.following(&heads, now);
+            self.load_retries(&following);
+        }
+    }
+
+    /// Tells a lane that keeps the order of each key which keys messages wait for, and has the
+    /// first of each be due.
+    fn ask_keys(&mut self, url_key: i32, now: i64) {
+        if let Some(wanted) = self.scheduler.blocked_keys_wanted(url_key) {
+            let keys = self.reader.blocked_keys(url_key, i64::MIN, wanted);
+            self.scheduler.learn_blocked_keys(url_key, keys);
+        }
+        let asked = self.scheduler.keys_to_ask(url_key);
+        let answer = self.reader.ask_keys(url_key, &asked);
+        self.scheduler.learn_keys(url_key, &asked, &answer, now);
+        if let Some(from) = self.scheduler.unknown_keys_from(url_key) {
+            let page = self.reader.blocked_keys(url_key, from, KEYS_AT_ONCE);
+            let answer = self.reader.ask_keys(url_key, &page);
+            self.scheduler.learn_keys(url_key, &page, &answer, now);
+            self.scheduler.asked_unknown_keys(url_key, &page);
+        }
     }
 
     /// Tells lanes that keep the order what waits, and loads what is due and first in the order.
     fn read_waiting(&mut self) {
         let now = clock::now();
-        let url_keys = Vec::from_iter(self.scheduler.asking(now));
+        let asking = self.scheduler.asking(now);
+        let (by_key, url_keys): (Vec<i32>, Vec<i32>) =
+            (asking.into_iter()).partition(|url_key| self.scheduler.orders_keys(*url_key));
+        for url_key in by_key {
+            self.ask_keys(url_key, now);
+        }
         if url_keys.is_empty() {
             return;
         }
@@ -297,12 +343,12 @@ impl Engine {
             return;
         }
         let found = self.reader.messages_of(due);
-        let mut lost = Vec::new();
+        let mut lost: Vec<&DueRetry> = Vec::new();
         for retry in due {
             let stored = found.get(&retry.at).cloned();
             match self.scheduler.load_retry(retry, stored) {
                 Loaded::Taken => {}
-                Loaded::Lost => lost.push((retry.url_key, retry.at)),
+                Loaded::Lost => lost.push(retry),
                 Loaded::Blocked {
                     webhook_key,
                     event_key,
@@ -316,12 +362,13 @@ impl Engine {
     }
 
     /// The outbox was emptied by hand: what cannot be sent any more must not hold what can.
-    fn give_up(&mut self, lost: &[(i32, Coordinate)]) {
+    fn give_up(&mut self, lost: &[&DueRetry]) {
         if lost.is_empty() {
             return;
         }
         let why = "the message or its event is no longer there";
-        match tx::part(|| self.reader.give_up(lost, why)) {
+        let places: Vec<_> = lost.iter().map(|retry| (retry.url_key, retry.at)).collect();
+        match tx::part(|| self.reader.give_up(&places, why)) {
             Ok(()) => pgrx::warning!(
                 "{} calls of webhook messages are not repeated: their messages are no longer in webhook.outbox",
                 lost.len()
@@ -332,8 +379,8 @@ impl Engine {
             }
             Err(failure) => failure.raise(),
         }
-        for (url_key, _) in lost {
-            self.scheduler.retry_is_lost(*url_key);
+        for retry in lost {
+            self.scheduler.retry_is_lost(retry.url_key, retry.keys);
         }
     }
 }

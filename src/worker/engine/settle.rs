@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::calls::take_uncalled;
 use super::Engine;
 use crate::pg::clock;
 use crate::worker::definitions::{Changes, Definitions};
@@ -23,6 +24,7 @@ struct Others<'a> {
 impl Engine {
     /// Writes what is due. Opens transactions.
     pub(super) fn settle_if_due(&mut self) {
+        take_uncalled(&mut self.scheduler, &mut self.settler);
         if self.settler.is_due() {
             self.settle();
         }
@@ -162,6 +164,7 @@ impl Others<'_> {
     /// One transaction, with what follows from its success or failure.
     fn write(&mut self, settler: &mut Settler, scope: Scope<'_>) -> Result<(), Refusal> {
         let has = |url_key| scope.has(url_key);
+        take_uncalled(self.scheduler, settler);
         self.scheduler.begin_writing(has);
         let lanes = self
             .scheduler

@@ -17,6 +17,7 @@ pub use tail::{TailPage, TailState};
 use super::time::Ticker;
 use crate::core::messages::position::Coordinate;
 use crate::pg::settings::Delivery;
+use crate::store::key_order::KeyOrderStore;
 use crate::store::outbox::{OutboxReader, StoredMessage};
 use crate::store::retries::RetryStore;
 use crate::store::settlement_log::TailState as StoredTail;
@@ -30,6 +31,7 @@ pub struct Reader {
     outbox: OutboxReader,
     ticks: TickStore,
     retries: RetryStore,
+    key_order: KeyOrderStore,
     tail: Tail,
     standbys: Standbys,
     shared_windows: SharedWindows,
@@ -42,6 +44,7 @@ impl Reader {
             outbox: OutboxReader::new(),
             ticks: TickStore::new(),
             retries: RetryStore::new(),
+            key_order: KeyOrderStore::new(),
             tail: Tail::restored(tail),
             standbys: Standbys::new(&settings.standby_slots),
             shared_windows: SharedWindows::default(),

@@ -70,7 +70,7 @@ impl Scheduler {
         window: &Arc<Window>,
         mut arrived: impl FnMut(i32),
     ) -> Accepted {
-        let (at, captured_at) = (stored.at, stored.captured_at);
+        let (at, captured_at, keys) = (stored.at, stored.captured_at, stored.keys);
         let message = event.map(|event| Message::new(stored, event));
         let mut accepted = Accepted::default();
         for url in &route.urls {
@@ -88,6 +88,7 @@ impl Scheduler {
                 at,
                 window: Some(Arc::clone(window)),
                 message: Arc::clone(message),
+                keys,
                 attempts: 0,
                 is_retry: false,
             };
@@ -131,7 +132,8 @@ impl Scheduler {
                 return accepted;
             }
             let is_blocked = lane.blocked_until().is_some() && lane.queued() == 0;
-            if is_blocked || lane.hold.is_some() || lane.queued() >= LANE_QUEUE {
+            if is_blocked || lane.is_crowded() || lane.hold.is_some() || lane.queued() >= LANE_QUEUE
+            {
                 url.oldest_behind = Some(captured_at);
                 if let Some(window) = entry.window {
                     let id = entry.at.id - 1;
@@ -286,6 +288,7 @@ impl Scheduler {
                     Some(MessageEntry {
                         at: stored.at,
                         window: Some(Arc::clone(window)),
+                        keys: stored.keys,
                         message: Message::new(stored, event),
                         attempts: 0,
                         is_retry: false,
@@ -340,6 +343,7 @@ impl Scheduler {
                 let entry = MessageEntry {
                     at: stored.at,
                     window: None,
+                    keys: stored.keys,
                     message: Message::new(stored, event),
                     attempts: 0,
                     is_retry: false,

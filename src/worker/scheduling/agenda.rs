@@ -24,10 +24,12 @@ pub(super) struct Listing {
     pub needs_page: bool,
     /// Its retries are read then.
     pub retry_at: Option<i64>,
-    /// It keeps the order and does not know what waits.
+    /// It keeps an order and does not know what waits.
     pub asks: bool,
     /// It keeps the order, and a retry is first in it.
     pub blocked_until: Option<i64>,
+    /// Too many of its keys wait for a retry.
+    pub crowded: bool,
     /// Something of it is to be written.
     pub unwritten: bool,
     pub recovered: bool,
@@ -85,6 +87,7 @@ pub(super) struct Agenda {
     retries: BTreeSet<(i64, i32)>,
     asks: BTreeSet<i32>,
     blocked_until: BTreeSet<(i64, i32)>,
+    crowded: BTreeSet<i32>,
     unwritten: BTreeSet<i32>,
     recovered: BTreeSet<i32>,
     blocked: BTreeSet<i32>,
@@ -145,7 +148,7 @@ impl Agenda {
                 })*
             };
         }
-        flags!(asks, unwritten, recovered, blocked, lagging);
+        flags!(asks, crowded, unwritten, recovered, blocked, lagging);
         times!(
             asleep: asleep_until,
             retries: retry_at,
@@ -198,6 +201,10 @@ impl Agenda {
 
     pub fn next_blocked_until(&self) -> Option<i64> {
         self.blocked_until.first().map(|(at, _)| *at)
+    }
+
+    pub fn crowded(&self) -> &BTreeSet<i32> {
+        &self.crowded
     }
 
     pub fn unwritten(&self) -> Vec<i32> {

@@ -179,9 +179,10 @@ impl UrlState {
             self.lane.dirty = true;
         }
         let hold = self.hold(delivery_is_on);
+        self.ask_at = None;
         let lane = &mut self.lane;
         lane.max_in_flight = max_in_flight;
-        memory.remove_all(&lane.keep_order(order == DeliveryOrder::Fifo));
+        memory.remove_all(&lane.keep_order(order));
         memory.remove_all(&lane.unload_retries());
         if lane.hold.is_some() && hold.is_none() {
             lane.reopen();
@@ -191,8 +192,7 @@ impl UrlState {
             lane.dirty = true;
         }
         if hold.is_some() {
-            let oldest = lane.foremost().map(|entry| entry.message.captured_at);
-            self.oldest_behind = oldest.chain(self.oldest_behind).min();
+            self.note_oldest();
             memory.remove_all(&self.lane.drop_queue());
             self.reader = None;
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::starting::Run;
 use super::url::MessageEntry;
 use super::Scheduler;
+use crate::core::definitions::words::DeliveryOrder;
 use crate::core::scheduling::lane::Health;
 use crate::delivery::call::{Outcome, Verdict};
 use crate::worker::definitions::{Logged, WebhookRoute};
@@ -105,6 +106,7 @@ impl Scheduler {
             webhook_id: route.map(|route| Arc::clone(&route.id)),
             event_key: event.event_key,
             at: entry.at,
+            keys: entry.keys,
             message_id: entry.message.message_id,
             event_date: entry.message.captured_at,
             attempts,
@@ -137,7 +139,7 @@ impl Scheduler {
             if is_retry {
                 // Only the table knows what has become of it: it is read again.
                 let unloaded = match url.lane.keeps_order() {
-                    true => url.lane.keep_order(true),
+                    true => url.lane.keep_order(DeliveryOrder::Fifo),
                     false => url.lane.unload_retries(),
                 };
                 memory.remove_all(&unloaded);

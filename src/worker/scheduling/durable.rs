@@ -68,6 +68,13 @@ fn lane_state(url: &UrlState, now: u64, now_pg: i64) -> LaneState {
         "throttled".clone_into(&mut state.state);
     }
     state.error.clone_from(&lane.last_error);
+    if lane.is_crowded() && state.state == "active" {
+        "blocked".clone_into(&mut state.state);
+        state.error = Some(format!(
+            "{} keys wait for a retry; other messages are sent when fewer do",
+            lane.blocked_keys()
+        ));
+    }
     if let Some(event_key) = url.blocked_by {
         "blocked".clone_into(&mut state.state);
         state.error = Some(format!(

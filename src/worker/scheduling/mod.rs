@@ -25,9 +25,10 @@ use std::time::Duration;
 pub use accept::Accepted;
 pub use apply::Applied;
 pub use calls::Returned;
-pub use retries::{Loaded, RETRY_LOOK_MICROS};
+pub use retries::{Loaded, KEYS_AT_ONCE, RETRY_LOOK_MICROS};
 pub use starting::{CanceledMessage, Run};
 pub use url::MessageLane;
+pub use urls::HeldBackMessage;
 
 use super::definitions::{Blocked, UrlRoute, WebhookRoute};
 use super::time::Ticker;
@@ -35,6 +36,7 @@ use crate::core::policy::retry::Schedule;
 use crate::pg::settings::Delivery;
 use bodies::Bodies;
 use throttles::Throttles;
+use url::UrlState;
 use urls::Urls;
 
 /// While memory is short, lanes that stall are looked for this often.
@@ -76,6 +78,7 @@ pub struct Scheduler {
     /// When any call has ended last.
     finished_at: u64,
     room_looked_for_at: u64,
+    warned_of_crowded_at: Option<u64>,
 }
 
 impl Scheduler {
@@ -92,6 +95,7 @@ impl Scheduler {
             deferred: Vec::new(),
             finished_at: 0,
             room_looked_for_at: 0,
+            warned_of_crowded_at: None,
         }
     }
 
@@ -148,7 +152,8 @@ impl Scheduler {
     fn stalled(&self, now: u64) -> Vec<i32> {
         let since = now.saturating_sub(PATIENCE_NANOS);
         let others_move = self.finished_at >= since;
-        let with_queue = self.urls.iter().filter(|(_, url)| url.lane.queued() > 0);
+        let in_memory = |url: &UrlState| url.lane.queued() + url.lane.looked_ahead();
+        let with_queue = self.urls.iter().filter(|(_, url)| in_memory(url) > 0);
         let stalled = with_queue.filter(|(_, url)| {
             let waits_its_turn = others_move
                 && url.lane.in_flight() == 0

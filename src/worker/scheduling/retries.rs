@@ -5,18 +5,31 @@
 //! settlement in which a retry of the lane ended, and whenever its definitions are read. Until
 //! then the lane stands.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
-use super::url::MessageEntry;
+use super::starting::CanceledMessage;
+use super::url::{MessageEntry, UrlState};
+use super::urls::HeldBackMessage;
 use super::Scheduler;
+use crate::core::messages::order_keys::OrderKeys;
+use crate::core::messages::position::Coordinate;
+use crate::core::scheduling::lane::keys::{as_stored, BLOCKED_AT_MOST};
+use crate::pg::clock;
+use crate::store::key_order::Answer;
 use crate::store::outbox::StoredMessage;
 use crate::store::retries::DueRetry;
 use crate::worker::message::Message;
 
 /// Due retries that found no room are looked at again after this.
 pub const RETRY_LOOK_MICROS: i64 = 100_000;
+/// Keys that the table is asked about in one statement.
+pub const KEYS_AT_ONCE: usize = 1_000;
 /// A lane that stands still for longer gives its messages back: it reads them again.
 const SHORT_WAIT_MICROS: i64 = 1_000_000;
+
+/// Crowded URLs are logged this often.
+const SAY_EVERY_NANOS: u64 = 60_000_000_000;
 
 /// What became of a retry that was handed to its lane.
 pub enum Loaded {
@@ -121,6 +134,7 @@ impl Scheduler {
             let entry = MessageEntry {
                 at: stored.at,
                 window: None,
+                keys: stored.keys,
                 message: Message::new(stored, event),
                 attempts: u32::try_from(retry.attempts).unwrap_or(0),
                 is_retry: true,
@@ -135,7 +149,137 @@ impl Scheduler {
     }
 
     /// The retry was given up: its message is gone.
-    pub fn retry_is_lost(&mut self, url_key: i32) {
-        self.urls.change(url_key, |url, _| url.lane.retry_ended());
+    pub fn retry_is_lost(&mut self, url_key: i32, keys: OrderKeys) {
+        self.urls.change(url_key, |url, _| {
+            url.lane.retry_ended();
+            url.lane.ask_again(keys);
+        });
+    }
+
+    /// Whether a lane that keeps the order of each key is told of keys, and not of retries.
+    pub fn orders_keys(&self, url_key: i32) -> bool {
+        let url = self.urls.get(url_key);
+        url.is_some_and(|url| url.lane.orders_keys())
+    }
+
+    /// How many blocked keys the lane wants to be told of, if it knows none.
+    pub fn blocked_keys_wanted(&self, url_key: i32) -> Option<usize> {
+        let lane = &self.urls.get(url_key)?.lane;
+        lane.wants_blocked_keys()
+            .then(|| lane.blocked_keys_wanted())
+    }
+
+    pub fn learn_blocked_keys(&mut self, url_key: i32, keys: Vec<u64>) {
+        self.urls
+            .change(url_key, |url, _| url.lane.learn_blocked_keys(keys));
+    }
+
+    /// Keys of the lane that the table is asked about next.
+    pub fn keys_to_ask(&self, url_key: i32) -> Vec<u64> {
+        let url = self.urls.get(url_key);
+        url.map(|url| url.lane.keys_to_ask(KEYS_AT_ONCE))
+            .unwrap_or_default()
+    }
+
+    /// Where the keys begin that the table has and the lane does not keep, if there are any.
+    pub fn unknown_keys_from(&self, url_key: i32) -> Option<i64> {
+        self.urls.get(url_key)?.lane.unknown_keys_from()
+    }
+
+    /// A page of them was asked about.
+    pub fn asked_unknown_keys(&mut self, url_key: i32, page: &[u64]) {
+        let last = page.last().filter(|_| page.len() >= KEYS_AT_ONCE);
+        let next = last.and_then(|key| as_stored(*key).checked_add(1));
+        self.urls
+            .change(url_key, |url, _| url.lane.asked_unknown_keys(next));
+    }
+
+    /// What the table says of keys that were asked about. Where rows were locked, they are asked
+    /// about again later.
+    pub fn learn_keys(&mut self, url_key: i32, asked: &[u64], answer: &Answer, now_pg: i64) {
+        let waited_for: HashSet<u64> = answer.waited_for.iter().copied().collect();
+        self.urls.change(url_key, |url, _| {
+            if answer.any_due {
+                url.next_retry_at = Some(url.next_retry_at.map_or(now_pg, |at| at.min(now_pg)));
+            }
+            if answer.is_locked {
+                url.ask_at = Some(now_pg + RETRY_LOOK_MICROS);
+                return;
+            }
+            url.ask_at = None;
+            url.lane.learn_keys(asked, |key| waited_for.contains(&key));
+        });
+    }
+
+    /// A retry that is due by its date is behind another one of its keys.
+    pub fn is_behind(&mut self, retry: &DueRetry) {
+        self.urls
+            .change(retry.url_key, |url, _| url.lane.ask_again(retry.keys));
+    }
+
+    /// Whether the retry is in memory, on the wire or not settled.
+    pub fn is_under_way(&self, url_key: i32, at: Coordinate) -> bool {
+        let url = self.urls.get(url_key);
+        url.is_some_and(|url| url.lane.is_under_way(at))
+    }
+
+    /// What was held back since the last call. What was canceled before is no part of it.
+    pub fn take_held_back(&mut self) -> Vec<HeldBackMessage> {
+        let mut held_back = std::mem::take(&mut self.urls.held_back);
+        held_back.retain(|held| {
+            let canceled = self.urls.change(held.url_key, |url, _| {
+                url.take_cancellation(held.at, held.keys, &held.message)
+            });
+            let canceled = canceled.flatten();
+            let is_canceled = canceled.is_some();
+            self.canceled.extend(canceled);
+            !is_canceled
+        });
+        held_back
+    }
+
+    /// Why URLs take no new messages, if so many of their keys wait for a retry. Logged when it
+    /// begins, and once a minute while it goes on.
+    pub fn look_at_crowded(&mut self) -> Option<String> {
+        let urls = self.urls.agenda.crowded().len();
+        if urls == 0 {
+            return None;
+        }
+        let text = format!(
+            "{urls} URLs send nothing but retries until fewer than {BLOCKED_AT_MOST} keys of each wait for one"
+        );
+        let now = self.ticker.now();
+        let since = self.warned_of_crowded_at;
+        if since.is_none_or(|at| now.saturating_sub(at) >= SAY_EVERY_NANOS) {
+            self.warned_of_crowded_at = Some(now);
+            pgrx::warning!("webhook worker: {text}");
+        }
+        Some(text)
+    }
+}
+
+impl UrlState {
+    /// The message, if it was canceled while it waited for its first call.
+    pub fn take_cancellation(
+        &mut self,
+        at: Coordinate,
+        keys: OrderKeys,
+        message: &Arc<Message>,
+    ) -> Option<CanceledMessage> {
+        let cancellations = &mut self.cancellations;
+        if !cancellations.contains(at) {
+            return None;
+        }
+        let is_single = !cancellations.contains_all_of(at.xid);
+        cancellations.single.remove(&at);
+        let due_at = is_single.then(clock::now);
+        self.next_retry_at = due_at.into_iter().chain(self.next_retry_at).min();
+        Some(CanceledMessage {
+            url_key: self.lane.url_key,
+            at,
+            keys,
+            message: Arc::clone(message),
+            due_at,
+        })
     }
 }

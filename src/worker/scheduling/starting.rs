@@ -5,9 +5,10 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::Scheduler;
+use crate::core::messages::order_keys::OrderKeys;
 use crate::core::messages::position::Coordinate;
 use crate::delivery::call::{Job, Payload, SentNote, Target};
-use crate::pg::{clock, encoding};
+use crate::pg::encoding;
 use crate::worker::message::Message;
 
 /// The last free connections go only to lanes that have none: a receiver that hangs
@@ -26,6 +27,7 @@ pub struct Run {
 pub struct CanceledMessage {
     pub url_key: i32,
     pub at: Coordinate,
+    pub keys: OrderKeys,
     pub message: Arc<Message>,
     /// When it is due if it was redelivered meanwhile; its row is then gone.
     pub due_at: Option<i64>,
@@ -171,24 +173,13 @@ impl Scheduler {
     fn skip_canceled(&mut self, url_key: i32) {
         loop {
             let skipped = self.urls.change(url_key, |url, memory| {
-                let cancellations = &mut url.cancellations;
                 let entry = url.lane.peek().filter(|entry| !entry.is_retry)?;
-                let (at, message) = (entry.at, Arc::clone(&entry.message));
-                if !cancellations.contains(at) {
-                    return None;
-                }
-                url.lane.cancel();
+                let (at, keys) = (entry.at, entry.keys);
+                let message = Arc::clone(&entry.message);
+                let canceled = url.take_cancellation(at, keys, &message)?;
+                url.lane.cancel(canceled.due_at.is_some());
                 memory.remove(&message);
-                let is_single = !cancellations.contains_all_of(at.xid);
-                cancellations.single.remove(&at);
-                let due_at = is_single.then(clock::now);
-                url.next_retry_at = due_at.into_iter().chain(url.next_retry_at).min();
-                Some(CanceledMessage {
-                    url_key,
-                    at,
-                    message,
-                    due_at,
-                })
+                Some(canceled)
             });
             match skipped.flatten() {
                 Some(canceled) => self.canceled.push(canceled),

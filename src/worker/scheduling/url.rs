@@ -79,6 +79,8 @@ pub(super) struct UrlState {
     pub blocked_by: Option<i32>,
     /// When the next retry is due, as far as is known. `None`: none waits.
     pub next_retry_at: Option<i64>,
+    /// Rows of blocked keys were locked: they are asked for again then.
+    pub ask_at: Option<i64>,
     /// No room for more retries.
     pub retry_capped: bool,
     /// This machine lacked something for its last call.
@@ -104,6 +106,7 @@ impl UrlState {
             oldest_behind: None,
             blocked_by: None,
             next_retry_at: None,
+            ask_at: None,
             retry_capped: false,
             rests_until: 0,
             throttled_until: 0,
@@ -171,7 +174,12 @@ impl UrlState {
         let may_read = is_open && !is_blocked;
         let sleeps_until = self.sleeps_until(now);
         let is_silent = lane.backoff_until(now).is_some();
-        let takes_retries = may_read && !lane.keeps_order() && !is_silent && !self.retry_capped;
+        let takes_retries = may_read
+            && !lane.keeps_order()
+            && !lane.wants_blocked_keys()
+            && !is_silent
+            && !self.retry_capped;
+        let asks_for_keys = lane.wants_blocked_keys() || lane.has_keys_to_ask();
         Listing {
             ready: is_open
                 && !self.awaiting_body
@@ -183,10 +191,14 @@ impl UrlState {
                 && !lane.is_at_tail()
                 && lane.queued() < LOW_WATER
                 && lane.blocked_until().is_none()
+                && !lane.is_crowded()
                 && (lane.queued() == 0 || !is_silent),
             retry_at: self.next_retry_at.filter(|_| takes_retries),
-            asks: may_read && lane.wants_answer(),
-            blocked_until: lane.blocked_until().filter(|_| may_read),
+            asks: may_read && (lane.wants_answer() || asks_for_keys && self.ask_at.is_none()),
+            blocked_until: (lane.blocked_until())
+                .or(self.ask_at.filter(|_| asks_for_keys))
+                .filter(|_| may_read),
+            crowded: is_open && lane.is_crowded(),
             unwritten: lane.dirty || lane.has_unwritten_outcomes(),
             recovered: !self.recovered.is_empty() && !is_blocked,
             blocked: is_blocked,

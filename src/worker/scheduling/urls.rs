@@ -4,9 +4,12 @@
 //! that is not here is idle and at the tail.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::agenda::Agenda;
 use super::url::{MessageEntry, UrlState};
+use crate::core::messages::order_keys::OrderKeys;
+use crate::core::messages::position::Coordinate;
 use crate::core::scheduling::lane::Feed;
 use crate::worker::message::Message;
 use crate::worker::time::Ticker;
@@ -43,12 +46,52 @@ impl QueuedMemory {
     }
 }
 
+/// A message that waits for an earlier one of its keys, in the retry table from now on.
+pub struct HeldBackMessage {
+    pub url_key: i32,
+    pub at: Coordinate,
+    pub keys: OrderKeys,
+    pub message: Arc<Message>,
+}
+
+impl UrlState {
+    /// After each change of a lane that keeps the order of each key.
+    fn order_keys(&mut self, memory: &mut QueuedMemory, held_back: &mut Vec<HeldBackMessage>) {
+        self.lane.advance();
+        memory.remove_all(&self.lane.take_unloaded());
+        if self.lane.is_crowded() && self.lane.queued() > 0 {
+            // What stands still for a while must not fill the memory of the others.
+            self.note_oldest();
+            memory.remove_all(&self.lane.unread_queue());
+            self.reader = None;
+        }
+        let url_key = self.lane.url_key;
+        for entry in self.lane.take_held_back() {
+            memory.remove(&entry.message);
+            held_back.push(HeldBackMessage {
+                url_key,
+                at: entry.at,
+                keys: entry.keys,
+                message: entry.message,
+            });
+        }
+    }
+
+    /// The date of the oldest message that it has in memory, which is about to go.
+    pub fn note_oldest(&mut self) {
+        let oldest = self.lane.foremost().map(|entry| entry.message.captured_at);
+        self.oldest_behind = oldest.chain(self.oldest_behind).min();
+    }
+}
+
 /// See the module.
 pub(super) struct Urls {
     all: HashMap<i32, UrlState>,
     by_webhook: BTreeSet<(i32, i32)>,
     pub agenda: Agenda,
     pub memory: QueuedMemory,
+    /// To be written.
+    pub held_back: Vec<HeldBackMessage>,
     ticker: Ticker,
     /// Counts up with each change.
     changes: u64,
@@ -61,6 +104,7 @@ impl Urls {
             by_webhook: BTreeSet::new(),
             agenda: Agenda::default(),
             memory: QueuedMemory::default(),
+            held_back: Vec::new(),
             ticker,
             changes: 0,
         }
@@ -83,6 +127,9 @@ impl Urls {
     ) -> Option<T> {
         let url = self.all.get_mut(&url_key)?;
         let result = f(url, &mut self.memory);
+        if url.lane.orders_keys() {
+            url.order_keys(&mut self.memory, &mut self.held_back);
+        }
         self.changes += 1;
         url.used_at = self.changes;
         if url.is_retired() {
@@ -170,8 +217,7 @@ impl Urls {
     /// Takes a lane's undispatched messages out of memory; it reads them again later.
     pub fn drop_queue(&mut self, url_key: i32) {
         self.change(url_key, |url, memory| {
-            let oldest = url.lane.foremost().map(|entry| entry.message.captured_at);
-            url.oldest_behind = oldest.chain(url.oldest_behind).min();
+            url.note_oldest();
             memory.remove_all(&url.lane.drop_queue());
             url.reader = None;
         });

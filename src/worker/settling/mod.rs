@@ -20,14 +20,15 @@ pub use pending_writes::{Scope, Urls};
 
 use crate::core::messages::position::Coordinate;
 use crate::core::policy::retry::Schedule;
+use crate::pg::clock;
 use crate::pg::tx::{self, Failure};
 use crate::store::call_log::{CallLogStore, CallRow};
 use crate::store::cancellations::{CancellationNote, CancellationStore};
-use crate::store::retries::{RetryRow, RetryStore};
+use crate::store::retries::{RetryRow, RetryState, RetryStore, AFTER_ANOTHER};
 use crate::store::routing::RoutingStore;
 use crate::store::settlement_log::{LaneState, LogRow, SettlementLog};
 use crate::worker::reading::TailState;
-use crate::worker::scheduling::CanceledMessage;
+use crate::worker::scheduling::{CanceledMessage, HeldBackMessage};
 use crate::worker::settled::Settled;
 use crate::worker::time::Ticker;
 use pending_writes::PendingWrites;
@@ -126,6 +127,30 @@ impl Settler {
         self.be_due();
     }
 
+    /// A message waits for an earlier one of its keys.
+    pub fn hold_back(&mut self, held: &HeldBackMessage) {
+        self.pending.hold_back(held);
+        self.be_due();
+    }
+
+    /// Takes in what definitions say by now of messages that were held back and are not written:
+    /// whether they are canceled, and whether they still wait for others.
+    pub fn amend_held_back(
+        &mut self,
+        is_canceled: impl Fn(&RetryRow) -> bool,
+        waits: impl Fn(i32) -> bool,
+    ) {
+        let uncalled = self.pending.uncalled.iter_mut();
+        for row in uncalled.filter(|row| row.is_held_back()) {
+            if is_canceled(row) {
+                row.state = RetryState::Canceled;
+                row.next_at = None;
+            } else if !waits(row.url_key) {
+                row.next_at = Some(clock::now());
+            }
+        }
+    }
+
     /// The row that canceled a message is of no use: the message had been delivered before.
     pub fn forget_single(&mut self, url_key: i32, at: Coordinate) {
         self.pending.forget_single(url_key, at);
@@ -215,8 +240,9 @@ impl Settler {
         let settled_retries =
             settled.filter_map(|settled| Some((settled.url_key, settled.next_at?)));
         // Canceled messages that were redelivered meanwhile.
-        let canceled = pending.canceled.iter().filter(|row| scope.has(row.url_key));
-        let redelivered = canceled.filter_map(|row| Some((row.url_key, row.next_at?)));
+        let uncalled = pending.uncalled.iter().filter(|row| scope.has(row.url_key));
+        let redelivered = uncalled.filter_map(|row| Some((row.url_key, row.next_at?)));
+        let redelivered = redelivered.filter(|(_, next_at)| *next_at != AFTER_ANOTHER);
         let written = Written {
             retries: settled_retries.chain(redelivered).collect(),
             done: pending
@@ -240,9 +266,9 @@ impl Settler {
         let failed = settled().filter(|settled| rows::is_remembered(settled));
         let failed: Vec<RetryRow> = failed.map(rows::retry_row).collect();
         self.retries.upsert(&failed);
-        let canceled = pending.canceled.iter();
+        let uncalled = pending.uncalled.iter();
         self.retries
-            .upsert(canceled.filter(|row| scope.has(row.url_key)));
+            .upsert(uncalled.filter(|row| scope.has(row.url_key)));
         let notes = pending.notes.iter();
         for note in notes.filter(|note| scope.has(note.url_key)) {
             self.cancellations.note(note);

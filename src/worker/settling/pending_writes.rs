@@ -11,8 +11,8 @@ use super::locked_urls::LockedUrls;
 use crate::core::messages::position::Coordinate;
 use crate::delivery::call::Verdict;
 use crate::store::cancellations::CancellationNote;
-use crate::store::retries::{RetryRow, RetryState};
-use crate::worker::scheduling::CanceledMessage;
+use crate::store::retries::{RetryRow, RetryState, AFTER_ANOTHER};
+use crate::worker::scheduling::{CanceledMessage, HeldBackMessage};
 use crate::worker::settled::Settled;
 
 /// So many outcomes are written at once, at most.
@@ -78,8 +78,8 @@ pub(super) struct PendingWrites {
     pub outcomes: Vec<Settled>,
     /// URLs whose receiver answered 410 Gone, until that is written.
     pub gone: HashSet<i32>,
-    /// Canceled before their first call.
-    pub canceled: Vec<RetryRow>,
+    /// Canceled before their first call, or held back behind others of their keys.
+    pub uncalled: Vec<RetryRow>,
     /// Retries in state `withdrawn` of messages that had been delivered before.
     pub outdated: Vec<(i32, Coordinate)>,
     /// Cancellations that the worker has read, with how far the lanes had come.
@@ -109,7 +109,7 @@ impl PendingWrites {
         Self {
             outcomes: Vec::new(),
             gone: HashSet::new(),
-            canceled: Vec::new(),
+            uncalled: Vec::new(),
             outdated: Vec::new(),
             notes: Vec::new(),
             messages: BTreeMap::new(),
@@ -162,13 +162,15 @@ impl PendingWrites {
         let CanceledMessage {
             url_key,
             at,
+            keys,
             message,
             due_at,
         } = canceled;
         self.change_backlog(url_key, -1);
-        self.canceled.push(RetryRow {
+        self.uncalled.push(RetryRow {
             url_key,
             at,
+            keys,
             message_id: message.message_id,
             webhook_key: message.event.webhook_key,
             event_key: message.event.event_key,
@@ -176,6 +178,24 @@ impl PendingWrites {
             attempts: 0,
             state: due_at.map_or(RetryState::Canceled, |_| RetryState::Waiting),
             next_at: due_at,
+            last_error: None,
+        });
+    }
+
+    /// A message that waits for an earlier one of its keys.
+    pub fn hold_back(&mut self, held: &HeldBackMessage) {
+        self.change_backlog(held.url_key, -1);
+        self.uncalled.push(RetryRow {
+            url_key: held.url_key,
+            at: held.at,
+            keys: held.keys,
+            message_id: held.message.message_id,
+            webhook_key: held.message.event.webhook_key,
+            event_key: held.message.event.event_key,
+            event_date: held.message.captured_at,
+            attempts: 0,
+            state: RetryState::Waiting,
+            next_at: Some(AFTER_ANOTHER),
             last_error: None,
         });
     }
@@ -211,10 +231,10 @@ impl PendingWrites {
     /// Every URL of which anything but the lane's state is to be written.
     pub fn concerned(&self) -> HashSet<i32> {
         let outcomes = self.outcomes.iter().map(|settled| settled.url_key);
-        let canceled = self.canceled.iter().map(|row| row.url_key);
+        let uncalled = self.uncalled.iter().map(|row| row.url_key);
         let outdated = self.outdated.iter().map(|(url_key, _)| *url_key);
         outcomes
-            .chain(canceled)
+            .chain(uncalled)
             .chain(outdated)
             .chain(self.gone.iter().copied())
             .chain(self.backlog.keys().copied())
@@ -230,7 +250,7 @@ impl PendingWrites {
         });
         failed
             .map(|settled| settled.url_key)
-            .chain(self.canceled.iter().map(|row| row.url_key))
+            .chain(self.uncalled.iter().map(|row| row.url_key))
             .chain(self.outdated.iter().map(|(url_key, _)| *url_key))
             .chain(self.notes.iter().map(|note| note.url_key))
             .chain(self.gone.iter().copied())
@@ -240,7 +260,7 @@ impl PendingWrites {
     /// What of this part was to be written is written.
     pub fn forget(&mut self, scope: Scope<'_>) {
         self.outcomes.retain(|settled| !scope.has(settled.url_key));
-        self.canceled.retain(|row| !scope.has(row.url_key));
+        self.uncalled.retain(|row| !scope.has(row.url_key));
         self.notes.retain(|note| !scope.has(note.url_key));
         self.outdated.retain(|(url_key, _)| !scope.has(*url_key));
         self.gone.retain(|url_key| !scope.has(*url_key));
@@ -256,9 +276,9 @@ impl PendingWrites {
     pub fn count_locked(&mut self) {
         let locked = &self.locked;
         let outcomes = self.outcomes.iter().map(|settled| settled.url_key);
-        let canceled = self.canceled.iter().map(|row| row.url_key);
+        let uncalled = self.uncalled.iter().map(|row| row.url_key);
         let count = outcomes
-            .chain(canceled)
+            .chain(uncalled)
             .filter(|url| locked.has(*url))
             .count();
         self.locked.outcomes = count;
@@ -282,7 +302,7 @@ impl PendingWrites {
         let since = self.waiting_since?;
         let at = if self.outcomes() >= OUTCOMES_A_BATCH {
             0
-        } else if self.outcomes() == 0 {
+        } else if self.outcomes() == 0 && self.uncalled.is_empty() {
             since + COUNT_AFTER_NANOS
         } else {
             let for_lanes = NANOS_A_LANE * self.changed_lanes;

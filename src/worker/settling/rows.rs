@@ -45,6 +45,7 @@ pub(super) fn retry_row(settled: &Settled) -> RetryRow {
     RetryRow {
         url_key: settled.url_key,
         at: settled.at,
+        keys: settled.keys,
         message_id: settled.message_id,
         webhook_key: settled.webhook_key,
         event_key: settled.event_key,

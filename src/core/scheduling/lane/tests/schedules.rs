@@ -117,7 +117,12 @@ proptest! {
 
 /// The calls that each of `queued` messages got, and how many there were in all, while the
 /// receiver was down for `seconds`.
-fn calls_in_an_outage(order: DeliveryOrder, queued: i64, seconds: u64, in_flight: usize) -> Vec<u32> {
+fn calls_in_an_outage(
+    order: DeliveryOrder,
+    queued: i64,
+    seconds: u64,
+    in_flight: usize,
+) -> Vec<u32> {
     let (mut lane, _) = fed(queued);
     lane.max_in_flight = in_flight;
     let keeps_order = order == DeliveryOrder::Fifo;

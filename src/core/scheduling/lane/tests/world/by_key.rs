@@ -29,7 +29,11 @@ impl World {
     pub fn release_held_back(&mut self) {
         let now = self.now_micros();
         for waiting in self.stored.retries.values_mut() {
-            waiting.next_at = if waiting.next_at == NEVER { now } else { waiting.next_at };
+            waiting.next_at = if waiting.next_at == NEVER {
+                now
+            } else {
+                waiting.next_at
+            };
         }
         for known in &mut self.outcomes {
             if matches!(known.fate, Fate::Waits(NEVER)) {
@@ -105,7 +109,11 @@ impl World {
                 continue;
             };
             let waiting = self.waiting(first);
-            waiting.next_at = if waiting.next_at == NEVER { now } else { waiting.next_at };
+            waiting.next_at = if waiting.next_at == NEVER {
+                now
+            } else {
+                waiting.next_at
+            };
         }
         let still: Vec<u64> = asked
             .iter()
