@@ -12,7 +12,7 @@ use super::support::worker::{wait_until_gone, wait_until_up, worker_of};
 use super::support::{Cluster, Received, Receiver, StopMode, PATIENCE};
 
 /// Rows that many sessions change at once.
-const ROWS: i64 = 20;
+pub(super) const ROWS: i64 = 20;
 const SESSIONS: u32 = 8;
 /// So that they do not make many more messages than one connection takes meanwhile.
 const BETWEEN_CHANGES: Duration = Duration::from_millis(40);
@@ -20,12 +20,13 @@ const BETWEEN_CHANGES: Duration = Duration::from_millis(40);
 /// for its turn several times. On an idle one it is some thousands.
 const SLOWEST_PER_SECOND: u64 = 50;
 
-const QUEUE: &str = "select string_agg(concat_ws(' ', state, pending, retrying, failed), ', '
+pub(super) const QUEUE: &str =
+    "select string_agg(concat_ws(' ', state, pending, retrying, failed), ', '
                                        order by outgoing_url)
                      from webhook.queue";
 
 /// A cluster with this `webhook.retry_schedule` and a table of versioned rows.
-fn cluster_with(name: &str, schedule: &str) -> (Cluster, Receiver) {
+pub(super) fn cluster_with(name: &str, schedule: &str) -> (Cluster, Receiver) {
     let cluster = Cluster::builder(name)
         .set("webhook.allowed_networks", "127.0.0.0/8")
         .set("webhook.retry_schedule", schedule)
@@ -43,7 +44,7 @@ fn watch(cluster: &Cluster, receiver: &Receiver, path: &str, options: &str) {
     }
 }
 
-fn insert(cluster: &Cluster, ids: std::ops::RangeInclusive<i64>) {
+pub(super) fn insert(cluster: &Cluster, ids: std::ops::RangeInclusive<i64>) {
     let mut session = cluster.connect("postgres");
     for id in ids {
         let inserted = session.execute("insert into items values ($1, 1)", &[&id]);
@@ -51,19 +52,19 @@ fn insert(cluster: &Cluster, ids: std::ops::RangeInclusive<i64>) {
     }
 }
 
-fn number(received: &Received, field: &str) -> i64 {
+pub(super) fn number(received: &Received, field: &str) -> i64 {
     let value = &received.body()["data"][0][field];
     value
         .as_i64()
         .unwrap_or_else(|| panic!("no {field} in {received:?}"))
 }
 
-fn ids_at(receiver: &Receiver, path: &str) -> Vec<i64> {
+pub(super) fn ids_at(receiver: &Receiver, path: &str) -> Vec<i64> {
     let received = receiver.received_at(path);
     received.iter().map(|call| number(call, "id")).collect()
 }
 
-fn attempts_at(receiver: &Receiver, path: &str) -> Vec<(i64, u32)> {
+pub(super) fn attempts_at(receiver: &Receiver, path: &str) -> Vec<(i64, u32)> {
     let received = receiver.received_at(path);
     received
         .iter()
@@ -74,7 +75,7 @@ fn attempts_at(receiver: &Receiver, path: &str) -> Vec<(i64, u32)> {
 /// The versions of each row came one after the other, from the first to the last. A version
 /// may come again at once (its call failed), and as often as the worker was ended some that
 /// were not settled come again, in order.
-fn assert_versions_in_order(cluster: &Cluster, received: &[Received], ends: usize) {
+pub(super) fn assert_versions_in_order(cluster: &Cluster, received: &[Received], ends: usize) {
     let mut seen: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
     let mut steps_back: BTreeMap<i64, usize> = BTreeMap::new();
     for call in received {
@@ -127,7 +128,7 @@ fn change_rows(cluster: &Cluster, ending: &AtomicBool) {
 }
 
 /// What `meanwhile` does while [`SESSIONS`] change rows.
-fn while_rows_change(cluster: &Cluster, meanwhile: impl FnOnce()) {
+pub(super) fn while_rows_change(cluster: &Cluster, meanwhile: impl FnOnce()) {
     let ending = AtomicBool::new(false);
     thread::scope(|scope| {
         let _end = SetOnDrop(&ending);
@@ -139,7 +140,7 @@ fn while_rows_change(cluster: &Cluster, meanwhile: impl FnOnce()) {
 }
 
 /// Waits until nothing is left to deliver.
-fn wait_until_empty(cluster: &Cluster, limit: Duration) {
+pub(super) fn wait_until_empty(cluster: &Cluster, limit: Duration) {
     cluster.wait_until(limit, "nothing to be pending", || {
         let left: String = cluster
             .value("select string_agg(concat_ws(' ', outgoing_url, state, pending, retrying), ', ') from webhook.queue");

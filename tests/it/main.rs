@@ -51,6 +51,7 @@ mod generated;
 mod group_roles;
 mod harness;
 mod hostile_surroundings;
+mod key_order;
 mod lagging;
 mod large_bodies;
 mod launcher;

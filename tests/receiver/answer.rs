@@ -46,6 +46,7 @@ pub fn give(behaviour: &Behaviour, stream: &mut TcpStream) -> io::Result<Next> {
         // `Receiver::exchange` has turned these into an answer.
         Behaviour::Flaky { .. }
         | Behaviour::Unsteady { .. }
+        | Behaviour::Refusing { .. }
         | Behaviour::OnceFailing
         | Behaviour::Hold { .. } => unreachable!("settled before"),
         Behaviour::Hang => hold(stream)?,

@@ -27,6 +27,8 @@ pub enum Behaviour {
     /// `/unsteady/<percent>`: so many of a hundred calls of this path get 500, which ones is
     /// the same every time and looks random.
     Unsteady { percent: u32 },
+    /// `/refuses/<id>?ms=<delay>`: 422 for a body with `"id":<id>,`, 200 for all others.
+    Refusing { id: u64, delay: Duration },
     /// `/once-500`: the first call of this path gets 500, all others 200.
     OnceFailing,
     /// `/hang`: reads the request and never answers.
@@ -139,6 +141,12 @@ impl Behaviour {
             },
             "unsteady" => Self::Unsteady {
                 percent: argument.parse().ok()?,
+            },
+            "refuses" => Self::Refusing {
+                id: argument.parse().ok()?,
+                delay: Duration::from_millis(
+                    parameter("ms").map_or(Some(0), |ms| ms.parse().ok())?,
+                ),
             },
             "large" => Self::Large {
                 bytes: argument.parse().ok()?,

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use crate::answer::{self, Next};
-use crate::behaviour::{Behaviour, Script, COUNT_PREFIX};
+use crate::behaviour::{Behaviour, Plain, Script, COUNT_PREFIX};
 use crate::control;
 use crate::http::{self, Head, Wire};
 use crate::journal::{Counter, Journal, Received};
@@ -113,6 +113,14 @@ impl Receiver {
                 let failed = scattered(calls) % 100 < percent;
                 return Behaviour::of(if failed { "/status/500" } else { "/ok" });
             }
+            Behaviour::Refusing { id, delay } => {
+                let named = format!("\"id\":{id},");
+                let is_refused = contains(&received.body, named.as_bytes());
+                return Behaviour::Answer(Plain {
+                    delay,
+                    ..Plain::status(if is_refused { 422 } else { 200 })
+                });
+            }
             Behaviour::Flaky { failures } => {
                 let id = received.header("webhook-id").unwrap_or_default();
                 (format!("{} {id}", received.target), failures)
@@ -122,6 +130,10 @@ impl Receiver {
         let failed = self.script.calls_before(key) < failures;
         Behaviour::of(if failed { "/status/500" } else { "/ok" })
     }
+}
+
+fn contains(body: &[u8], part: &[u8]) -> bool {
+    body.windows(part.len()).any(|window| window == part)
 }
 
 /// A number that has nothing to do with its neighbours (Knuth's multiplicative hash).
