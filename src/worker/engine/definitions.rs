@@ -6,7 +6,7 @@ use super::calls::take_uncalled;
 use super::Engine;
 use crate::core::definitions::words::DeliveryOrder;
 use crate::core::messages::position::Position;
-use crate::pg::tx;
+use crate::pg::{clock, tx};
 use crate::store::cancellations::{CancellationNote, NewCancellation};
 use crate::store::outbox::StoredMessage;
 use crate::worker::definitions::{Changes, Known};
@@ -111,7 +111,7 @@ impl Engine {
         if url_keys.is_empty() && !everything {
             return;
         }
-        self.release_held_back(&urls);
+        let released = self.release_held_back(&urls);
         let next = self.reader.next_due(&url_keys);
         let cancellations = self.definitions.cancellations();
         let singles = match everything {
@@ -127,6 +127,9 @@ impl Engine {
             self.scheduler.know(*url_key, known);
         }
         self.scheduler.expect_retries(&next, &url_keys);
+        for url_key in released {
+            self.scheduler.expect_retry(url_key, clock::now());
+        }
         for single in singles {
             let (url_key, at) = (single.url_key, single.at);
             let tail = self.reader.tail_position();
@@ -143,8 +146,8 @@ impl Engine {
     }
 
     /// Messages wait for others of their keys only where the order of keys is kept. In parts: the
-    /// webhooks are read again while there are more.
-    fn release_held_back(&mut self, urls: &HashMap<i32, i32>) {
+    /// webhooks are read again while there are more. Gives the URLs whose retries are due now.
+    fn release_held_back(&mut self, urls: &HashMap<i32, i32>) -> Vec<i32> {
         let mut released: Vec<i32> = Vec::new();
         for (url_key, webhook_key) in urls {
             let known = self.definitions.get(*webhook_key);
@@ -154,19 +157,23 @@ impl Engine {
             }
         }
         if released.is_empty() {
-            return;
+            return released;
         }
         let done = tx::part(|| self.reader.release(&released, RELEASED_AT_ONCE));
-        let again = match done {
-            Ok(count) => count >= RELEASED_AT_ONCE.unsigned_abs(),
-            Err(failure) if failure.is_lock_not_available() => true,
+        let count = match done {
+            Ok(count) => count,
+            Err(failure) if failure.is_lock_not_available() => RELEASED_AT_ONCE.unsigned_abs(),
             Err(failure) => failure.raise(),
         };
-        if again {
+        if count >= RELEASED_AT_ONCE.unsigned_abs() {
             for webhook_key in released.iter().filter_map(|url_key| urls.get(url_key)) {
                 self.definitions.read_again(Changes::of(*webhook_key));
             }
         }
+        if count == 0 {
+            released.clear();
+        }
+        released
     }
 
     /// From now on nothing that was committed before is sent to the URL; what is on its way
