@@ -6,7 +6,7 @@ use super::calls::take_uncalled;
 use super::Engine;
 use crate::core::definitions::words::DeliveryOrder;
 use crate::core::messages::position::Position;
-use crate::pg::{clock, tx};
+use crate::pg::tx;
 use crate::store::cancellations::{CancellationNote, NewCancellation};
 use crate::store::outbox::StoredMessage;
 use crate::worker::definitions::{Changes, Known};
@@ -111,7 +111,7 @@ impl Engine {
         if url_keys.is_empty() && !everything {
             return;
         }
-        let released = self.release_held_back(&urls);
+        self.release_held_back(&urls);
         let next = self.reader.next_due(&url_keys);
         let cancellations = self.definitions.cancellations();
         let singles = match everything {
@@ -127,9 +127,6 @@ impl Engine {
             self.scheduler.know(*url_key, known);
         }
         self.scheduler.expect_retries(&next, &url_keys);
-        for url_key in released {
-            self.scheduler.expect_retry(url_key, clock::now());
-        }
         for single in singles {
             let (url_key, at) = (single.url_key, single.at);
             let tail = self.reader.tail_position();
@@ -146,8 +143,8 @@ impl Engine {
     }
 
     /// Messages wait for others of their keys only where the order of keys is kept. In parts: the
-    /// webhooks are read again while there are more. Gives the URLs whose retries are due now.
-    fn release_held_back(&mut self, urls: &HashMap<i32, i32>) -> Vec<i32> {
+    /// webhooks are read again while there are more.
+    fn release_held_back(&mut self, urls: &HashMap<i32, i32>) {
         let mut released: Vec<i32> = Vec::new();
         for (url_key, webhook_key) in urls {
             let known = self.definitions.get(*webhook_key);
@@ -157,7 +154,7 @@ impl Engine {
             }
         }
         if released.is_empty() {
-            return released;
+            return;
         }
         let done = tx::part(|| self.reader.release(&released, RELEASED_AT_ONCE));
         let count = match done {
@@ -170,10 +167,9 @@ impl Engine {
                 self.definitions.read_again(Changes::of(*webhook_key));
             }
         }
-        if count == 0 {
-            released.clear();
+        if count > 0 {
+            self.released.append(&mut released);
         }
-        released
     }
 
     /// From now on nothing that was committed before is sent to the URL; what is on its way

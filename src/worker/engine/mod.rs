@@ -50,6 +50,8 @@ pub(super) struct Engine {
     retry_schedule: Schedule,
     /// A retry that cannot be sent any more could not be given up.
     retries_are_locked: bool,
+    /// URLs with retries that this transaction has made due: the next one sees them.
+    released: Vec<i32>,
     ticker: Ticker,
 }
 
@@ -74,6 +76,7 @@ impl Engine {
             delivery_is_on: settings.on,
             retry_schedule: settings.retry_schedule.clone(),
             retries_are_locked: false,
+            released: Vec::new(),
             ticker,
         };
         engine.restore_lanes(restored)?;

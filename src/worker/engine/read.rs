@@ -52,6 +52,9 @@ impl Engine {
                 self.locks.failed(Work::Retries, self.ticker.now());
             }
         }
+        for url_key in mem::take(&mut self.released) {
+            self.scheduler.expect_retry(url_key, clock::now());
+        }
         more
     }
 
