@@ -18,6 +18,7 @@ mod capture;
 mod delivery;
 mod disk;
 mod footprint;
+mod key_order;
 mod large_bodies;
 mod logging;
 mod many;
@@ -52,6 +53,7 @@ const MEASURES: &[(&[&str], Measure)] = &[
     (&["P13"], logging::log_level),
     (&["P14"], disk::disk),
     (&["P15", "P17"], subscribers::capture),
+    (&["P19"], key_order::key_order),
     (&["L"], call_log::look_ups),
     (&["R"], rendering::rendering),
     (&["Q"], peers::queues),

@@ -124,6 +124,7 @@ fn position(window: &Arc<Window>, id: i64) -> Position {
 mod backing_off;
 mod durable;
 mod feed;
+mod keys;
 mod model;
 mod next;
 mod order;
