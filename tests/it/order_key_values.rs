@@ -1,9 +1,11 @@
 //! `order_key`: values that their type calls equal are one key, whatever the type and wherever they
 //! are stored.
 
-use super::support::definitions::{create_event, create_events};
-use super::support::order_keys::{run, stored, with_webhook_by_key, Stored};
-use super::support::PATIENCE;
+use std::collections::BTreeMap;
+
+use super::support::definitions::{create_event, create_events, create_webhook, wait_idle};
+use super::support::order_keys::{run, stored, with_webhook_by_key, Stored, BY_KEY};
+use super::support::{ready_cluster, PATIENCE};
 
 const VALUES_TABLE: &str = "
 create extension citext;
@@ -190,6 +192,48 @@ fn long_values_count_as_one() {
     let mut expected = [keys[0].to_owned(), keys[3].to_owned()];
     expected.sort();
     assert_eq!(both, expected);
+}
+
+#[test]
+fn rows_with_equal_values_in_order_key_are_called_one_after_the_other() {
+    const TOOK_US: u64 = 100_000;
+    const PATH: &str = "/slow/100";
+    let (cluster, receiver) = ready_cluster("key_equal_rows");
+    create_webhook(&cluster, "crm", &[receiver.url(PATH)], BY_KEY);
+    cluster.sql(
+        "create extension citext;
+         create table orders (id integer primary key, customer citext, amount numeric);",
+    );
+    let options = "order_key => array['customer', 'amount']";
+    create_event(&cluster, "crm", "orders", "Insert", options);
+    // Three keys, each spelled in several ways
+    cluster.sql(
+        "insert into orders
+         select n,
+                (array['Ann', 'ann', 'ANN', 'Bob', 'BOB', null])[1 + n % 6],
+                (array[1, 1.0, 1.00, 1.000])[1 + n % 4]
+         from generate_series(1, 24) n",
+    );
+    wait_idle(&cluster);
+    let mut of_keys: BTreeMap<String, Vec<(i64, u64)>> = BTreeMap::new();
+    for call in receiver.received_at(PATH) {
+        let body = call.body();
+        let row = &body["data"][0];
+        let customer = row["customer"].as_str().unwrap_or_default().to_lowercase();
+        let id = row["id"].as_i64().expect("a row has an id");
+        let of_key = of_keys.entry(customer).or_default();
+        of_key.push((id, call.received_at_us));
+    }
+    let counts: Vec<usize> = of_keys.values().map(Vec::len).collect();
+    assert_eq!(counts, [4, 12, 8], "{of_keys:?}");
+    for of_key in of_keys.values() {
+        for pair in of_key.windows(2) {
+            let [(first, came), (second, next)] = pair else {
+                unreachable!("windows of two");
+            };
+            assert!(first < second && next - came >= TOOK_US, "{of_key:?}");
+        }
+    }
 }
 
 /// A hash function that its superuser wrote, of a type that PostgreSQL has none for.
