@@ -124,7 +124,12 @@ select u.url_key,
                  ) end,
            0
        ) as pending,
-       unseen.oldest as unseen_since
+       unseen.oldest as unseen_since,
+       -- From here, so that one webhook's URLs are found before all others are joined.
+       w.id as webhook_id,
+       w.name as webhook_name,
+       w.paused,
+       w.dropped_at as webhook_dropped_at
 from webhook.url_def u
 join webhook.webhook_def w on w.webhook_key = u.webhook_key
 left join webhook.lane l on l.url_key = u.url_key

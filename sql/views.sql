@@ -243,22 +243,22 @@ left join webhook.url_def u on u.url_key = c.url_key
 left join webhook.event_label e on e.event_key = c.event_key;
 
 create view webhook.queue as
-select w.id as webhook_id,
-       w.name as webhook_name,
+select n.webhook_id,
+       n.webhook_name,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then n.url
            else webhook.masked_url(n.url)
        end as outgoing_url,
        case
            when n.disabled_at is not null then 'disabled'
-           when w.paused then 'paused'
+           when n.paused then 'paused'
            else coalesce(n.state ->> 'state', 'active')
        end as state,
-       n.pending + coalesce(r.held_back, 0) as pending,
-       coalesce(r.retrying, 0) as retrying,
-       coalesce(f.failed, 0) as failed,
+       n.pending + r.held_back as pending,
+       r.retrying,
+       f.failed,
        case
-           when n.pending > 0 or r.url_key is not null
+           when n.pending > 0 or r.waiting > 0
            then least(
                case
                    when n.pending > 0
@@ -278,9 +278,9 @@ select w.id as webhook_id,
            else webhook.masked_url(e.last_error)
        end as last_error
 from webhook.lane_now n
-join webhook.webhook_def w on w.webhook_key = n.webhook_key and w.dropped_at is null
-left join (
-    select a.url_key,
+-- For the URLs that are asked for, and not for all.
+cross join lateral (
+    select count(*) as waiting,
            -- What waits for another message of its key, without a call of its own.
            count(*) filter (where a.next_at = 'infinity' and a.attempts = 0) as held_back,
            count(*) filter (where a.next_at is distinct from 'infinity' or a.attempts > 0) as retrying,
@@ -289,18 +289,19 @@ left join (
            (array_agg(a.last_error order by a.changed_at desc)
                filter (where a.next_at is distinct from 'infinity'))[1] as last_error
     from webhook.retry a
-    where a.state = 'waiting'
-    group by a.url_key
-) r on r.url_key = n.url_key
-left join (
-    select a.url_key, count(*) as failed
+    where a.url_key = n.url_key
+      and a.state = 'waiting'
+) r
+cross join lateral (
+    select count(*) as failed
     from webhook.retry a
-    where a.state = 'failed'
-    group by a.url_key
-) f on f.url_key = n.url_key
+    where a.url_key = n.url_key
+      and a.state = 'failed'
+) f
 cross join lateral (
     select coalesce(case when n.disabled_at is not null then n.detail end, n.state ->> 'error', r.last_error) as last_error
-) e;
+) e
+where n.webhook_dropped_at is null;
 
 create view webhook.worker as
 select here.database,

@@ -719,23 +719,101 @@ left join webhook.webhook_def w on w.id = c.webhook_id
 left join webhook.url_def u on u.url_key = c.url_key
 left join webhook.event_label e on e.event_key = c.event_key;
 
-create or replace view webhook.queue as
-select w.id as webhook_id,
+-- One webhook's URLs are found before all others are joined.
+create or replace view webhook.lane_now as
+select u.url_key,
+       u.webhook_key,
+       u.url,
+       u.disabled_at,
+       u.detail,
+       coalesce(mention.state, l.state, '{}') as state,
+       greatest(
+           coalesce(l.pending, 0) + coalesce(backlog.pending, 0) + coalesce(unseen.pending, 0)
+               - coalesce(canceled.pending, 0) - coalesce(passed.pending, 0)
+               - case when withdrawn.coordinates is null then 0 else (
+                     -- What is on the wire is pending until it ends.
+                     select count(*)
+                     from jsonb_array_elements(withdrawn.coordinates) as c (at)
+                     where not (
+                           coalesce(mention.state, l.state, '{}') @> jsonb_build_object('busy', jsonb_build_array(c.at))
+                           and not coalesce(mention.state, l.state, '{}')
+                                   @> jsonb_build_object('listed', jsonb_build_array(c.at))
+                     )
+                 ) end,
+           0
+       ) as pending,
+       unseen.oldest as unseen_since,
+       -- From here, so that one webhook's URLs are found before all others are joined.
+       w.id as webhook_id,
        w.name as webhook_name,
+       w.paused,
+       w.dropped_at as webhook_dropped_at
+from webhook.url_def u
+join webhook.webhook_def w on w.webhook_key = u.webhook_key
+left join webhook.lane l on l.url_key = u.url_key
+left join (
+    select distinct on (entry -> 'u') (entry -> 'u')::integer as url_key, entry as state
+    from webhook.unfolded n
+    cross join jsonb_array_elements(n.lanes) as entry
+    order by entry -> 'u', n.seq desc
+) mention on mention.url_key = u.url_key
+left join (
+    select (entry -> 0)::integer as url_key, sum((entry -> 1)::bigint)::bigint as pending
+    from webhook.unfolded n
+    cross join jsonb_array_elements(n.backlog) as entry
+    group by 1
+) backlog on backlog.url_key = u.url_key
+left join (
+    select n.webhook_key, count(*) as pending, min(n.captured_at) as oldest
+    from webhook.unseen n
+    group by n.webhook_key
+) unseen on unseen.webhook_key = u.webhook_key
+left join (
+    -- The worker has not heard of it yet.
+    select k.url_key, sum(k.counted)::bigint as pending
+    from webhook.cancellation k
+    where k.taken_before is null
+    group by k.url_key
+) canceled on canceled.url_key = u.url_key
+left join (
+    -- The worker has heard of it, but the tail has not come to them yet.
+    select h.url_key, count(*) as pending
+    from (
+        select distinct on (k.url_key) k.url_key, k.webhook_key, k.before
+        from webhook.cancellation k
+        where k.taken_before is not null
+        order by k.url_key, pg_snapshot_xmax(k.before) desc, pg_snapshot_xmin(k.before) desc, length(k.before::text)
+    ) h
+    join webhook.unseen n on n.webhook_key = h.webhook_key and pg_visible_in_snapshot(n.xid, h.before)
+    group by h.url_key
+) passed on passed.url_key = u.url_key
+left join (
+    -- One by one; the lane has not come to them yet.
+    select r.url_key, jsonb_agg(jsonb_build_array(r.xid::text, r.id::text)) as coordinates
+    from webhook.retry r
+    where r.state = 'withdrawn'
+    group by r.url_key
+) withdrawn on withdrawn.url_key = u.url_key
+where u.dropped_at is null
+   or u.dropped_at >= w.dropped_at;
+
+create or replace view webhook.queue as
+select n.webhook_id,
+       n.webhook_name,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then n.url
            else webhook.masked_url(n.url)
        end as outgoing_url,
        case
            when n.disabled_at is not null then 'disabled'
-           when w.paused then 'paused'
+           when n.paused then 'paused'
            else coalesce(n.state ->> 'state', 'active')
        end as state,
-       n.pending + coalesce(r.held_back, 0) as pending,
-       coalesce(r.retrying, 0) as retrying,
-       coalesce(f.failed, 0) as failed,
+       n.pending + r.held_back as pending,
+       r.retrying,
+       f.failed,
        case
-           when n.pending > 0 or r.url_key is not null
+           when n.pending > 0 or r.waiting > 0
            then least(
                case
                    when n.pending > 0
@@ -755,9 +833,9 @@ select w.id as webhook_id,
            else webhook.masked_url(e.last_error)
        end as last_error
 from webhook.lane_now n
-join webhook.webhook_def w on w.webhook_key = n.webhook_key and w.dropped_at is null
-left join (
-    select a.url_key,
+-- For the URLs that are asked for, and not for all.
+cross join lateral (
+    select count(*) as waiting,
            -- What waits for another message of its key, without a call of its own.
            count(*) filter (where a.next_at = 'infinity' and a.attempts = 0) as held_back,
            count(*) filter (where a.next_at is distinct from 'infinity' or a.attempts > 0) as retrying,
@@ -766,18 +844,19 @@ left join (
            (array_agg(a.last_error order by a.changed_at desc)
                filter (where a.next_at is distinct from 'infinity'))[1] as last_error
     from webhook.retry a
-    where a.state = 'waiting'
-    group by a.url_key
-) r on r.url_key = n.url_key
-left join (
-    select a.url_key, count(*) as failed
+    where a.url_key = n.url_key
+      and a.state = 'waiting'
+) r
+cross join lateral (
+    select count(*) as failed
     from webhook.retry a
-    where a.state = 'failed'
-    group by a.url_key
-) f on f.url_key = n.url_key
+    where a.url_key = n.url_key
+      and a.state = 'failed'
+) f
 cross join lateral (
     select coalesce(case when n.disabled_at is not null then n.detail end, n.state ->> 'error', r.last_error) as last_error
-) e;
+) e
+where n.webhook_dropped_at is null;
 set local search_path = webhook, pg_temp;
 
 -- Group roles with the privileges of webhook_admin or webhook_reader in this database alone.

@@ -68,11 +68,16 @@ pub fn query_any_version<T>(sql: &str, args: &[Param], read: impl Fn(&Row<'_>) -
 
 /// Plans of a session that defines many webhooks; others have few.
 const MOST_PLANS: usize = 200;
+/// A plan that was made while there were few rows may read all of them by any index, and is kept
+/// until the table is analysed, which is not before the session's statement ends. So a session that
+/// inserts much plans again, each time it has inserted so many times as much as before.
+const GROWTH: u32 = 8;
 
 /// Plans by statement, made for one extension: constants in them may name its objects.
 #[derive(Default)]
 struct Plans {
     extension: Option<pg_sys::Oid>,
+    inserts: u32,
     /// Never freed: a process that ends may no longer call PostgreSQL for it.
     by_statement: HashMap<String, &'static OwnedPreparedStatement>,
 }
@@ -94,11 +99,13 @@ fn plan(
     }
     let extension = owner::extension();
     let known = PLANS.with_borrow_mut(|plans| {
-        if plans.extension != extension || plans.by_statement.len() >= MOST_PLANS {
-            *plans = Plans {
-                extension,
-                ..Plans::default()
-            };
+        if first == "insert" {
+            plans.inserts = plans.inserts.saturating_add(1);
+        }
+        let has_grown = first == "insert" && is_step(plans.inserts);
+        if has_grown || plans.extension != extension || plans.by_statement.len() >= MOST_PLANS {
+            plans.extension = extension;
+            plans.by_statement.clear();
         }
         plans.by_statement.get(sql).copied()
     });
@@ -111,6 +118,11 @@ fn plan(
     let made: &'static _ = Box::leak(Box::new(made.keep()));
     PLANS.with_borrow_mut(|plans| plans.by_statement.insert(sql.to_owned(), made));
     Some(made)
+}
+
+/// Whether it is a power of [`GROWTH`].
+fn is_step(inserts: u32) -> bool {
+    inserts > 1 && inserts.is_power_of_two() && inserts.ilog2().is_multiple_of(GROWTH.ilog2())
 }
 
 /// Of the statements of this crate; one that locks rows writes.

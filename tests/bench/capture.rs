@@ -9,7 +9,7 @@ pub const BULK_ROWS: i64 = 100_000;
 /// Each measurement is taken so often, in turn with what it is compared with.
 const ROUNDS: usize = 5;
 const PGBENCH_SECONDS: u32 = 4;
-const PGBENCH_ROUNDS: usize = 3;
+const PGBENCH_ROUNDS: usize = 5;
 
 pub const COLUMNS: &str = "(id bigint primary key, name text, note text, amount numeric(12, 2),
     active boolean, changed_at timestamptz, reference uuid, place integer)";
@@ -56,11 +56,13 @@ fn create_webhook(cluster: &Cluster, receiver: &Receiver) {
 }
 
 /// Seconds a statement takes, on a session of its own that has seen the table.
-pub fn seconds(cluster: &Cluster, before: &str, statement: &str) -> f64 {
+pub fn seconds(cluster: &Cluster, before: &[&str], statement: &str) -> f64 {
     let mut session = cluster.connect("postgres");
-    session
-        .batch_execute(before)
-        .expect("the preparation works");
+    for statement in before {
+        session
+            .batch_execute(statement)
+            .expect("the preparation works");
+    }
     let start = Instant::now();
     session
         .batch_execute(statement)
@@ -79,7 +81,7 @@ pub fn bulk(cluster: &Cluster, receiver: &Receiver, report: &mut Report) {
     cluster.sql(PLPGSQL_OUTBOX);
     let (mut ours, mut peers) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let time = |table: &str| seconds(cluster, &format!("truncate {table}"), &fill(table));
+        let time = |table: &str| seconds(cluster, &[&format!("truncate {table}")], &fill(table));
         let bare = time("bare");
         ours.push((time("captured") - bare) * 1e6 / BULK_ROWS as f64);
         peers.push((time("peer") - bare) * 1e6 / BULK_ROWS as f64);
@@ -92,7 +94,7 @@ pub fn bulk(cluster: &Cluster, receiver: &Receiver, report: &mut Report) {
         compared_with: peer,
         unit: "us/row",
         ratio: ours / peer,
-        target: Some(Target::OursAtMost(2.5)),
+        target: Some(Target::OursAtMost(2.0)),
     });
     report.add(Line {
         name: "P1",
@@ -101,7 +103,7 @@ pub fn bulk(cluster: &Cluster, receiver: &Receiver, report: &mut Report) {
         compared_with: peer,
         unit: "us/row",
         ratio: ours / peer,
-        target: Some(Target::AtMost(0.1)),
+        target: Some(Target::AtMost(1.0 / 12.0)),
     });
 }
 
@@ -149,10 +151,10 @@ pub fn oltp(cluster: &Cluster, receiver: &Receiver, report: &mut Report) {
     let update = |table: &str| {
         format!("\\set id random(1, 10000)\nupdate {table} set place = place + 1 where id = -:id;")
     };
-    for (delivery, target) in [("off", Some(Target::AtLeast(0.92))), ("on", None)] {
+    for delivery in ["off", "on"] {
         cluster.configure("webhook.delivery", delivery);
         cluster.reload();
-        for clients in [1, 8] {
+        for (clients, share) in [(1, 0.92), (8, 0.85)] {
             for (what, script) in [
                 ("insert", &insert as &dyn Fn(&str) -> String),
                 ("update", &update),
@@ -174,7 +176,8 @@ pub fn oltp(cluster: &Cluster, receiver: &Receiver, report: &mut Report) {
                     compared_with: bare,
                     unit: "tps",
                     ratio: ours / bare,
-                    target,
+                    // What the worker takes of the machine meanwhile is for information.
+                    target: (delivery == "off").then_some(Target::AtLeast(share)),
                 });
             }
         }
@@ -191,29 +194,32 @@ pub fn filtered_out(cluster: &Cluster, receiver: &Receiver, report: &mut Report)
         "select from webhook.create_event('bench', 'captured', 'table.recordUpdate',
              object_fields => array['name', 'amount'])",
     );
-    let mut extra = Vec::new();
-    let mut bare_times = Vec::new();
+    let (mut extra, mut returning) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let time = |table: &str| {
-            seconds(
-                cluster,
-                &format!("vacuum {table}"),
-                &format!("update {table} set place = place + 1"),
-            )
+        let time = |table: &str, capture: &str| {
+            let (vacuum, set) = (
+                format!("vacuum {table}"),
+                format!("set webhook.capture = {capture}"),
+            );
+            let update = format!("update {table} set place = place + 1");
+            seconds(cluster, &[&vacuum, &set], &update) * 1e6 / BULK_ROWS as f64
         };
-        let bare = time("bare") * 1e6 / BULK_ROWS as f64;
-        extra.push(time("captured") * 1e6 / BULK_ROWS as f64 - bare);
-        bare_times.push(bare);
+        let bare = time("bare", "on");
+        extra.push(time("captured", "on") - bare);
+        // What PostgreSQL itself takes for an AFTER trigger that does nothing.
+        returning.push(time("captured", "off") - bare);
     }
     let written: i64 = cluster.value("select count(*) from webhook.messages");
-    let (ours, bare) = (median(extra), median(bare_times));
+    let (ours, returning) = (median(extra), median(returning));
     report.add(Line {
         name: "P3",
-        what: format!("update that no event watches: extra time a row ({written} messages)"),
+        what: format!(
+            "update that no event watches: extra a row ({written} messages) / capture off"
+        ),
         ours,
-        compared_with: bare,
+        compared_with: returning,
         unit: "us/row",
-        ratio: ours / bare,
-        target: Some(Target::OursAtMost(0.4)),
+        ratio: ours / returning,
+        target: Some(Target::AtMost(1.25)),
     });
 }

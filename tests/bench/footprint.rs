@@ -32,7 +32,7 @@ pub fn with_peak_private_mb<T>(pid: i32, work: impl FnOnce() -> T) -> (T, f64) {
 
 /// The sum of Private_Clean and Private_Dirty over all mappings but the shared ones: a
 /// page of the shared buffers that no other process has touched would count, too.
-fn private_kb(pid: i32) -> u64 {
+pub fn private_kb(pid: i32) -> u64 {
     let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();
     let (mut sum, mut is_shared) = (0, false);
     for line in smaps.lines() {

@@ -17,11 +17,13 @@ mod call_log;
 mod capture;
 mod delivery;
 mod disk;
+mod distance;
 mod footprint;
 mod key_order;
 mod large_bodies;
 mod logging;
 mod many;
+mod many_lag;
 mod neighbours;
 mod old_snapshot;
 mod peers;
@@ -53,6 +55,9 @@ const MEASURES: &[(&[&str], Measure)] = &[
     (&["P13"], logging::log_level),
     (&["P14"], disk::disk),
     (&["P15", "P17"], subscribers::capture),
+    (&["P16", "P17"], subscribers::sending),
+    (&["P18"], distance::distance),
+    (&["P20"], many_lag::many_lag),
     (&["P19"], key_order::key_order),
     (&["L"], call_log::look_ups),
     (&["R"], rendering::rendering),
