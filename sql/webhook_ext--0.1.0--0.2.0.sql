@@ -1103,7 +1103,7 @@ begin
                 execute pg_catalog.format('drop trigger %I on %s', superfluous, shared.object);
                 dropped_at_most := dropped_at_most operator(pg_catalog.-) shared.tables;
             end loop;
-        exception when lock_not_available or undefined_table or undefined_object then
+        exception when lock_not_available or object_in_use or undefined_table or undefined_object then
             null;
         end;
     end loop;

@@ -8,7 +8,7 @@ use std::ffi::c_int;
 
 use pgrx::pg_sys;
 
-/// First key of the lock ("webht").
+/// First key of the lock ("webi").
 const TRIGGER_LOCK_CLASS: u32 = 0x7765_6269;
 /// Kinds up to 4 are taken: `process`.
 const TRIGGER_LOCK_KIND: u16 = 5;
@@ -56,14 +56,29 @@ pub fn lock_for_trigger(table: pg_sys::Oid) {
     unsafe { pg_sys::LockRelationOid(table, pg_sys::ShareRowExclusiveLock as c_int) }
 }
 
+/// Whether a statement of this session works with the table, or has left deferred triggers on it:
+/// then its triggers cannot be dropped.
+fn is_in_use_here(table: pg_sys::Oid) -> bool {
+    // SAFETY: in a transaction that holds a lock on the table; null if the table is gone.
+    unsafe {
+        let relation = pg_sys::try_relation_open(table, pg_sys::NoLock as c_int);
+        if relation.is_null() {
+            return false;
+        }
+        let is_open_elsewhere = (*relation).rd_refcnt > 1;
+        pg_sys::relation_close(relation, pg_sys::NoLock as c_int);
+        is_open_elsewhere || pg_sys::AfterTriggerPendingOnRel(table)
+    }
+}
+
 /// Locks the tables as DROP TRIGGER does, or none of them if one is in use.
 pub fn try_lock_exclusively(tables: &[pg_sys::Oid]) -> bool {
     let mode = pg_sys::AccessExclusiveLock as c_int;
     for (place, table) in tables.iter().enumerate() {
         // SAFETY: in a transaction; a table that is gone can be locked, too.
         let is_locked = unsafe { pg_sys::ConditionalLockRelationOid(*table, mode) };
-        if !is_locked {
-            for locked in &tables[..place] {
+        if !is_locked || is_in_use_here(*table) {
+            for locked in &tables[..place + usize::from(is_locked)] {
                 // SAFETY: it was locked above, once.
                 unsafe { pg_sys::UnlockRelationOid(*locked, mode) };
             }

@@ -120,6 +120,44 @@ fn the_trigger_goes_with_the_last_event_unless_the_table_is_in_use() {
 
 /// The other session has dropped the trigger and not said COMMIT: an event must not rely on it.
 #[test]
+fn an_event_is_dropped_while_its_own_session_uses_the_table() {
+    let (cluster, _receiver) = with_webhooks("in_use_here");
+    cluster.sql(
+        "create table parents (id integer primary key);
+         alter table items add foreign key (id) references parents deferrable initially deferred;
+         insert into parents values (1);
+         insert into items values (1, 'a'), (1, 'b')",
+    );
+    let mut session = cluster.connect("postgres");
+    for (what, using) in [
+        (
+            "a loop over the table",
+            "do $$
+             declare item record;
+             begin
+                 for item in select id from items loop
+                     perform webhook.drop_event(e.id) from webhook.events e;
+                 end loop;
+             end $$",
+        ),
+        (
+            "a trigger that is deferred",
+            "begin;
+             insert into items values (1, 'c');
+             select webhook.drop_event(e.id) from webhook.events e;
+             commit",
+        ),
+    ] {
+        create_event(&cluster, "one", "items", "Insert", "");
+        run(&mut session, using);
+        let events: i64 = cluster.value("select count(*) from webhook.events");
+        assert_eq!(events, 0, "{what}");
+        // It captures nothing, and the next event has it.
+        assert_eq!(triggers(&cluster, "items"), "webhook_insert\n", "{what}");
+    }
+}
+
+#[test]
 fn an_event_that_is_created_while_the_last_one_is_dropped_has_its_trigger() {
     let (cluster, receiver) = with_webhooks("drop_race");
     let first = create_event(&cluster, "one", "items", "Insert", "");
