@@ -57,8 +57,11 @@ fn stretch(
                                               match => jsonb_build_object('tenant', n));
              end loop;
          end $$;
-         select webhook.stop_worker();
-         do $$
+         select webhook.stop_worker()"
+    ));
+    // A statement of its own, since it commits.
+    cluster.sql(&format!(
+        "do $$
          begin
              for at in 0..{messages} - 1 by {ROWS_A_TRANSACTION} loop
                  insert into {name}
