@@ -139,7 +139,7 @@ fn capture(firing: &Firing<'_>, rule: &Rule) {
         });
         buffer.is_full()
     });
-    scratch.give_back();
+    scratch.release();
     SCRATCH.set(scratch);
     if full || flush::no_other_follows() {
         flush::now();
@@ -148,7 +148,7 @@ fn capture(firing: &Firing<'_>, rule: &Rule) {
 
 impl Scratch {
     fn fill(&mut self, firing: &Firing<'_>, rule: &Rule) {
-        self.give_back();
+        self.release();
         if let Some(key) = &rule.shape.order_key {
             let keys = firing.order_keys(&mut key.borrow_mut());
             keys.push_prefix(&mut self.changed);
@@ -156,8 +156,8 @@ impl Scratch {
         let prefix = self.changed.len();
         let limit_bytes = settings::max_message_bytes();
         if let Err(at_least_bytes) = self.write(firing, rule, limit_bytes) {
-            self.record.give_back();
-            self.old_record.give_back();
+            self.record.release();
+            self.old_record.release();
             self.changed.truncate(prefix);
             let oversize = Oversize {
                 at_least_bytes: at_least_bytes as u64,
@@ -190,9 +190,9 @@ impl Scratch {
     }
 
     /// Empties it; large texts give their memory back.
-    fn give_back(&mut self) {
-        self.record.give_back();
-        self.old_record.give_back();
+    fn release(&mut self) {
+        self.record.release();
+        self.old_record.release();
         self.changed.clear();
     }
 }

@@ -62,9 +62,9 @@ pub struct Target {
 
 /// When a request was written, for an owner who cannot wait for the answer to know it.
 #[derive(Clone, Debug, Default)]
-pub struct SentNote(Arc<Mutex<Option<Instant>>>);
+pub struct SentAt(Arc<Mutex<Option<Instant>>>);
 
-impl SentNote {
+impl SentAt {
     /// Written just now, or another part of it.
     pub fn set(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
@@ -86,7 +86,7 @@ pub struct Job {
     pub call_id: Uuid,
     pub attempt: u32,
     /// Set while the request is written.
-    pub sent: Option<SentNote>,
+    pub sent: Option<SentAt>,
 }
 
 impl fmt::Debug for Job {
@@ -113,7 +113,7 @@ pub enum Verdict {
     /// The payload could not be written; nothing was sent.
     Unrenderable,
     /// No call was made: an earlier job of the run failed, or the run was stopped.
-    Recalled,
+    NotAttempted,
     /// No call was made: this machine lacked a descriptor, a port or memory.
     Local,
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::core::policy::address::AddressPolicy;
 use crate::core::policy::endpoint::Endpoint;
 
-use super::call::SentNote;
+use super::call::SentAt;
 use super::local;
 use super::names::Names;
 use super::ongoing::Ongoing;
@@ -87,7 +87,7 @@ pub struct Request<'a> {
     pub signature: &'a str,
     pub headers: &'a [(String, String)],
     pub body: &'a [u8],
-    pub sent: Option<SentNote>,
+    pub sent: Option<SentAt>,
 }
 
 /// The answer of the receiver, or why there is none.
@@ -167,7 +167,7 @@ impl UreqClient {
     /// Repeats the call once on a new connection if the kept one turns out to be closed.
     fn send_afresh_if_stale(&self, call: &Request<'_>) -> Result<Response<Body>, Error> {
         let deadline = Instant::now() + call.timeout;
-        self.ongoing.note_sending_in(call.sent.clone());
+        self.ongoing.record_sending_in(call.sent.clone());
         self.ongoing.begin(deadline, false);
         match self.send(call) {
             Err(Error::Io(_)) if self.ongoing.met_silence_on_kept_connection() => {

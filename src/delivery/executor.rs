@@ -164,7 +164,7 @@ pub fn recalled(job: &Job) -> Outcome {
         called_at: SystemTime::now(),
     };
     Outcome {
-        verdict: Verdict::Recalled,
+        verdict: Verdict::NotAttempted,
         ..blank(job, &stamp, 0)
     }
 }

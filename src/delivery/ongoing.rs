@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqC
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::call::SentNote;
+use super::call::SentAt;
 
 /// State of one client's current call.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct Ongoing {
     fresh_only: AtomicBool,
     is_ended: AtomicBool,
     /// Records when the request was written, if the job asks for it.
-    sent: Mutex<Option<SentNote>>,
+    sent: Mutex<Option<SentAt>>,
 }
 
 impl Ongoing {
@@ -56,7 +56,7 @@ impl Ongoing {
     }
 
     /// The note of the call that begins.
-    pub fn note_sending_in(&self, note: Option<SentNote>) {
+    pub fn record_sending_in(&self, note: Option<SentAt>) {
         *self.sent.lock().unwrap_or_else(PoisonError::into_inner) = note;
     }
 

@@ -56,7 +56,7 @@ const KEPT_CONNECTIONS_PER_THREAD: usize = 16;
 
 /// Jobs that one thread executes one after the other: with a fast receiver the hand-over costs
 /// more than the call. After a failed call, after a run that takes too long, or when its
-/// permission has ended, the remaining jobs are returned as [`Verdict::Recalled`](super::call::Verdict).
+/// permission has ended, the remaining jobs are returned as [`Verdict::NotAttempted`](super::call::Verdict).
 pub type Run = Vec<Job>;
 
 /// Checked before each call: whether the definitions that a run was submitted under are current.

@@ -19,7 +19,7 @@ use crate::core::policy::endpoint::Endpoint;
 use crate::core::policy::secret::Secret;
 use crate::core::policy::signing::Signer;
 
-use super::call::{CallStamp, Job, Outcome, Payload, SentNote, Target};
+use super::call::{CallStamp, Job, Outcome, Payload, SentAt, Target};
 use super::client::ClientConfig;
 use super::pool::{Pace, Pool, Wake};
 
@@ -82,7 +82,7 @@ impl PoolUser {
             message_id: Uuid::from_u128(7),
             call_id: Uuid::from_u128(8),
             attempt: 3,
-            sent: Some(SentNote::default()),
+            sent: Some(SentAt::default()),
         };
         let copy = copy_of(&job);
         self.pool.submit(vec![job]).expect("the queue has room");

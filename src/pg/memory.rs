@@ -9,7 +9,7 @@ const KEPT_BYTES: i32 = 4 << 20;
 
 /// Keeps glibc from raising its thresholds after each large block that is freed: bodies would
 /// then stay in the heaps of the threads that had them.
-pub fn give_back_large_blocks() {
+pub fn release_large_blocks() {
     #[cfg(target_env = "gnu")]
     // SAFETY: sets parameters of the allocator before there are other threads.
     unsafe {

@@ -44,7 +44,7 @@ pub fn may_drop_triggers(table: pg_sys::Oid) -> bool {
 }
 
 /// Gives the right back before the transaction ends, for one that has dropped nothing.
-pub fn give_back_triggers(table: pg_sys::Oid) {
+pub fn release_trigger_lock(table: pg_sys::Oid) {
     let tag = trigger_lock(table);
     // SAFETY: in the transaction that took it with [`may_drop_triggers`].
     unsafe { pg_sys::LockRelease(&raw const tag, pg_sys::ExclusiveLock as c_int, false) };

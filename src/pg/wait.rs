@@ -1,4 +1,4 @@
-//! What the worker sleeps on: its latch, a bell that other threads ring, a timer.
+//! What the worker sleeps on: its latch, a wakeup from other threads, a timer.
 //!
 //! Threads must not touch PostgreSQL, so they ring by writing to a socket. If the
 //! postmaster dies while we sleep, PostgreSQL ends the process here.
@@ -17,21 +17,21 @@ pub struct Woken {
     /// A COMMIT with messages, a signal or a reload.
     pub by_latch: bool,
     /// A delivery thread has an outcome.
-    pub by_bell: bool,
+    pub by_wakeup: bool,
 }
 
 /// The wait set of the worker's main thread.
 pub struct Waiter {
     set: *mut pg_sys::WaitEventSet,
-    bell: UnixStream,
+    wakeups: UnixStream,
 }
 
-/// The other end of the bell; ringing it never blocks and never fails.
-pub fn bell() -> std::io::Result<(Arc<dyn Fn() + Send + Sync>, UnixStream)> {
+/// The receiving end, and what other threads call to wake the worker; a call never blocks or fails.
+pub fn wakeup_pipe() -> std::io::Result<(Arc<dyn Fn() + Send + Sync>, UnixStream)> {
     let (ringer, listener) = UnixStream::pair()?;
     ringer.set_nonblocking(true)?;
     listener.set_nonblocking(true)?;
-    // A full pipe means that the bell has been rung already.
+    // A full pipe means that a wakeup is pending already.
     let ring = move || {
         let _ = (&ringer).write(&[1]);
     };
@@ -39,7 +39,7 @@ pub fn bell() -> std::io::Result<(Arc<dyn Fn() + Send + Sync>, UnixStream)> {
 }
 
 impl Waiter {
-    pub fn new(bell: UnixStream) -> Self {
+    pub fn new(wakeups: UnixStream) -> Self {
         // SAFETY: the set lives as long as the process; the latch and the socket
         // outlive it.
         let set = unsafe {
@@ -61,13 +61,13 @@ impl Waiter {
             pg_sys::AddWaitEventToSet(
                 set,
                 pg_sys::WL_SOCKET_READABLE,
-                bell.as_raw_fd(),
+                wakeups.as_raw_fd(),
                 std::ptr::null_mut(),
                 std::ptr::null_mut(),
             );
             set
         };
-        Self { set, bell }
+        Self { set, wakeups }
     }
 
     /// Sleeps until something happens or `limit` is over, then handles interrupts.
@@ -86,14 +86,14 @@ impl Waiter {
             );
             for event in &events[..count.max(0) as usize] {
                 woken.by_latch |= event.events & pg_sys::WL_LATCH_SET != 0;
-                woken.by_bell |= event.events & pg_sys::WL_SOCKET_READABLE != 0;
+                woken.by_wakeup |= event.events & pg_sys::WL_SOCKET_READABLE != 0;
             }
             if woken.by_latch {
                 pg_sys::ResetLatch(pg_sys::MyLatch);
             }
             pgrx::check_for_interrupts!();
         }
-        if woken.by_bell {
+        if woken.by_wakeup {
             self.silence();
         }
         woken
@@ -102,7 +102,7 @@ impl Waiter {
     fn silence(&mut self) {
         let mut sink = [0; 256];
         loop {
-            match self.bell.read(&mut sink) {
+            match self.wakeups.read(&mut sink) {
                 Ok(n) if n == sink.len() => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 _ => return,

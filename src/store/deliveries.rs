@@ -72,7 +72,7 @@ macro_rules! but_withdrawn {
 
 const CANCEL: &str = concat!(
     "
-with parked as (
+with waiting_rows as (
     update webhook.retry r
     set state = 'canceled', next_at = null, changed_at = pg_catalog.clock_timestamp()
     where r.message_id = $4 and r.state in ('waiting', 'failed')
@@ -90,7 +90,7 @@ withdrawn as (
     on conflict (url_key, id, xid) do nothing
     returning url_key
 )
-select (select pg_catalog.count(*) from parked) + (select pg_catalog.count(*) from withdrawn)"
+select (select pg_catalog.count(*) from waiting_rows) + (select pg_catalog.count(*) from withdrawn)"
 );
 
 /// The keys of a message, as `OrderKeys` stands in front of what has changed.

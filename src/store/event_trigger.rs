@@ -405,7 +405,7 @@ fn drop_superfluous_of(table: pg_sys::Oid) {
     }
     let tables: Vec<pg_sys::Oid> = query(WITH_PARTITIONS, &[table.into()], |row| row.value(1));
     if !table_locks::try_lock_exclusively(&tables) {
-        table_locks::give_back_triggers(table);
+        table_locks::release_trigger_lock(table);
         return;
     }
     // Events may have come before the lock was there.

@@ -20,7 +20,7 @@ const ADOPT: &str =
 
 /// What the worker finds when it looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ExtensionStatus {
     /// The extension is there, in the version of this library.
     Ready,
     /// `webhook.stop_worker()` was called.
@@ -29,7 +29,7 @@ pub enum Standing {
     Gone,
     /// The SQL and this library are of different versions, the schema is not the extension's, or
     /// the role of the worker is not there: nothing is safe to touch.
-    Unfit,
+    Unusable,
     /// This database is a copy of another one and was not adopted: nothing is sent.
     Held,
     /// The extension was dropped and created again: what the worker knows is of the old one.
@@ -103,36 +103,36 @@ impl Lifecycle {
 
     /// In a transaction with the rights of the process. What is not in a catalog is read as the
     /// role of the worker.
-    pub fn standing(&self) -> Standing {
+    pub fn status(&self) -> ExtensionStatus {
         let (mut version, mut oid) = (None, None);
         self.extension.read(&[], |row| {
             version = row.text(0);
             oid = row.oid(1);
         });
         let Some(version) = version else {
-            return Standing::Gone;
+            return ExtensionStatus::Gone;
         };
         if let Some(mismatch) = version::mismatch(&version) {
             self.stop_because(mismatch);
-            return Standing::Unfit;
+            return ExtensionStatus::Unusable;
         }
         if self
             .known
             .replace(oid)
             .is_some_and(|known| oid != Some(known))
         {
-            return Standing::Replaced;
+            return ExtensionStatus::Replaced;
         }
         if let Some(Err(refusal)) = oid.map(members::check) {
             self.stop_because(refusal);
-            return Standing::Unfit;
+            return ExtensionStatus::Unusable;
         }
         let role = find().and_then(|role| worker_role::check_privileges(role).map(|()| role));
         match role {
             Ok(role) => assume(role),
             Err(refusal) => {
                 self.stop_because(refusal);
-                return Standing::Unfit;
+                return ExtensionStatus::Unusable;
             }
         }
         let mut tables = HashSet::new();
@@ -142,18 +142,18 @@ impl Lifecycle {
         self.control
             .read(&[], |row| stopped = row.bool(0).unwrap_or(false));
         if stopped {
-            Standing::Stopped
+            ExtensionStatus::Stopped
         } else {
-            self.standing_of_copy()
+            self.status_of_copy()
         }
     }
 
-    fn standing_of_copy(&self) -> Standing {
+    fn status_of_copy(&self) -> ExtensionStatus {
         match identity::for_worker() {
             Provenance::Copy(notice) => {
                 let error = Error::new(Kind::NotInPrerequisiteState, notice);
                 self.stop_because(error.with_hint(ADOPT));
-                return Standing::Held;
+                return ExtensionStatus::Held;
             }
             Provenance::Upgraded => {
                 pgrx::log!("webhook_ext: this database was moved here by pg_upgrade");
@@ -162,6 +162,6 @@ impl Lifecycle {
             Provenance::Original => {}
         }
         self.reason.replace(None);
-        Standing::Ready
+        ExtensionStatus::Ready
     }
 }

@@ -29,7 +29,7 @@ use crate::core::error::{Error, Kind};
 use crate::pg::registration::Assignment;
 use crate::pg::{invalidation, memory, process, report, settings, tx, wait, wake};
 use crate::store::blockers::BlockerStore;
-use crate::store::lifecycle::{Lifecycle, Standing};
+use crate::store::lifecycle::{ExtensionStatus, Lifecycle};
 use crate::store::settlement_log::{Restored, SettlementLog};
 use engine::{Engine, Loop};
 
@@ -127,9 +127,11 @@ pub extern "C-unwind" fn webhook_worker_main(argument: pg_sys::Datum) {
     invalidation::listen_once(crate::store::lifecycle::concerns);
     let lifecycle = Lifecycle::new();
     match wait_for_extension(&lifecycle, extension) {
-        Standing::Ready => {}
-        Standing::Stopped | Standing::Gone | Standing::Replaced => process::exit_for_good(),
-        Standing::Unfit | Standing::Held => idle_until_it_may_work(&lifecycle),
+        ExtensionStatus::Ready => {}
+        ExtensionStatus::Stopped | ExtensionStatus::Gone | ExtensionStatus::Replaced => {
+            process::exit_for_good()
+        }
+        ExtensionStatus::Unusable | ExtensionStatus::Held => idle_until_it_may_work(&lifecycle),
     }
     match run(&lifecycle) {
         End::ForGood => process::exit_for_good(),
@@ -171,9 +173,9 @@ enum End {
 }
 
 /// `None` if it could not be read; that may pass.
-fn standing(lifecycle: &Lifecycle) -> Option<Standing> {
-    match tx::as_process(|| lifecycle.standing()) {
-        Ok(standing) => Some(standing),
+fn extension_status(lifecycle: &Lifecycle) -> Option<ExtensionStatus> {
+    match tx::as_process(|| lifecycle.status()) {
+        Ok(status) => Some(status),
         // The code that waits for it shows it.
         Err(failure) if failure.is_lock_not_available() => None,
         Err(failure) => {
@@ -184,16 +186,16 @@ fn standing(lifecycle: &Lifecycle) -> Option<Standing> {
     }
 }
 
-fn wait_for_extension(lifecycle: &Lifecycle, limit: Duration) -> Standing {
+fn wait_for_extension(lifecycle: &Lifecycle, limit: Duration) -> ExtensionStatus {
     let started = Instant::now();
     loop {
-        let found = standing(lifecycle);
+        let found = extension_status(lifecycle);
         // That it could not be read says nothing about whether it is there.
         let limit = found.map_or(WAIT_FOR_EXTENSION, |_| limit);
         let over = started.elapsed() > limit || process::shutdown_requested();
-        match found.unwrap_or(Standing::Gone) {
-            Standing::Gone if !over => process::sleep(WAIT_STEP),
-            standing => return standing,
+        match found.unwrap_or(ExtensionStatus::Gone) {
+            ExtensionStatus::Gone if !over => process::sleep(WAIT_STEP),
+            status => return status,
         }
     }
 }
@@ -201,21 +203,21 @@ fn wait_for_extension(lifecycle: &Lifecycle, limit: Duration) -> Standing {
 /// Versions differ, or this is a copy: the worker stays, so that captures do not start
 /// others, says why, and looks again until it may work.
 fn idle_until_it_may_work(lifecycle: &Lifecycle) {
-    let mut found = Standing::Unfit;
+    let mut found = ExtensionStatus::Unusable;
     let (mut seen, mut next_look) = (0, Instant::now());
     loop {
         let generation = invalidation::generation();
         if generation != seen || Instant::now() >= next_look {
-            found = standing(lifecycle).unwrap_or(found);
+            found = extension_status(lifecycle).unwrap_or(found);
             match found {
-                Standing::Ready => return,
-                Standing::Stopped | Standing::Gone => process::exit_for_good(),
-                Standing::Replaced => process::exit_to_be_restarted(),
-                Standing::Unfit | Standing::Held => {}
+                ExtensionStatus::Ready => return,
+                ExtensionStatus::Stopped | ExtensionStatus::Gone => process::exit_for_good(),
+                ExtensionStatus::Replaced => process::exit_to_be_restarted(),
+                ExtensionStatus::Unusable | ExtensionStatus::Held => {}
             }
             // The tables of another version are not watched.
             let pause = match found {
-                Standing::Unfit => LOOK_AROUND,
+                ExtensionStatus::Unusable => LOOK_AROUND,
                 _ => SAFETY_LOOK,
             };
             (seen, next_look) = (generation, Instant::now() + pause);
@@ -259,7 +261,7 @@ fn restore() -> Option<Result<Result<Restored, String>, tx::Failure>> {
 /// A worker that cannot begin keeps its place and tries again: one that ends is started again
 /// every second.
 fn run(lifecycle: &Lifecycle) -> End {
-    memory::give_back_large_blocks();
+    memory::release_large_blocks();
     let mut pause = REST_AFTER_ERROR;
     loop {
         let reason = match begin() {
@@ -292,7 +294,7 @@ fn may_try_again(lifecycle: &Lifecycle, pause: Duration) -> bool {
         process::reload_if_requested();
         invalidation::accept();
     }
-    standing(lifecycle).is_none_or(|found| found == Standing::Ready)
+    extension_status(lifecycle).is_none_or(|found| found == ExtensionStatus::Ready)
 }
 
 /// `None` if the worker is to leave.
@@ -302,7 +304,7 @@ fn begin() -> Option<Result<Loop, String>> {
         Ok(Err(reason)) => return Some(Err(reason)),
         Err(failure) => return Some(Err(failure.message)),
     };
-    let (wake, wakeup) = match wait::bell() {
+    let (wake, wakeup) = match wait::wakeup_pipe() {
         Ok(pair) => pair,
         Err(error) => return Some(Err(format!("cannot make its wake-up pipe: {error}"))),
     };

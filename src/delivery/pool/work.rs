@@ -131,7 +131,7 @@ impl Shared {
         let was_interrupted = self.is_closing.load(SeqCst)
             && matches!(
                 outcome.verdict,
-                Verdict::Failed | Verdict::Recalled | Verdict::Local
+                Verdict::Failed | Verdict::NotAttempted | Verdict::Local
             );
         let ends_run = outcome.ends_run;
         // The channel is closed only once nothing reads outcomes.

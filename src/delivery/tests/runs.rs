@@ -73,8 +73,8 @@ fn what_follows_a_call_that_was_not_delivered_is_given_back_untried() {
         [
             (1, Verdict::Delivered, false),
             (2, Verdict::Failed, false),
-            (3, Verdict::Recalled, false),
-            (4, Verdict::Recalled, true),
+            (3, Verdict::NotAttempted, false),
+            (4, Verdict::NotAttempted, true),
         ]
     );
     assert_eq!(user.pool.in_flight(), 0);
@@ -95,7 +95,10 @@ fn what_follows_a_call_that_took_long_is_given_back_untried() {
     submit_run(&user, &target(&receiver.url()), vec![text(), text()]);
     assert_eq!(
         verdicts(&user.wait_for(2)),
-        [(1, Verdict::Delivered, false), (2, Verdict::Recalled, true),]
+        [
+            (1, Verdict::Delivered, false),
+            (2, Verdict::NotAttempted, true),
+        ]
     );
     assert_eq!(receiver.received().len(), 1);
 }
@@ -133,8 +136,8 @@ fn a_run_whose_permission_ends_gives_its_rest_back_untried() {
         [
             (1, Verdict::Delivered, false),
             (2, Verdict::Delivered, false),
-            (3, Verdict::Recalled, false),
-            (4, Verdict::Recalled, true),
+            (3, Verdict::NotAttempted, false),
+            (4, Verdict::NotAttempted, true),
         ]
     );
     assert_eq!((user.pool.in_flight(), receiver.received().len()), (0, 2));

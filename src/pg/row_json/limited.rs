@@ -63,7 +63,7 @@ impl LimitedText {
     }
 
     /// Empties it; a large one gives its memory back.
-    pub fn give_back(&mut self) {
+    pub fn release(&mut self) {
         self.bytes.clear();
         if self.bytes.capacity() > KEPT_BYTES {
             self.bytes = Vec::new();

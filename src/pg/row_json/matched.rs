@@ -118,7 +118,7 @@ impl RowValues {
                 let len = self.reader.image_len(place);
                 push_stored(out, kind, image, len, &mut self.memory)
             };
-            self.memory.give_back();
+            self.memory.release();
             if !fits {
                 return false;
             }

@@ -42,7 +42,7 @@ impl RowMemory {
 
     /// Frees what the row borrowed.
     #[inline(always)]
-    pub(super) fn give_back(&mut self) {
+    pub(super) fn release(&mut self) {
         if self.borrowed {
             self.borrowed = false;
             // SAFETY: nothing of an earlier row is referred to any more.

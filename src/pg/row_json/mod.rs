@@ -161,7 +161,7 @@ impl RowWriter {
         out: &mut LimitedText,
     ) -> Result<(), TooLarge> {
         // An error in the row before may have left something behind.
-        self.surroundings.memory.give_back();
+        self.surroundings.memory.release();
         self.surroundings.depth = 0;
         out.begin(limit_bytes + self.dispensable_len);
         // SAFETY: as this function's; t_data of a row points at its header.
@@ -169,7 +169,7 @@ impl RowWriter {
             self.fields
                 .write(descriptor, (*tuple).t_data, out, &mut self.surroundings)
         };
-        self.surroundings.memory.give_back();
+        self.surroundings.memory.release();
         written.and_then(|()| out.end())
     }
 }

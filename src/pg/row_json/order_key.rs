@@ -130,7 +130,7 @@ impl RowKey {
             let hash =
                 (!image.is_null()).then(|| self.memory.within(|| unsafe { column.hash(image) }));
             key.add(hash);
-            self.memory.give_back();
+            self.memory.release();
         }
         key.finish()
     }

@@ -183,15 +183,15 @@ impl Engine {
             return;
         };
         self.scheduler.apply_cancellation(url_key);
-        let standing = self.scheduler.standing(url_key);
+        let progress = self.scheduler.progress(url_key);
         let tail = self.reader.tail_position();
-        let position: Position = standing.position.unwrap_or_else(|| tail.clone());
+        let position: Position = progress.position.unwrap_or_else(|| tail.clone());
         let cancellations = self.definitions.cancellations();
         let after = cancellations.after(webhook_key, tail, &position, &before);
         let written = cancellations.pending(url_key);
-        let rest = after + i64::try_from(standing.taken).unwrap_or(0);
+        let rest = after + i64::try_from(progress.taken).unwrap_or(0);
         self.settler.set_pending(url_key, rest, written);
-        let note = CancellationNote::new(cancellation, position, &standing.busy);
+        let note = CancellationNote::new(cancellation, position, &progress.busy);
         self.settler.note_cancellation(note);
     }
 }

@@ -11,10 +11,10 @@ use super::Engine;
 use crate::pg::wait::Waiter;
 use crate::pg::wake::Notes;
 use crate::pg::{invalidation, prepared, process, settings, tx};
-use crate::store::lifecycle::{Lifecycle, Standing};
+use crate::store::lifecycle::{ExtensionStatus, Lifecycle};
 use crate::worker::locks::Work;
 use crate::worker::notices::Topic;
-use crate::worker::{standing, End, LOOK_AROUND, REST_AFTER_ERROR, SAFETY_LOOK};
+use crate::worker::{extension_status, End, LOOK_AROUND, REST_AFTER_ERROR, SAFETY_LOOK};
 
 /// Right after the start a commit may come that could not know us yet: looks follow one
 /// another at growing intervals, from here up to [`SAFETY_LOOK`].
@@ -187,10 +187,10 @@ impl Loop {
         if is_known {
             return None;
         }
-        let found = standing(lifecycle);
+        let found = extension_status(lifecycle);
         self.unsure = found.is_none();
-        match found.unwrap_or(Standing::Ready) {
-            Standing::Ready => {
+        match found.unwrap_or(ExtensionStatus::Ready) {
+            ExtensionStatus::Ready => {
                 (self.checked, self.checked_roles) = (generation, roles);
                 if let Some(read_failure) = self.read_failure.take() {
                     pgrx::warning!("webhook worker could not read: {read_failure}");
@@ -198,21 +198,21 @@ impl Loop {
                 }
                 None
             }
-            Standing::Stopped => {
+            ExtensionStatus::Stopped => {
                 self.finish();
                 Some(End::ForGood)
             }
             // There is nothing left to write to.
-            Standing::Gone => {
+            ExtensionStatus::Gone => {
                 self.engine.sender.shutdown(SHUTDOWN_DEADLINE);
                 Some(End::ForGood)
             }
             // What calls have come to is still written: it belongs to the log of this copy.
-            Standing::Held => {
+            ExtensionStatus::Held => {
                 self.finish();
                 Some(End::ToBeRestarted)
             }
-            Standing::Replaced | Standing::Unfit => {
+            ExtensionStatus::Replaced | ExtensionStatus::Unusable => {
                 self.engine.sender.shutdown(SHUTDOWN_DEADLINE);
                 Some(End::ToBeRestarted)
             }

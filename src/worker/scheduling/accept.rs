@@ -40,7 +40,7 @@ impl Accepted {
 }
 
 /// How far a URL has got.
-pub struct Standing {
+pub struct UrlProgress {
     /// `None`: as far as the tail.
     pub position: Option<Position>,
     /// Taken, and no outcome is written.
@@ -357,9 +357,9 @@ impl Scheduler {
     }
 
     /// How far the URL has got; one of which nothing is known is at the tail.
-    pub fn standing(&self, url_key: i32) -> Standing {
+    pub fn progress(&self, url_key: i32) -> UrlProgress {
         let url = self.urls.get(url_key);
-        Standing {
+        UrlProgress {
             position: url.and_then(|url| url.own_position().cloned()),
             busy: url.map(|url| url.busy()).unwrap_or_default(),
             taken: url.map_or(0, |url| url.lane.taken() + url.recovered.len()),

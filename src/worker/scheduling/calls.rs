@@ -34,7 +34,7 @@ impl Scheduler {
         let now = self.ticker.now();
         let url_key = (outcome.token >> 32) as i32;
         self.throttles.ended(outcome.token, now);
-        if matches!(outcome.verdict, Verdict::Recalled | Verdict::Local) {
+        if matches!(outcome.verdict, Verdict::NotAttempted | Verdict::Local) {
             self.requeue(url_key, outcome.token, outcome.ends_run);
             let is_local = outcome.verdict == Verdict::Local;
             if is_local {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::Scheduler;
 use crate::core::messages::order_keys::OrderKeys;
 use crate::core::messages::position::Coordinate;
-use crate::delivery::call::{Job, Payload, SentNote, Target};
+use crate::delivery::call::{Job, Payload, SentAt, Target};
 use crate::pg::encoding;
 use crate::worker::message::Message;
 
@@ -194,5 +194,5 @@ pub(super) struct AdmittedCall {
     pub webhook_key: i32,
     /// On the worker's ticker.
     pub at: u64,
-    pub sent: SentNote,
+    pub sent: SentAt,
 }

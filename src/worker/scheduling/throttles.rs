@@ -5,7 +5,7 @@ use std::mem;
 
 use super::starting::AdmittedCall;
 use crate::core::policy::throttle::{Throttle, ARRIVES_WITHIN_NS};
-use crate::delivery::call::SentNote;
+use crate::delivery::call::SentAt;
 use crate::worker::definitions::WebhookRoute;
 use crate::worker::time::Ticker;
 
@@ -77,8 +77,8 @@ impl Throttles {
     }
 
     /// The call goes now. Gives the note that its thread sets.
-    pub fn watch(&mut self, token: u64, webhook_key: i32, at: u64) -> SentNote {
-        let sent = SentNote::default();
+    pub fn watch(&mut self, token: u64, webhook_key: i32, at: u64) -> SentAt {
+        let sent = SentAt::default();
         let call = AdmittedCall {
             webhook_key,
             at,
