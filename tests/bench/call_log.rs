@@ -17,7 +17,7 @@ const QUIET_MESSAGES: i64 = 1000;
 const ROWS_A_TRANSACTION: i64 = 1000;
 /// Of a hundred calls to the unsteady URL so many fail, and are not repeated.
 const FAILING_PERCENT: i64 = 4;
-/// The slowest rate that is waited for; whoever is slower is stuck.
+/// The slowest rate that is waited for; a slower run is stuck.
 const SLOWEST_A_SECOND: i64 = 2000;
 /// What a person does not notice.
 const LOOK_LIMIT_MS: f64 = 50.0;

@@ -11,7 +11,7 @@ use super::support::{Cluster, Receiver};
 
 /// Rows of one transaction while a backlog is built: many small commits, as users make them.
 const ROWS_A_TRANSACTION: u64 = 1000;
-/// The slowest rate that is waited for; whoever is slower is stuck.
+/// The slowest rate that is waited for; a slower run is stuck.
 const SLOWEST_A_SECOND: u64 = 500;
 /// What the worker may need to see what was loaded, or to settle what was sent.
 const PATIENCE: Duration = Duration::from_secs(120);

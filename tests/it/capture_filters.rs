@@ -58,12 +58,12 @@ fn an_update_counts_only_if_the_stored_image_of_a_trigger_field_differs() {
         ("null to empty", ", \"NULL able\" = ''", true),
         ("empty to null", ", \"NULL able\" = null", true),
         (
-            "toasted anew with the same text",
+            "toasted again with the same text",
             ", big = big || ''",
             false,
         ),
         (
-            "toasted anew with another text",
+            "toasted again with another text",
             ", big = 'X' || substr(big, 2)",
             true,
         ),

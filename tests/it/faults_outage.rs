@@ -10,7 +10,7 @@ use super::support::{Cluster, Received, Receiver, StopMode, PATIENCE, RECOVERY};
 
 /// A lane has at most so many calls on the wire when its receiver goes down …
 const IN_FLIGHT: i64 = 16;
-/// … and then probes after 1, 2, 4 … seconds; with a restart in between that begins anew.
+/// … and then probes after 1, 2, 4 … seconds; a restart in between starts this over.
 const PROBES: i64 = 8;
 
 /// A name, what the receiver answers, and whether it is left alone for how long.
@@ -116,7 +116,7 @@ fn assert_held(cluster: &Cluster, webhook: &str, wait: &str) {
     });
 }
 
-/// Nothing of all this is lost: somebody says that the receivers are well.
+/// Nothing of all this is lost: a user says that the receivers are well.
 fn assert_lets_go_when_resumed(cluster: &Cluster, receiver: &Receiver) {
     let paths: Vec<&str> = ASKED.iter().map(|(_, path, _)| *path).collect();
     for path in paths.iter().chain(&["/status/410"]) {

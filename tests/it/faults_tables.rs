@@ -178,10 +178,9 @@ fn retries_whose_messages_are_gone_make_way_for_those_that_can_be_sent() {
     assert_eq!(cluster_restarts(&cluster), 0, "{}", cluster.log());
 }
 
-/// Everything is gone that says who gets what. Writers do not notice, and whoever defines
-/// it anew finds everything working.
+/// The definitions are gone. Writers are unaffected, and new definitions work.
 #[test]
-fn a_superuser_who_empties_the_definitions_stops_no_writer_and_may_define_them_anew() {
+fn a_superuser_who_empties_the_definitions_stops_no_writer_and_may_define_them_again() {
     let (cluster, receiver) = busy_cluster("undefined");
     let mut writer = cluster.connect("postgres");
     let mut write = |ids| writer.batch_execute(&insert_statement(ids)).unwrap();
@@ -195,7 +194,7 @@ fn a_superuser_who_empties_the_definitions_stops_no_writer_and_may_define_them_a
     .iter()
     .enumerate()
     {
-        let (first, name) = (10_000 * (1 + round as i64), format!("/ok/anew{round}"));
+        let (first, name) = (10_000 * (1 + round as i64), format!("/ok/again{round}"));
         write(first..=first + 49);
         cluster.sql(statement);
         write(first + 50..=first + 99);
@@ -247,7 +246,7 @@ fn where_a_lone_row_is_missing_it_is_said_what_to_do() {
     });
     assert!(cluster.log().contains("webhook.fold has no row"));
     cluster.sql(&hint);
-    assert_goes_on(&cluster, &receiver, 4, "the state was made anew");
+    assert_goes_on(&cluster, &receiver, 4, "the state was made again");
     wait_until_nothing_is_left(&cluster, PATIENCE);
     for path in ["/ok/a", "/slow/20/b", "/status/503/c"] {
         assert_all_received(&cluster, &receiver.received_at(path));

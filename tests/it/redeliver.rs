@@ -53,8 +53,8 @@ fn a_delivered_message_is_sent_again_to_every_url_under_its_id() {
 }
 
 #[test]
-fn a_redelivered_message_has_its_age_and_its_attempts_anew() {
-    let (cluster, receiver) = cluster_with("anew", "100ms");
+fn the_age_and_attempts_of_a_redelivered_message_start_over() {
+    let (cluster, receiver) = cluster_with("start_over", "100ms");
     let options = "max_attempts => 2, max_age => '10 seconds'";
     watch(&cluster, &receiver, "late", &["/ok"], options);
     receiver.behave("/ok", "/status/500");

@@ -30,7 +30,7 @@ fn roles(cluster: &Cluster) {
 }
 
 #[test]
-fn whoever_may_change_a_table_has_its_changes_captured_and_needs_no_right_of_ours() {
+fn a_role_that_may_change_a_table_has_its_changes_captured_without_rights_on_the_extension() {
     let (cluster, receiver) = ready_cluster("rights");
     roles(&cluster);
     create_webhook(&cluster, "boss", &[receiver.url("/ok")], IN_ORDER);

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_call_whose_second_is_over_counts_anew() {
+    fn a_late_call_whose_second_is_over_counts_again() {
         let mut throttle = Throttle::new(2);
         assert_eq!(throttle.try_take(0), Ok(()));
         assert_eq!(throttle.try_take(2 * WINDOW_NS), Ok(()));

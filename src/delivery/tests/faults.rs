@@ -300,7 +300,7 @@ fn a_connection_closed_between_two_calls_gets_one_fresh_try() {
 }
 
 #[test]
-fn a_receiver_that_speaks_out_of_turn_is_dialled_anew() {
+fn a_receiver_that_speaks_out_of_turn_is_connected_to_again() {
     let receiver = Receiver::start(|connection| {
         connection.request();
         let _ = connection.send(format!("{OK}HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n"));

@@ -57,7 +57,7 @@ impl Chaos<'_> {
         Ok(())
     }
 
-    /// The postmaster then starts all processes anew. A session may have ended by itself before.
+    /// The postmaster then restarts all processes. A session may have ended by itself before.
     fn kill(&mut self, pid: i32) {
         let cluster = &self.scene.cluster;
         let restarts = cluster_restarts(cluster);

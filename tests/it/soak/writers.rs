@@ -1,6 +1,6 @@
 //! Sessions that change rows in every way there is, until they are told to stop.
 //!
-//! A connection that breaks is made anew; whether its last transaction was committed the
+//! A broken connection is made again; whether its last transaction was committed the
 //! witness knows. Any error that does not come from a fault is a finding: nothing may fail
 //! in a user's transaction because of webhooks.
 
@@ -23,7 +23,7 @@ const OF_FAULTS: &[&str] = &[
     "40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "08006", "25P02", "53300",
 ];
 
-/// Of a prepared transaction that somebody else ends or has ended.
+/// Of a prepared transaction that another session ends or has ended.
 const ENDED_BY_ANOTHER: &[&str] = &["42704", "55000"];
 
 /// What one transaction does.

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Seconds; shared with whoever writes the file, and through fork. */
+/* Seconds; shared with the process that writes the file, and through fork. */
 static const volatile long long *clock_error;
 
 __attribute__((constructor)) static void map_clock(void)
