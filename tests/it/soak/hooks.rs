@@ -59,8 +59,8 @@ pub const TEMPLATE: &str = r#"{"type": "[@out-hook:eventType]", "table": "[@out-
 /// The default payload's row is compared byte for byte with PostgreSQL's own.
 const ROW: &str = "null_style => 'null'";
 
-/// The webhook whose rows must come in order.
-pub const IN_ORDER: &str = "fifo";
+/// The webhooks whose rows must come in order.
+pub const IN_ORDER: [&str; 2] = ["fifo", "keyed"];
 /// The webhook whose calls must not be too many in any second.
 pub const THROTTLED: &str = "throttled";
 
@@ -90,10 +90,22 @@ pub const PLANS: &[Plan] = &[
         most_waiting: MANY,
     },
     Plan {
-        name: IN_ORDER,
+        name: "fifo",
         paths: &["/unsteady/3/fifo"],
         falls: false,
         options: "delivery_order => 'fifo'",
+        event_options: ROW,
+        tables: &["accounts"],
+        kinds: ALL_KINDS,
+        picks: Picks::All,
+        shape: Shape::Row,
+        most_waiting: 3000,
+    },
+    Plan {
+        name: "keyed",
+        paths: &["/unsteady/3/keyed"],
+        falls: false,
+        options: "delivery_order => 'key'",
         event_options: ROW,
         tables: &["accounts"],
         kinds: ALL_KINDS,

@@ -153,6 +153,7 @@ impl Chaos<'_> {
             "/ok/multicast/b",
             "/slow/5/multicast",
             "/unsteady/3/fifo",
+            "/unsteady/3/keyed",
             "/ok/throttled/a",
             "/ok/template",
             "/ok/sourced",

@@ -60,7 +60,12 @@ pub fn judge(scene: &Scene) {
             judge_counters(scene, hook, wanted.len() as i64);
         }
     }
-    judge_order(scene, &changes, &hooks, &mut arrivals);
+    for hook in hooks
+        .iter()
+        .filter(|hook| IN_ORDER.contains(&hook.name.as_str()))
+    {
+        judge_order(scene, &changes, hook, &mut arrivals);
+    }
     judge_throttle(scene, &hooks, &mut arrivals);
     judge_worker(scene);
     for lock in locks_of_the_dead(&mut scene.cluster.connect("postgres")) {
@@ -165,11 +170,7 @@ fn judge_counters(scene: &Scene, hook: &Hook, changes: i64) {
 }
 
 /// The first arrivals of each row's changes are in the order in which they were made.
-fn judge_order(scene: &Scene, changes: &[Change], hooks: &[Hook], arrivals: &mut Arrivals) {
-    let hook = hooks
-        .iter()
-        .find(|hook| hook.name == IN_ORDER)
-        .expect("it was made");
+fn judge_order(scene: &Scene, changes: &[Change], hook: &Hook, arrivals: &mut Arrivals) {
     let mut place_of: HashMap<String, (i64, usize)> = HashMap::new();
     let mut made: BTreeMap<i64, usize> = BTreeMap::new();
     for change in changes.iter().filter(|change| hook.wants(change)) {
@@ -196,7 +197,8 @@ fn judge_order(scene: &Scene, changes: &[Change], hooks: &[Hook], arrivals: &mut
         *due = number + 1;
     }
     if let Some(first) = wrong.first() {
-        let finding = format!("{} changes came out of order: {first}", wrong.len());
+        let (name, count) = (&hook.name, wrong.len());
+        let finding = format!("{name}: {count} changes came out of order: {first}");
         scene.findings.add(finding);
     }
 }
