@@ -43,6 +43,22 @@ join pg_catalog.pg_class c
 where s.kind = $1
 order by s.number";
 
+/// Messages that wait for a retry and move when a table is emptied: half a second's work.
+const MOVED_AT_MOST: i64 = if cfg!(feature = "fault_injection") {
+    1_000
+} else {
+    50_000
+};
+
+const TOO_MANY_WAIT: &str = "
+select pg_catalog.count(*) > $1
+from (
+    select
+    from webhook.retry r
+    where r.state = 'waiting'
+    limit $1 + 1
+) w";
+
 const NOW: &str = "
 select (extract(epoch from pg_catalog.clock_timestamp()) * 1000000)::pg_catalog.int8";
 
@@ -209,6 +225,11 @@ select exists (
            join webhook.outbox_{number} o on o.xid = b.xid and o.id = b.id)"
     );
     first(&statement, &[], |row| row.value(1)).unwrap_or(true)
+}
+
+/// Whether so many messages wait for a retry that moving them would take long.
+pub fn too_many_wait() -> bool {
+    first(TOO_MANY_WAIT, &[MOVED_AT_MOST.into()], |row| row.value(1)).unwrap_or(false)
 }
 
 /// Messages that wait for a retry move to the table that is written; what was given up or

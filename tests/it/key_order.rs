@@ -10,6 +10,7 @@ use super::fifo::{
     while_rows_change, QUEUE, ROWS,
 };
 use super::support::definitions::{create_event, create_webhook};
+use super::support::rings::{files, small_cluster_with};
 use super::support::worker::{wait_until_gone, wait_until_up, worker_of};
 use super::support::{Cluster, Received, Receiver, StopMode, PATIENCE};
 
@@ -418,4 +419,91 @@ fn a_url_with_too_many_waiting_keys_takes_no_more_and_says_so() {
     assert!(attempts_at(&receiver, PATH)
         .iter()
         .all(|(_, attempt)| *attempt <= 2));
+}
+
+#[test]
+fn thousands_behind_a_message_keep_their_table_and_catch_up_in_order() {
+    const PATH: &str = "/refuses/1";
+    const OTHERS: &str = "/refuses/0";
+    const CHANGES: i64 = 1_500;
+    let (cluster, receiver) = small_cluster_with("keydeep", "2s", "1h");
+    cluster.sql("create table items (id bigint primary key, version integer)");
+    watch(&cluster, &receiver, PATH, "");
+    watch(&cluster, &receiver, OTHERS, "");
+    insert(&cluster, 1..=2);
+    cluster.sql(&format!(
+        "do $$
+         begin
+             for n in 1..{CHANGES} loop
+                 update items set version = version + 1;
+                 commit;
+             end loop;
+         end $$"
+    ));
+    let expected: Vec<i64> = (1..=CHANGES + 1).collect();
+    receiver.wait_for(PATIENCE, OTHERS, 2 * expected.len() as u64);
+    receiver.wait_for(PATIENCE, PATH, 1 + expected.len() as u64);
+    assert_eq!(versions(&receiver.received_at(PATH))[&2], expected);
+    let waiting = format!("active {CHANGES} 1 0");
+    let queue = format!(
+        "select concat_ws(' ', state, pending, retrying, failed) from webhook.queue
+         where webhook_name = '{PATH}'"
+    );
+    cluster.wait_for_text(PATIENCE, &queue, &waiting);
+    // They are far more than a table may hold, and past retention; but they wait.
+    let files_before = files(&cluster, "outbox");
+    let looks =
+        "select count(*)::text from webhook.segment where closed_at < now() - interval '10 s'";
+    cluster.wait_until(PATIENCE, "closed tables to be old", || {
+        insert_and_delete(&cluster);
+        match cluster.value::<String>(looks).as_str() {
+            "0" => Err("none is".to_owned()),
+            _ => Ok(()),
+        }
+    });
+    assert_eq!(files_before[0], files(&cluster, "outbox")[0]);
+    receiver.behave(PATH, "/ok");
+    cluster.sql(&format!("select webhook.resume_webhook('{PATH}')"));
+    cluster.wait_for_text(PATIENCE, &queue, "active 0 0 0");
+    let received = receiver.received_at(PATH);
+    assert_eq!(versions(&received)[&1], expected);
+    assert!(received.iter().all(|call| call.attempt() <= 2));
+    cluster.wait_until(PATIENCE, "the table to be emptied", || {
+        match files(&cluster, "outbox")[0] == files_before[0] {
+            true => Err("it is as before".to_owned()),
+            false => Ok(()),
+        }
+    });
+}
+
+/// A message to a table that no webhook watches any more is none: only time passes.
+fn insert_and_delete(cluster: &Cluster) {
+    cluster.sql("insert into items values (1000, 1); delete from items where id = 1000");
+}
+
+#[test]
+fn a_lock_on_what_is_next_holds_its_key_alone_until_it_is_gone() {
+    const PATH: &str = "/refuses/1";
+    let (cluster, receiver) = keyed("keylock", "1h");
+    watch(&cluster, &receiver, PATH, "");
+    insert(&cluster, 1..=2);
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 0 1 0");
+    update(&cluster, 1..=1);
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 1 1 0");
+    receiver.behave(PATH, "/ok");
+    let mut session = cluster.connect("postgres");
+    let behind = "select webhook.cancel(message_id) from webhook.retry where next_at = 'infinity'";
+    session
+        .batch_execute(&format!("begin; {behind}"))
+        .expect("a message is canceled");
+    cluster.sql("select webhook.cancel(message_id) from webhook.retry where next_at < 'infinity'");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 1 0 0");
+    update(&cluster, 2..=2);
+    receiver.wait_for(PATIENCE, PATH, 3);
+    session
+        .batch_execute("rollback")
+        .expect("the cancellation is taken back");
+    wait_until_empty(&cluster, PATIENCE);
+    let seen = versions(&receiver.received_at(PATH));
+    assert_eq!((&seen[&1][..], &seen[&2][..]), (&[1, 2][..], &[1, 2][..]));
 }

@@ -180,7 +180,8 @@ impl Rotation {
         };
         let emptied = tx::transaction(|| {
             // First without the lock: that may take a while.
-            if ring == Ring::Outbox && segments::is_needed(number) {
+            let is_kept = || segments::too_many_wait() || segments::is_needed(number);
+            if ring == Ring::Outbox && is_kept() {
                 return false;
             }
             segments::lock(ring, number);

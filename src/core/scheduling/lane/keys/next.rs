@@ -11,7 +11,10 @@ impl<M> Lane<M> {
     }
 
     /// Retries that were loaded and share a key with a message that failed go behind it.
-    pub(in crate::core::scheduling::lane) fn unload_behind(&mut self, of: OrderKeys) -> Vec<Entry<M>> {
+    pub(in crate::core::scheduling::lane) fn unload_behind(
+        &mut self,
+        of: OrderKeys,
+    ) -> Vec<Entry<M>> {
         let shares = |entry: &Entry<M>| entry.keys.iter().any(|key| of.iter().any(|k| k == key));
         let (behind, rest): (Vec<_>, Vec<_>) = self.due_retries.drain(..).partition(shares);
         self.due_retries = rest.into();
