@@ -278,7 +278,6 @@ create table webhook.retry (
     other_key_hash bigint,
     primary key (url_key, id, xid)
 );
-create index retry_due on webhook.retry (next_at) where state operator(pg_catalog.=) 'waiting';
 -- What is due of one URL.
 create index retry_due_url on webhook.retry (url_key, next_at) where state operator(pg_catalog.=) 'waiting';
 -- What holds a lane that keeps the order.

@@ -227,6 +227,8 @@ alter table webhook.webhook_def enable always trigger definition_row_changed;
 alter table webhook.secret_def enable always trigger definition_row_changed;
 alter table webhook.url_def enable always trigger definition_row_changed;
 alter table webhook.event_def enable always trigger definition_row_changed;
+-- Without it the worker's look-ups by URL never go through what waits for other URLs.
+drop index webhook.retry_due;
 create index retry_due_url on webhook.retry (url_key, next_at) where state operator(pg_catalog.=) 'waiting';
 -- Where a URL keeps the order of each key, what waits goes by the keys of its row.
 alter table webhook.retry add column key_hash bigint, add column other_key_hash bigint;

@@ -34,8 +34,10 @@ impl Drain<'_> {
              select from webhook.create_webhook('{name}', array['{url}'], delivery_order => '{order}',
                  max_in_flight => {CONNECTIONS}, max_attempts => 2);
              select from webhook.create_event('{name}', '{name}', 'table.recordUpdate');
-             select webhook.pause_webhook('{name}');
-             do $$
+             select webhook.pause_webhook('{name}')"
+        ));
+        self.cluster.sql(&format!(
+            "do $$
              begin
                  for t in 1..{TRANSACTIONS} loop
                      update {name} set version = version + 1

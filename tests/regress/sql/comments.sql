@@ -25,4 +25,12 @@ where p.pronamespace = 'webhook'::regnamespace
   and not coalesce(p.proconfig @> array['search_path=pg_catalog, pg_temp'], false)
 order by p.proname;
 
+-- Each index of what waits begins with the URL. The planner would take any other for a look-up by
+-- URL, and go through what waits for all URLs.
+select i.indexrelid::regclass as not_by_url
+from pg_index i
+where i.indrelid = 'webhook.retry'::regclass
+  and pg_get_expr(i.indpred, i.indrelid) like '%waiting%'
+  and pg_get_indexdef(i.indexrelid, 1, true) <> 'url_key';
+
 drop extension webhook_ext;
