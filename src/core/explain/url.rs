@@ -20,6 +20,10 @@ pub(super) fn url_state(url: &UrlFacts) -> Check {
                 url.next_attempt_at.as_deref().unwrap_or("any moment")
             ),
         ),
+        "blocked" => fault(
+            "url_state",
+            format!("{address} takes no new messages, {waiting} wait for it: {error}"),
+        ),
         "throttled" => note(
             "url_state",
             format!("{address} is slowed down by call_throttling: {waiting} wait for it"),

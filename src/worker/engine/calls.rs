@@ -65,8 +65,14 @@ impl Engine {
 /// What lanes have come to that is not called: it was canceled, or waits for another message of
 /// its key. Before each write, so that nothing counts as written that is not.
 pub(super) fn take_uncalled(scheduler: &mut Scheduler, settler: &mut Settler) {
-    for held in scheduler.take_held_back() {
-        settler.hold_back(&held);
+    loop {
+        let held_back = scheduler.take_held_back();
+        if held_back.is_empty() && !scheduler.any_held_back() {
+            break;
+        }
+        for held in held_back {
+            settler.hold_back(&held);
+        }
     }
     for canceled in scheduler.take_canceled() {
         settler.cancel(canceled);

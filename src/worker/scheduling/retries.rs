@@ -238,6 +238,11 @@ impl Scheduler {
         held_back
     }
 
+    /// Whether [`Scheduler::take_held_back`] has more.
+    pub fn any_held_back(&self) -> bool {
+        !self.urls.held_back.is_empty()
+    }
+
     /// Why URLs take no new messages, if so many of their keys wait for a retry. Logged when it
     /// begins, and once a minute while it goes on.
     pub fn look_at_crowded(&mut self) -> Option<String> {
