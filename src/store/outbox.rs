@@ -14,7 +14,7 @@ use super::window_reader::{Plan, WindowReader};
 use crate::core::messages::order_keys::OrderKeys;
 use crate::core::messages::position::Coordinate;
 use crate::pg::spi::{Arg, Query};
-use large_window::{SMALL_FLUSHES, STEP};
+use large_window::{CHUNK_PLACES, SMALL_FLUSHES, STEP};
 use message_rows::{stored_message, BY_COORDINATE, FLUSH_ROWS, STRETCH_ROWS, WINDOW_PAGE};
 
 mod large_window;
@@ -60,6 +60,7 @@ pub struct OutboxReader {
     flush_rows: Query,
     stretch_rows: Query,
     by_coordinate: Query,
+    chunk_places: Query,
 }
 
 impl OutboxReader {
@@ -71,6 +72,7 @@ impl OutboxReader {
             flush_rows: Query::new(FLUSH_ROWS),
             stretch_rows: Query::new(STRETCH_ROWS),
             by_coordinate: Query::new(BY_COORDINATE),
+            chunk_places: Query::new(CHUNK_PLACES),
         }
     }
 
@@ -92,11 +94,11 @@ impl OutboxReader {
                 Vec::new()
             }
             Plan::Mapped { map, flushes } => self.planned_page(reader, map, flushes, inline),
-            Plan::Places(places) => self.page_of_places(reader, places, inline),
+            Plan::Places { places, end } => self.page_of_places(reader, places, end, inline),
         };
         page.sort_unstable_by_key(|message| message.at.id);
         if let Some(last) = page.last() {
-            reader.after_id = last.at.id;
+            reader.after_id = reader.after_id.max(last.at.id);
         }
         page
     }
@@ -130,11 +132,18 @@ impl OutboxReader {
         &self,
         reader: &mut WindowReader,
         mut places: VecDeque<Coordinate>,
+        end: Option<i64>,
         inline: i32,
     ) -> Vec<StoredMessage> {
         let page: Vec<Coordinate> = places.drain(..places.len().min(PAGE_ROWS)).collect();
-        reader.done = places.is_empty();
-        reader.plan = Plan::Places(places);
+        if !places.is_empty() {
+            reader.plan = Plan::Places { places, end };
+        } else if let Some(end) = end {
+            // The rest of the window comes later.
+            reader.after_id = end - 1;
+        } else {
+            reader.done = true;
+        }
         self.at_places(&page, inline)
     }
 

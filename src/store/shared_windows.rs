@@ -2,116 +2,177 @@
 //!
 //! A lane that lags reads its webhook's rows out of each window, and the index knows nothing
 //! of webhooks. With a thousand lanes behind, each window would be scanned a thousand times. So
-//! when a second one comes to a window, the places of all its rows are noted by webhook, in
-//! steps, and from then on each lane reads just its own.
+//! when a second one comes to a window, the window is looked through once, in steps, and cut into
+//! chunks of ids. The places of a chunk's rows are noted by webhook when a lane comes to it, and each
+//! lane reads just its own. Lanes that lag together are in the same few chunks.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::outbox::OutboxReader;
 use super::window_reader::{Scan, WindowReader};
+use crate::core::messages::chunks::{self, Chunk};
+use crate::core::messages::flush_map::FlushMap;
 use crate::core::messages::position::{Coordinate, Window};
 
 /// Windows that are remembered: those between a few ticks, where lanes that lag together stand.
 const WINDOWS: usize = 16;
-/// Places that are remembered, all windows together (16 bytes each). A larger window is read by
-/// each lane for itself.
+/// Places that are remembered, all windows together (16 bytes each).
 const PLACES: usize = 1_000_000;
+/// Rows of a chunk: read in some ten milliseconds.
+const CHUNK_ROWS: i64 = 20_000;
+/// Places that are worth a page. A lane with fewer in a chunk goes on to the next one.
+const PAGE_PLACES: usize = 250;
+/// Chunks that are gathered for one page at most: together they fit what is remembered.
+const PAGE_CHUNKS: usize = 32;
 
-/// The places of a window's rows, in order, by webhook.
-type Places = HashMap<i32, Vec<Coordinate>>;
+/// The places of a chunk's rows, in order, by webhook.
+struct Places {
+    by_webhook: HashMap<i32, Vec<Coordinate>>,
+    count: usize,
+    /// When they were last asked for.
+    used: u64,
+}
+
+impl Places {
+    fn of(outbox: &OutboxReader, window: &Window, chunk: &Chunk) -> Self {
+        let mut by_webhook: HashMap<i32, Vec<Coordinate>> = HashMap::new();
+        outbox.chunk_places(window, chunk, |webhook_key, at| {
+            by_webhook.entry(webhook_key).or_default().push(at);
+        });
+        for own in by_webhook.values_mut() {
+            own.sort_unstable_by_key(|at| at.id);
+            own.dedup();
+        }
+        Self {
+            count: by_webhook.values().map(Vec::len).sum(),
+            by_webhook,
+            used: 0,
+        }
+    }
+}
 
 enum Known {
     /// One lane has read it.
     Once,
     /// It is being looked through.
-    Partly(Scan, Places, usize),
-    Wholly(Places, usize),
-    TooLarge,
+    Partly(Scan, FlushMap),
+    Wholly(Vec<(Chunk, Option<Places>)>),
 }
 
 impl Known {
-    fn places(&self) -> usize {
-        match self {
-            Self::Partly(_, _, count) | Self::Wholly(_, count) => *count,
-            Self::Once | Self::TooLarge => 0,
-        }
-    }
-
     /// The next step of looking through the window.
     fn proceed(self, outbox: &OutboxReader, window: &Window) -> Self {
-        let (mut scan, mut places, mut count) = match self {
-            Self::Once => (Scan::of(window), Places::new(), 0),
-            Self::Partly(scan, places, count) => (scan, places, count),
-            known => return known,
+        let (mut scan, mut map) = match self {
+            Self::Once => (Scan::of(window), FlushMap::default()),
+            Self::Partly(scan, map) => (scan, map),
+            known @ Self::Wholly(_) => return known,
         };
-        let is_through = outbox.next_places(window, &mut scan, |webhook_key, at| {
-            count += 1;
-            places.entry(webhook_key).or_default().push(at);
-        });
-        if count > PLACES {
-            return Self::TooLarge;
+        if !outbox.next_places(window, &mut scan, |_, at| map.add(at)) {
+            return Self::Partly(scan, map);
         }
-        if !is_through {
-            return Self::Partly(scan, places, count);
-        }
-        for own in places.values_mut() {
-            own.sort_unstable_by_key(|at| at.id);
-        }
-        Self::Wholly(places, count)
+        map.end_flush();
+        let chunks = chunks::cut(map, CHUNK_ROWS).into_iter();
+        Self::Wholly(chunks.map(|chunk| (chunk, None)).collect())
     }
 }
 
 /// See the module.
 #[derive(Default)]
-pub struct SharedWindows(VecDeque<(Arc<Window>, Known)>);
+pub struct SharedWindows {
+    windows: VecDeque<(Arc<Window>, Known)>,
+    /// Counts what is asked for.
+    moment: u64,
+}
 
 impl SharedWindows {
-    /// Spares a reader that has not begun the scan of its window, if another one has done it.
-    /// `false` while the window is being looked through: the reader is to come again. In a
+    /// Spares a reader that has not begun the scan of its window, or of the rest of it, if another
+    /// one has done it. `false` while it is being looked through: the reader is to come again. In a
     /// transaction.
     pub fn prepare(&mut self, outbox: &OutboxReader, reader: &mut WindowReader) -> bool {
         if !reader.is_fresh() {
             return true;
         }
+        self.moment += 1;
         let window = Arc::clone(reader.window());
         let same = |known: &Window| known.from == window.from && known.to == window.to;
-        let Some(place) = self.0.iter().position(|(known, _)| same(known)) else {
+        let Some(place) = self.windows.iter().position(|(known, _)| same(known)) else {
             self.remember(window);
             return true;
         };
-        let known = &mut self.0[place].1;
+        let known = &mut self.windows[place].1;
         *known = std::mem::replace(known, Known::Once).proceed(outbox, &window);
-        let is_ready = match known {
-            Known::Wholly(places, _) => {
-                reader.read_places(places);
-                true
-            }
-            Known::Partly(..) => false,
-            Known::Once | Known::TooLarge => true,
+        let Known::Wholly(chunks) = known else {
+            return false;
         };
-        self.make_room(place);
+        let is_ready = gather(outbox, &window, chunks, reader, self.moment);
+        self.make_room();
         is_ready
     }
 
     fn remember(&mut self, window: Arc<Window>) {
-        if self.0.len() == WINDOWS {
-            self.0.pop_front();
+        if self.windows.len() == WINDOWS {
+            self.windows.pop_front();
         }
-        self.0.push_back((window, Known::Once));
+        self.windows.push_back((window, Known::Once));
     }
 
-    /// The oldest go, but for the one that was just used.
-    fn make_room(&mut self, used: usize) {
-        let mut total: usize = self.0.iter().map(|(_, known)| known.places()).sum();
-        for (place, (_, known)) in self.0.iter_mut().enumerate() {
-            if total <= PLACES {
-                return;
-            }
-            if place != used {
-                total -= known.places();
-                *known = Known::Once;
+    /// What was not asked for the longest goes first, but not what was just used.
+    fn make_room(&mut self) {
+        let mut loaded = Vec::new();
+        let mut total = 0;
+        for (_, known) in &mut self.windows {
+            let Known::Wholly(chunks) = known else {
+                continue;
+            };
+            for (_, places) in chunks {
+                if let Some(found) = places {
+                    total += found.count;
+                    loaded.push((found.used, found.count, places));
+                }
             }
         }
+        loaded.sort_unstable_by_key(|(used, ..)| *used);
+        for (used, count, places) in loaded {
+            if total <= PLACES || used == self.moment {
+                return;
+            }
+            total -= count;
+            *places = None;
+        }
     }
+}
+
+/// Gives the reader its next places. `false` if a chunk had to be read for it: it comes again.
+fn gather(
+    outbox: &OutboxReader,
+    window: &Window,
+    chunks: &mut [(Chunk, Option<Places>)],
+    reader: &mut WindowReader,
+    moment: u64,
+) -> bool {
+    let after_id = reader.after_id();
+    let mut own = VecDeque::new();
+    let first = chunks.partition_point(|(chunk, _)| chunk.end <= after_id + 1);
+    for (step, (chunk, places)) in (1..).zip(&mut chunks[first..]) {
+        let Some(places) = places else {
+            let found = Places::of(outbox, window, chunk);
+            *places = Some(Places {
+                used: moment,
+                ..found
+            });
+            return false;
+        };
+        places.used = moment;
+        let found = places.by_webhook.get(&reader.webhook_key());
+        let found = found.map_or(&[][..], Vec::as_slice);
+        let from = found.partition_point(|at| at.id <= after_id);
+        own.extend(&found[from..]);
+        if own.len() >= PAGE_PLACES || step == PAGE_CHUNKS {
+            reader.read_places(own, Some(chunk.end));
+            return true;
+        }
+    }
+    reader.read_places(own, None);
+    true
 }

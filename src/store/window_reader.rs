@@ -3,7 +3,7 @@
 //! Says what is known of the window and what is left of it; the statements that read it stand
 //! in `store::outbox`. Nothing here touches the database.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::core::messages::flush_map::{Flush, FlushMap};
@@ -24,7 +24,11 @@ pub(super) enum Plan {
         flushes: VecDeque<Flush>,
     },
     /// Where its rows are, in order.
-    Places(VecDeque<Coordinate>),
+    Places {
+        places: VecDeque<Coordinate>,
+        /// They are those with lower ids, if not all.
+        end: Option<i64>,
+    },
 }
 
 /// How far a large window has been looked through.
@@ -104,11 +108,18 @@ impl WindowReader {
         !self.done && matches!(self.plan, Plan::Unknown)
     }
 
-    /// Takes over the places of its rows, which were found for all webhooks of the window.
-    pub fn read_places(&mut self, places: &HashMap<i32, Vec<Coordinate>>) {
-        let own = places.get(&self.webhook_key).map_or(&[][..], Vec::as_slice);
-        let from = own.partition_point(|at| at.id <= self.after_id);
-        self.plan = Plan::Places(own[from..].iter().copied().collect());
+    /// Takes over the places of its rows up to `end`, or all, which were found for all webhooks of
+    /// the window.
+    pub fn read_places(&mut self, places: VecDeque<Coordinate>, end: Option<i64>) {
+        self.plan = Plan::Places { places, end };
+    }
+
+    pub fn after_id(&self) -> i64 {
+        self.after_id
+    }
+
+    pub fn webhook_key(&self) -> i32 {
+        self.webhook_key
     }
 
     /// Whether the window spans so many transactions that one statement may take long.

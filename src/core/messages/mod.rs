@@ -1,6 +1,7 @@
 //! The stream of messages: where a reader stands in it, which transactions and
 //! tables hold it, and whose database it is.
 
+pub mod chunks;
 pub mod flush_map;
 pub mod identity;
 #[allow(dead_code, reason = "capture writes none yet")]

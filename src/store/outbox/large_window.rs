@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use super::message_rows::stored_message;
 use super::{OutboxReader, StoredMessage, PAGE_ROWS};
+use crate::core::messages::chunks::Chunk;
 use crate::core::messages::flush_map::{Flush, FlushMap, Stretch, LARGE_ROWS};
 use crate::core::messages::position::{Coordinate, Window};
 use crate::pg::spi::Arg;
@@ -55,7 +56,72 @@ cross join lateral (
 group by s.xid, s.id >> 20
 having pg_catalog.count(*) < $8";
 
+/// Where the rows of a chunk lie. $1 and $2 first and last transactions of small flushes, $3, $4 and
+/// $5 transaction, first id and end of parts of large ones, $6 and $7 first id and end of the chunk,
+/// $8 xmax and $9 running ids of the window's start, $10 ids that run at its end. A row of a large
+/// flush may come twice.
+pub(super) const CHUNK_PLACES: &str = "
+select s.xid, s.id, s.webhook_key
+from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) as r (first, last)
+cross join lateral (
+    select o.xid, o.id, o.webhook_key
+    from webhook.outbox o
+    where o.xid >= r.first
+      and o.xid <= r.last
+      and (o.xid >= $8 or o.xid = any ($9))
+      and not (o.xid = any ($10))
+      and o.id >= $6
+      and o.id < $7
+    offset 0
+) s
+union all
+select s.xid, s.id, s.webhook_key
+from rows from (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5)) as p (xid, first, last)
+cross join lateral (
+    select o.xid, o.id, o.webhook_key
+    from webhook.outbox o
+    where o.xid = p.xid
+      and o.id >= p.first
+      and o.id < p.last
+    offset 0
+) s";
+
 impl OutboxReader {
+    /// Shows where the rows of a chunk lie; one may be shown twice.
+    pub fn chunk_places(
+        &self,
+        window: &Window,
+        chunk: &Chunk,
+        mut show: impl FnMut(i32, Coordinate),
+    ) {
+        let (first, last): (Vec<u64>, Vec<u64>) = chunk.ranges.iter().copied().unzip();
+        let xids: Vec<u64> = chunk.pieces.iter().map(|piece| piece.xid).collect();
+        let firsts: Vec<i64> = chunk.pieces.iter().map(|piece| piece.first).collect();
+        let ends: Vec<i64> = chunk.pieces.iter().map(|piece| piece.end).collect();
+        self.chunk_places.read(
+            &[
+                Arg::XidArray(&first),
+                Arg::XidArray(&last),
+                Arg::XidArray(&xids),
+                Arg::I64Array(&firsts),
+                Arg::I64Array(&ends),
+                Arg::I64(chunk.first),
+                Arg::I64(chunk.end),
+                Arg::Xid(window.from.xmax),
+                Arg::XidArray(&window.from.running),
+                Arg::XidArray(&window.to.running),
+            ],
+            |row| {
+                let at = Coordinate {
+                    xid: row.xid(0)?,
+                    id: row.i64(1)?,
+                };
+                show(row.i32(2)?, at);
+                Some(())
+            },
+        );
+    }
+
     /// One step through a large window.
     pub(super) fn look_through(&self, reader: &WindowReader, mut mapping: Mapping) -> Plan {
         let (map, wanted) = (&mut mapping.map, reader.webhook_key);
