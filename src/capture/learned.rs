@@ -1,6 +1,7 @@
 //! Which events a session has found for values of rows, and for which there are none.
 //!
-//! Bounded: when it is full it is emptied, and what is still needed is learned again.
+//! Bounded: when it is full it is emptied, and what is still needed is learned again. One value with
+//! many rules leaves room for as many more.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -20,6 +21,8 @@ pub struct Learned {
     rules: HashMap<Box<[u8]>, Rc<[Rc<Rule>]>>,
     key_bytes: usize,
     rule_count: usize,
+    /// The most of one value.
+    largest_count: usize,
 }
 
 impl Learned {
@@ -27,14 +30,15 @@ impl Learned {
         self.rules.get(key).cloned()
     }
 
-    pub fn insert(&mut self, key: &[u8], rules: &Rc<[Rc<Rule>]>) {
-        let rule_count = rules.iter().map(|rule| weight(rule)).sum::<usize>();
-        let is_full = self.rules.len() >= MOST_VALUES
-            || self.key_bytes + key.len() > MOST_BYTES
-            || self.rule_count + rule_count > MOST_RULES;
-        if is_full {
-            self.clear();
-        }
+    /// Whether rules of this [`weight`] fit. There is room for any on their own.
+    pub fn has_room(&self, key: &[u8], weight: usize) -> bool {
+        let most_rules = MOST_RULES.max(2 * self.largest_count.max(weight));
+        self.rules.len() < MOST_VALUES
+            && self.key_bytes + key.len() <= MOST_BYTES
+            && self.rule_count + weight <= most_rules
+    }
+
+    pub fn insert(&mut self, key: &[u8], rules: &Rc<[Rc<Rule>]>, weight: usize) {
         // Forgotten without room: memory that is short is no error of the user's statement.
         if self.rules.try_reserve(1).is_err() {
             return;
@@ -45,16 +49,21 @@ impl Learned {
         }
         copy.extend_from_slice(key);
         self.key_bytes += key.len();
-        self.rule_count += rule_count;
+        self.rule_count += weight;
+        self.largest_count = self.largest_count.max(weight);
         self.rules.insert(copy.into_boxed_slice(), rules.clone());
     }
 
     pub fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self {
+            largest_count: self.largest_count,
+            ..Self::default()
+        };
     }
 }
 
-fn weight(rule: &Rule) -> usize {
-    let sources = rule.sources.iter().flatten();
+/// As how many rules one with these sources counts.
+pub fn weight(sources: Option<&[String]>) -> usize {
+    let sources = sources.into_iter().flatten();
     1 + sources.map(String::len).sum::<usize>() / RULE_BYTES
 }

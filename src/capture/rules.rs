@@ -14,8 +14,8 @@ use std::rc::Rc;
 use pgrx::pg_sys;
 use uuid::Uuid;
 
-use super::learned::Learned;
-use super::shapes::{watched, Shape, Shapes};
+use super::learned::{weight, Learned};
+use super::shapes::{learned_bytes, watched, Shape, Shapes};
 use crate::core::definitions::matching::{self, MatchKind};
 use crate::core::definitions::words::EventType;
 use crate::core::error::{Error, Kind};
@@ -82,6 +82,10 @@ impl Basis {
     }
 }
 
+/// Beyond this, shapes that values of rows have brought are forgotten. Each partition has its own, and
+/// what is forgotten too early is compiled again for row after row.
+const SHAPES_AT_MOST_BYTES: usize = 16 << 20;
+
 #[derive(Default)]
 struct Cache {
     basis: Basis,
@@ -89,13 +93,30 @@ struct Cache {
     /// The trigger that fired last: the rows of one statement follow one another.
     last: Option<(pg_sys::Oid, Option<Rc<RuleSet>>)>,
     learned: Learned,
+    /// Most that one value of a row has brought. There is room for twice as much, or each row with
+    /// this value, among others, would compile it again.
+    largest_shapes: usize,
 }
 
 impl Cache {
     fn clear(&mut self) {
         self.sets.clear();
         self.last = None;
+        self.learned = Learned::default();
+        self.largest_shapes = 0;
+    }
+
+    /// Forgets what values have brought, where another one does not fit. What triggers were compiled
+    /// to stays.
+    fn make_room(&mut self, key: &[u8], weight: usize) {
+        let room = SHAPES_AT_MOST_BYTES.max(2 * self.largest_shapes);
+        if learned_bytes() <= room && self.learned.has_room(key, weight) {
+            return;
+        }
         self.learned.clear();
+        for set in self.sets.values().flatten() {
+            set.shapes.borrow_mut().forget_learned();
+        }
     }
 }
 
@@ -250,21 +271,24 @@ impl RuleSet {
             version::check_names(|| capture_definitions::matching(hash, scope, relation, columns))
         });
         self.columns.set(columns);
-        let rules: Rc<[Rc<Rule>]> = found
+        let applying: Vec<CaptureDefinition> = found
             .into_iter()
             .flatten()
             .filter(|definition| definition.matched_columns == group.columns)
             .filter(|definition| applies(definition, firing))
+            .collect();
+        let weight = applying.iter().map(|d| weight(d.sources.as_deref())).sum();
+        CACHE.with_borrow_mut(|cache| cache.make_room(key, weight));
+        let bytes_before = learned_bytes();
+        let rules: Rc<[Rc<Rule>]> = applying
+            .into_iter()
             .map(|definition| self.rule(definition, firing))
             .collect();
+        let brought = learned_bytes().saturating_sub(bytes_before);
         CACHE.with_borrow_mut(|cache| {
-            if cache.basis != before || before != Basis::now() {
-                return;
-            }
-            if self.shapes.borrow().are_too_many() {
-                cache.clear();
-            } else {
-                cache.learned.insert(key, &rules);
+            if cache.basis == before && before == Basis::now() {
+                cache.largest_shapes = cache.largest_shapes.max(brought);
+                cache.learned.insert(key, &rules, weight);
             }
         });
         rules

@@ -1,6 +1,6 @@
 //! What is read and written of a row, compiled once for all events that have it in common.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -17,8 +17,11 @@ use crate::store::row_parts::RowParts;
 
 const SHAPE_BYTES: usize = 4 << 10;
 const FIELD_BYTES: usize = 200;
-/// More than this is not kept for values of rows.
-const SHAPES_AT_MOST_BYTES: usize = 4 << 20;
+
+thread_local! {
+    /// What the shapes of all triggers take that values of rows have brought.
+    static LEARNED_BYTES: Cell<usize> = const { Cell::new(0) };
+}
 
 /// See the module.
 pub struct Shape {
@@ -30,6 +33,8 @@ pub struct Shape {
     pub listed: Option<RefCell<FieldWatch>>,
     /// The key of the message, if its webhook keeps the order of keys.
     pub order_key: Option<RefCell<RowKey>>,
+    /// What it takes in memory, about.
+    bytes: usize,
 }
 
 /// What a shape is made of.
@@ -56,46 +61,53 @@ impl ShapeKey {
             order_key: definition.order_key.clone(),
         }
     }
-
-    /// What the shape and its key take in memory, about.
-    fn bytes(&self) -> usize {
-        let key = self.order_key.as_ref().map(|key| &key.columns);
-        let lists = [&self.watched_fields, &self.payload_fields]
-            .into_iter()
-            .chain(key);
-        let names = lists.flatten().map(Vec::len).sum::<usize>();
-        SHAPE_BYTES + FIELD_BYTES * (names + self.template_fields.len())
-    }
 }
 
 /// The shapes of a trigger's rules.
 #[derive(Default)]
 pub struct Shapes {
-    by_key: HashMap<ShapeKey, Rc<Shape>>,
-    /// Of those that values of rows have brought.
-    bytes: usize,
+    /// They stay as long as the trigger's rules.
+    kept: HashMap<ShapeKey, Rc<Shape>>,
+    /// Those that values of rows have brought.
+    learned: HashMap<ShapeKey, Rc<Shape>>,
+    learned_bytes: usize,
 }
 
 impl Shapes {
     pub fn of(&mut self, definition: &CaptureDefinition, firing: &Firing<'_>) -> Rc<Shape> {
         let key = ShapeKey::of(definition);
-        if let Some(known) = self.by_key.get(&key) {
+        if let Some(known) = self.kept.get(&key).or_else(|| self.learned.get(&key)) {
             return known.clone();
         }
         let shape = Rc::new(Shape::of(definition, firing));
-        self.bytes += key.bytes();
-        self.by_key.insert(key, shape.clone());
+        self.learned_bytes += shape.bytes;
+        LEARNED_BYTES.set(LEARNED_BYTES.get() + shape.bytes);
+        self.learned.insert(key, shape.clone());
         shape
     }
 
     /// Those that there are now stay as long as the trigger's rules.
     pub fn keep(&mut self) {
-        self.bytes = 0;
+        self.kept.extend(self.learned.drain());
+        self.forget_learned();
     }
 
-    pub fn are_too_many(&self) -> bool {
-        self.bytes > SHAPES_AT_MOST_BYTES
+    pub fn forget_learned(&mut self) {
+        self.learned = HashMap::new();
+        let bytes = std::mem::take(&mut self.learned_bytes);
+        LEARNED_BYTES.set(LEARNED_BYTES.get().saturating_sub(bytes));
     }
+}
+
+impl Drop for Shapes {
+    fn drop(&mut self) {
+        self.forget_learned();
+    }
+}
+
+/// What the shapes take that values of rows have brought in this session, about.
+pub fn learned_bytes() -> usize {
+    LEARNED_BYTES.get()
 }
 
 /// The fields that an event watches; `None` is every one.
@@ -112,8 +124,17 @@ impl Shape {
         };
         let needs_old = !parts.old.is_empty() && firing.operation() != Operation::Insert;
         let lists_changes = parts.lists_changes && firing.operation() == Operation::Update;
+        let watched = watched(definition, firing);
+        let sent = parts.sent.as_ref().map(Vec::len);
+        let key = definition.order_key.as_ref();
+        let key_fields = key.map(|key| key.columns.as_ref().map_or(0, Vec::len));
+        let mut fields = vec![watched.as_ref().map(Vec::len), sent];
+        fields.extend(key_fields.map(Some));
+        fields.extend(needs_old.then_some(Some(parts.old.len())));
+        fields.extend(lists_changes.then_some(None));
         Self {
-            watch: RefCell::new(firing.field_watch(watched(definition, firing).as_deref())),
+            bytes: bytes_of(&fields, firing.column_count()),
+            watch: RefCell::new(firing.field_watch(watched.as_deref())),
             writer: writer(parts.sent.as_deref()),
             old_writer: needs_old.then(|| writer(Some(&parts.old))),
             listed: lists_changes.then(|| RefCell::new(firing.field_watch(None))),
@@ -123,4 +144,10 @@ impl Shape {
             }),
         }
     }
+}
+
+/// What parts of so many fields take, where `None` stands for every column of the row.
+fn bytes_of(fields: &[Option<usize>], columns: usize) -> usize {
+    let count = fields.iter().map(|count| count.unwrap_or(columns));
+    SHAPE_BYTES + FIELD_BYTES * count.sum::<usize>()
 }

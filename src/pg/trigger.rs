@@ -87,6 +87,12 @@ impl<'a> Firing<'a> {
         unsafe { (*self.0.tg_relation).rd_att }
     }
 
+    /// How many columns the relation has, dropped ones included.
+    pub fn column_count(&self) -> usize {
+        // SAFETY: the descriptor is that of the open relation.
+        unsafe { (*self.descriptor()).natts.max(0) as usize }
+    }
+
     /// The number of a live column of the relation by its name.
     pub fn column(&self, name: &str) -> Option<i16> {
         // SAFETY: the descriptor is that of the open relation.

@@ -55,6 +55,7 @@ mod key_order;
 mod lagging;
 mod large_bodies;
 mod launcher;
+mod learned_rules;
 mod local_limits;
 mod locks;
 mod log_lookups;
