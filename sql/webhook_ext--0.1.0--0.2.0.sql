@@ -992,9 +992,7 @@ comment on function webhook.masked_url(text) is
 comment on view webhook.granted is
     'Internal: privileges on objects of the extension, for webhook.grant_to() and webhook.revoke_from().';
 
--- match, and triggers that events share.
-drop function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text);
-drop function webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text);
+-- match, and triggers that events share. What they replace goes after the privileges on it were told of.
 -- condition_path carries the caller's search_path past the one this function runs with:
 -- names in the condition mean what they mean to the caller.
 create function webhook.create_event(
@@ -1446,12 +1444,15 @@ begin
         where x.grantee operator(pg_catalog.<>) o.owner
     loop
         if item.is_other then
-            raise notice 'done by this update: %', item.statement;
+            raise warning 'done by this update: %', item.statement;
         end if;
         execute item.statement;
     end loop;
 end
 $$;
+
+drop function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text);
+drop function webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text);
 
 grant usage on schema webhook to webhook_admin, webhook_reader;
 grant select

@@ -192,6 +192,50 @@ fn an_upgrade_under_load_loses_neither_messages_nor_history_nor_definitions() {
     assert_eq!(cluster_restarts(&cluster), 0, "{}", cluster.log());
 }
 
+/// Also those on functions that the new release replaces.
+#[test]
+fn an_upgrade_tells_of_every_privilege_that_it_takes_away() {
+    let cluster = Cluster::start("upgrade_grants");
+    create_first(&cluster, "postgres");
+    let replaced = [
+        "webhook.create_event(text,regclass,text,text[],text[],text[],text,text,boolean,text,text,text)",
+        "webhook.update_event(text,text[],text[],text[],text,text,boolean,text,text,text)",
+        "webhook.drop_event(text)",
+    ];
+    cluster.sql("create role integrator");
+    for function in replaced {
+        cluster.sql(&format!(
+            "grant execute on function {function} to integrator"
+        ));
+    }
+    let output = cluster
+        .client_program("psql", "postgres")
+        .args([
+            "-X",
+            "-q",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-c",
+            "alter extension webhook_ext update",
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    for function in replaced {
+        let name = function.trim_start_matches("webhook.");
+        let told =
+            format!("WARNING:  done by this update: revoke all on function {name} from integrator");
+        assert!(said.contains(&told), "{told}: {said}");
+    }
+    let left: i64 = cluster.value(
+        "select count(*)
+         from pg_proc p, aclexplode(p.proacl) a
+         where p.pronamespace = 'webhook'::regnamespace and a.grantee = 'integrator'::regrole",
+    );
+    assert_eq!(left, 0);
+}
+
 #[test]
 fn a_library_that_is_older_than_the_tables_captures_and_waits() {
     let (cluster, receiver) = ready_cluster("older_library");
