@@ -29,6 +29,12 @@ const REPLACEMENT: u8 = b'?';
 /// U+FFFD, for bytes of a database whose encoding is not known.
 pub const NO_CHARACTER: &[u8] = "\u{FFFD}".as_bytes();
 
+/// Whether text that was read from the server is what is stored there. Where the encoding is known,
+/// each character is one of Unicode's.
+pub fn was_read_exactly(text: &str) -> bool {
+    server_is_utf8() || !text.contains(char::REPLACEMENT_CHARACTER)
+}
+
 pub fn server_is_utf8() -> bool {
     // SAFETY: reads a process-wide setting.
     unsafe { pg_sys::GetDatabaseEncoding() == UTF8 }

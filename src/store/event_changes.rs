@@ -85,7 +85,10 @@ where e.event_key = $1
   and o.payload_fields is not distinct from case when $6 then $7 else e.payload_fields end
   and o.payload_template is not distinct from case when $10 then $11 else e.payload_template end
   and o.condition is not distinct from case when $8 then $9 else e.condition end
-  and o.match is not distinct from case when $12 then $13 else e.match end";
+  and (
+          o.match is not distinct from case when $12 then $13 else e.match end
+          or o.match_keys is not distinct from case when $12 then $14::pg_catalog.uuid[] else e.match_keys end
+      )";
 
 macro_rules! numbers_now {
     ($names:literal) => {
@@ -208,6 +211,7 @@ pub fn refuse_duplicate(event_key: i32, changes: &EventChanges) -> Result<()> {
                 template.map(|template| template.text.clone()).into(),
                 changes.matched.is_some().into(),
                 matched.map(CheckedMatch::to_json).into(),
+                matched.map(CheckedMatch::key_texts).into(),
             ],
             |row| row.value(1),
         )

@@ -39,7 +39,8 @@ pub struct NewEvent {
 const ID_TAKEN: &str = "
 select true from webhook.event_def where id = $1";
 
-/// $9 match, $10 the first of its keys: a webhook may have an event for each value that there is.
+/// $9 the keys of match, which are the same however it is written, $10 the first of them: a webhook may
+/// have an event for each value that there is.
 macro_rules! same_event {
     ($which:literal) => {
         concat!(
@@ -54,7 +55,7 @@ where e.webhook_key = $1
   and e.payload_fields is not distinct from $6
   and e.payload_template is not distinct from $7
   and e.condition is not distinct from $8
-  and e.match is not distinct from $9
+  and e.match_keys is not distinct from $9::pg_catalog.uuid[]
   and ",
             $which
         )
@@ -151,7 +152,7 @@ fn refuse_duplicate(webhook_key: i32, table: &UserTable, event: &NewEvent) -> Re
                     .map(|t| t.text.clone())
                     .into(),
                 event.condition.clone().into(),
-                event.matched.as_ref().map(CheckedMatch::to_json).into(),
+                event.matched.as_ref().map(CheckedMatch::key_texts).into(),
                 key.map(|key| pgrx::Uuid::from_bytes(*key.as_bytes()))
                     .into(),
             ],

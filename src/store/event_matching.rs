@@ -12,6 +12,7 @@ use crate::core::definitions::matching::{self, Canonical, MatchKind, WantedColum
 use crate::core::definitions::webhook::{shown, shown_up_to};
 use crate::core::definitions::words::EventType;
 use crate::core::error::{Error, Result};
+use crate::pg::encoding::was_read_exactly;
 use crate::pg::owner::as_owner;
 use crate::pg::report::{translated, Refusal};
 use crate::pg::row_json::matched::{kind_of, read_value};
@@ -164,6 +165,13 @@ fn canonical(
     kind: MatchKind,
     text: &str,
 ) -> Result<Vec<u8>> {
+    if !was_read_exactly(text) {
+        return Err(Error::invalid(format!(
+            "match: a value of column \"{}\" is not UTF-8",
+            shown(&column.name)
+        ))
+        .with_hint("give values in UTF-8, or use a condition"));
+    }
     let value = translated(
         || read_value(kind, found.oid, found.modifier, text),
         |refusal| does_not_fit(refusal, column, found, text),

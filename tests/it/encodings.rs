@@ -170,6 +170,30 @@ fn in_databases_of_other_encodings_every_function_takes_and_gives_text_that_is_n
     }
 }
 
+/// Replaced bytes would match no row of their own, and those of others.
+#[test]
+fn match_takes_no_text_that_is_not_utf8() {
+    let (cluster, receiver) = ready_cluster("match_bytes");
+    let mut session = database_in(&cluster, "SQL_ASCII");
+    let event = define(&mut session, &receiver.url("/ok/a"));
+    let given = |text: &str| {
+        format!("match => jsonb_build_object('wört', convert_from('{text}', 'SQL_ASCII'))")
+    };
+    let update = |text: &str| format!("select webhook.update_event('{event}', {})", given(text));
+    assert_refused(&mut session, &update("\\x4dfc6c6c6572"), "22023");
+    assert_refused(
+        &mut session,
+        &format!(
+            "select webhook.create_event('Müller', 'größe', 'table.recordUpdate', {})",
+            given("\\xfc")
+        ),
+        "22023",
+    );
+    session
+        .query(&update("\\x4dc3bc6c6c6572"), &[])
+        .expect("UTF-8 is taken");
+}
+
 /// What a receiver answers need not have a form in the database's encoding; that must not stop
 /// the log.
 #[test]

@@ -43,7 +43,10 @@ pub fn kind_of(column_type: pg_sys::Oid, collation: pg_sys::Oid) -> Option<Match
         pg_sys::TIMESTAMPTZOID => MatchKind::Timestamptz,
         _ => return None,
     };
-    let has_collation = matches!(kind, MatchKind::Text | MatchKind::Character);
+    let has_collation = matches!(
+        kind,
+        MatchKind::Text | MatchKind::Character | MatchKind::Name
+    );
     if has_collation && exists(COLLOID, collation) {
         // SAFETY: a catalog look-up in a transaction, of a collation that is there.
         let is_exact = unsafe { pg_sys::get_collation_isdeterministic(collation) };

@@ -18,7 +18,7 @@ create table orders (
     id bigint, small smallint, tenant_id integer, owner big_tenant, status text, code varchar(5), region char(4),
     reference uuid, active boolean, placed date, at_time time, local_time timestamp, stamp timestamptz, mood mood,
     label name, number oid, amount numeric, ratio double precision, payload jsonb, tags text[], addr inet,
-    loose text collate loose
+    loose text collate loose, nick name collate loose
 );
 select id as webhook from webhook.create_webhook('Orders', array['https://example.com/']) \gset
 
@@ -51,6 +51,8 @@ select count(*) from webhook.update_event(:'event', condition => '');
 select webhook.create_event('Orders', 'orders', 'table.recordInsert', payload_fields => array['id'], match => '{"tenant_id": "1"}');
 select count(*) from webhook.create_event('Orders', 'orders', 'table.recordInsert', payload_fields => array['id'], match => '{"tenant_id": 2}');
 select webhook.update_event(:'event', match => '{"tenant_id": 2}');
+select webhook.create_event('Orders', 'orders', 'table.recordInsert', payload_fields => array['id'], match => '{"tenant_id": [1]}');
+select webhook.update_event(:'event', match => '{"tenant_id": ["2", 2]}');
 \set VERBOSITY default
 
 -- All share one trigger.
@@ -64,6 +66,7 @@ select webhook.create_event('Orders', 'orders', 'table.recordUpdate', match => '
 select webhook.create_event('Orders', 'orders', 'table.recordUpdate', match => '{"tags": "{}"}');
 select webhook.create_event('Orders', 'orders', 'table.recordUpdate', match => '{"addr": "127.0.0.1"}');
 select webhook.create_event('Orders', 'orders', 'table.recordUpdate', match => '{"loose": "a"}');
+select webhook.create_event('Orders', 'orders', 'table.recordUpdate', match => '{"nick": "a"}');
 
 -- Values that do not fit, and other mistakes
 select webhook.create_event('Orders', 'orders', 'table.recordUpdate', match => '{"tenant_id": "many"}');
