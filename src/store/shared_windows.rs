@@ -17,14 +17,18 @@ use crate::core::messages::position::{Coordinate, Window};
 
 /// Windows that are remembered: those between a few ticks, where lanes that lag together stand.
 const WINDOWS: usize = 16;
+/// Tests have few rows, and are to see several chunks all the same, and chunks that are forgotten.
+const IS_SMALL: bool = cfg!(feature = "fault_injection");
 /// Places that are remembered, all windows together (16 bytes each).
-const PLACES: usize = 1_000_000;
+const PLACES: usize = if IS_SMALL { 3_000 } else { 1_000_000 };
 /// Rows of a chunk: read in some ten milliseconds.
-const CHUNK_ROWS: i64 = 20_000;
+const CHUNK_ROWS: i64 = if IS_SMALL { 1_000 } else { 20_000 };
 /// Places that are worth a page. A lane with fewer in a chunk goes on to the next one.
 const PAGE_PLACES: usize = 250;
 /// Chunks that are gathered for one page at most: together they fit what is remembered.
 const PAGE_CHUNKS: usize = 32;
+/// Of which so many may be read for it.
+const READ_AT_ONCE: usize = 2;
 
 /// The places of a chunk's rows, in order, by webhook.
 struct Places {
@@ -105,9 +109,9 @@ impl SharedWindows {
         let Known::Wholly(chunks) = known else {
             return false;
         };
-        let is_ready = gather(outbox, &window, chunks, reader, self.moment);
+        gather(outbox, &window, chunks, reader, self.moment);
         self.make_room();
-        is_ready
+        true
     }
 
     fn remember(&mut self, window: Arc<Window>) {
@@ -143,36 +147,33 @@ impl SharedWindows {
     }
 }
 
-/// Gives the reader its next places. `false` if a chunk had to be read for it: it comes again.
+/// Gives the reader its next places. It gets on with each call, whatever was forgotten since the
+/// last one: lanes that are far apart would otherwise read chunks for one another's, in turn, and
+/// never find all of their own.
 fn gather(
     outbox: &OutboxReader,
     window: &Window,
     chunks: &mut [(Chunk, Option<Places>)],
     reader: &mut WindowReader,
     moment: u64,
-) -> bool {
+) {
     let after_id = reader.after_id();
     let mut own = VecDeque::new();
+    let mut read = 0;
     let first = chunks.partition_point(|(chunk, _)| chunk.end <= after_id + 1);
-    for (step, (chunk, places)) in (1..).zip(&mut chunks[first..]) {
-        let Some(places) = places else {
-            let found = Places::of(outbox, window, chunk);
-            *places = Some(Places {
-                used: moment,
-                ..found
-            });
-            return false;
-        };
+    for (step, (chunk, places)) in (0..).zip(&mut chunks[first..]) {
+        let is_known = places.is_some();
+        if own.len() >= PAGE_PLACES || step == PAGE_CHUNKS || (read == READ_AT_ONCE && !is_known) {
+            reader.read_places(own, Some(chunk.first));
+            return;
+        }
+        read += usize::from(!is_known);
+        let places = places.get_or_insert_with(|| Places::of(outbox, window, chunk));
         places.used = moment;
         let found = places.by_webhook.get(&reader.webhook_key());
         let found = found.map_or(&[][..], Vec::as_slice);
         let from = found.partition_point(|at| at.id <= after_id);
         own.extend(&found[from..]);
-        if own.len() >= PAGE_PLACES || step == PAGE_CHUNKS {
-            reader.read_places(own, Some(chunk.end));
-            return true;
-        }
     }
     reader.read_places(own, None);
-    true
 }
