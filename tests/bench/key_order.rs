@@ -32,7 +32,7 @@ impl Drain<'_> {
             "create table {name} (id bigint primary key, version integer not null);
              insert into {name} select i, 0 from generate_series(1, {KEYS}) i;
              select from webhook.create_webhook('{name}', array['{url}'], delivery_order => '{order}',
-                 max_in_flight => {CONNECTIONS}, max_attempts => 2);
+                 max_in_flight => {CONNECTIONS});
              select from webhook.create_event('{name}', '{name}', 'table.recordUpdate');
              select webhook.pause_webhook('{name}')"
         ));
