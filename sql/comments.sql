@@ -168,6 +168,8 @@ comment on function webhook.create_worker_role() is
     'name can log in, has members or attributes that it does not need.';
 comment on function webhook.check_grantee(text) is
     'Internal: the checks of webhook.grant_to() and webhook.revoke_from().';
+comment on function webhook.unknown_labels(oid, jsonb) is
+    'Internal: values that match lists for a column and its enum does not have.';
 comment on function webhook.match_kind(oid, oid) is
     'Internal: how the values of a column of this type and collation are compared with those of match; null: '
     'they cannot be.';

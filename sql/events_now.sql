@@ -93,6 +93,7 @@ select e.event_key, e.id, e.webhook_key, e.event_type, e.object_name, e.object_l
            when t.enabled = 'D' then 'its trigger is disabled'
            when not e.enabled then 'it is not enabled'
            when not w.enabled then 'its webhook is not enabled'
+           when fields.unknown is not null then 'enum value in match does not exist: ' || fields.unknown
            else coalesce(e.detail, w.detail)
        end as reason,
        c.oid is not null and fields.missing is null and fields.retyped is null
@@ -101,7 +102,8 @@ select e.event_key, e.id, e.webhook_key, e.event_type, e.object_name, e.object_l
        o.owner,
        fields.retyped as retyped_columns,
        fields.match as match_now,
-       fields.order_names as order_key_now
+       fields.order_names as order_key_now,
+       fields.unknown as unknown_values
 from webhook.event_def e
 join webhook.webhook_def w on w.webhook_key = e.webhook_key
 -- Each part is looked up for the events that are asked for, and not for all.
@@ -140,7 +142,13 @@ left join lateral (
                  and a.attname is not null
            ) as retyped,
            jsonb_object_agg(coalesce(a.attname::text, f.name), e.match -> f.name) filter (where f.kind = 'match') as match,
-           array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'order') as order_names
+           array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'order') as order_names,
+           string_agg(
+               concat(a.attname, ' = ', webhook.unknown_labels(a.atttypid, e.match -> f.name)) collate "default",
+               ', ' order by a.attname
+           ) filter (
+               where case when f.compared_as = 'enum' then webhook.unknown_labels(a.atttypid, e.match -> f.name) end is not null
+           ) as unknown
     from (
         select 'object', o.name, o.number, o.place, null
         from unnest(e.object_fields, e.object_attnums) with ordinality as o (name, number, place)

@@ -160,6 +160,36 @@ stable
 strict
 as 'MODULE_PATHNAME', 'match_kind_wrapper';
 
+-- Labels that match lists and the enum does not have, because it calls them otherwise now. With settings of its
+-- own, so that it does not become a part of the views: their plans would look so costly that each is compiled.
+create function webhook.unknown_labels(column_type oid, listed jsonb)
+returns text
+language sql
+stable
+strict
+set search_path = pg_catalog, pg_temp
+as $$
+    with recursive below (type_oid) as (
+        select column_type
+        union all
+        select t.typbasetype
+        from below
+        join pg_type t on t.oid = below.type_oid
+        where t.typtype = 'd'
+    )
+    select string_agg(v.label collate "default", ', ' order by v.label collate "C")
+    from jsonb_array_elements_text(
+        case jsonb_typeof(listed) when 'array' then listed else jsonb_build_array(listed) end
+    ) as v (label)
+    where v.label is not null
+      and not exists (
+              select
+              from below
+              join pg_enum n on n.enumtypid = below.type_oid
+              where n.enumlabel::text collate "C" = v.label collate "C"
+          )
+$$;
+
 -- In which databases the definitions were made. Carried by pg_dump, so that a restored copy can
 -- tell that it is one; empty until the first webhook is created.
 create table webhook.def_origin (

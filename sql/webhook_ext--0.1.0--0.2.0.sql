@@ -373,6 +373,36 @@ stable
 strict
 as 'MODULE_PATHNAME', 'match_kind_wrapper';
 
+-- Labels that match lists and the enum does not have, because it calls them otherwise now. With settings of its
+-- own, so that it does not become a part of the views: their plans would look so costly that each is compiled.
+create function webhook.unknown_labels(column_type oid, listed jsonb)
+returns text
+language sql
+stable
+strict
+set search_path = pg_catalog, pg_temp
+as $$
+    with recursive below (type_oid) as (
+        select column_type
+        union all
+        select t.typbasetype
+        from below
+        join pg_type t on t.oid = below.type_oid
+        where t.typtype = 'd'
+    )
+    select string_agg(v.label collate "default", ', ' order by v.label collate "C")
+    from jsonb_array_elements_text(
+        case jsonb_typeof(listed) when 'array' then listed else jsonb_build_array(listed) end
+    ) as v (label)
+    where v.label is not null
+      and not exists (
+              select
+              from below
+              join pg_enum n on n.enumtypid = below.type_oid
+              where n.enumlabel::text collate "C" = v.label collate "C"
+          )
+$$;
+
 -- The trigger of a table that captures all its events of one type that have no condition. 0.1.0 made
 -- one trigger an event, webhook_<id>: the first of those counts, too. Of several, one that fires. Without
 -- settings of its own, so that it becomes a part of the statements and views that name it.
@@ -470,6 +500,7 @@ select e.event_key, e.id, e.webhook_key, e.event_type, e.object_name, e.object_l
            when t.enabled = 'D' then 'its trigger is disabled'
            when not e.enabled then 'it is not enabled'
            when not w.enabled then 'its webhook is not enabled'
+           when fields.unknown is not null then 'enum value in match does not exist: ' || fields.unknown
            else coalesce(e.detail, w.detail)
        end as reason,
        c.oid is not null and fields.missing is null and fields.retyped is null
@@ -478,7 +509,8 @@ select e.event_key, e.id, e.webhook_key, e.event_type, e.object_name, e.object_l
        o.owner,
        fields.retyped as retyped_columns,
        fields.match as match_now,
-       fields.order_names as order_key_now
+       fields.order_names as order_key_now,
+       fields.unknown as unknown_values
 from webhook.event_def e
 join webhook.webhook_def w on w.webhook_key = e.webhook_key
 -- Each part is looked up for the events that are asked for, and not for all.
@@ -517,7 +549,13 @@ left join lateral (
                  and a.attname is not null
            ) as retyped,
            jsonb_object_agg(coalesce(a.attname::text, f.name), e.match -> f.name) filter (where f.kind = 'match') as match,
-           array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'order') as order_names
+           array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'order') as order_names,
+           string_agg(
+               concat(a.attname, ' = ', webhook.unknown_labels(a.atttypid, e.match -> f.name)) collate "default",
+               ', ' order by a.attname
+           ) filter (
+               where case when f.compared_as = 'enum' then webhook.unknown_labels(a.atttypid, e.match -> f.name) end is not null
+           ) as unknown
     from (
         select 'object', o.name, o.number, o.place, null
         from unnest(e.object_fields, e.object_attnums) with ordinality as o (name, number, place)
@@ -1121,6 +1159,8 @@ grant execute
     on function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text, jsonb, text[]),
        webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text, jsonb, text[])
     to webhook_admin;
+comment on function webhook.unknown_labels(oid, jsonb) is
+    'Internal: values that match lists for a column and its enum does not have.';
 comment on function webhook.match_kind(oid, oid) is
     'Internal: how the values of a column of this type and collation are compared with those of match; null: '
     'they cannot be.';
@@ -1461,7 +1501,8 @@ grant select
     to webhook_admin, webhook_reader;
 grant execute on function webhook.worker_process(), webhook.worker_detail(), webhook.unseen_messages(), webhook.busy_messages() to webhook_reader;
 grant execute on function webhook.masked_url(text) to webhook_reader;
-grant execute on function webhook.match_kind(oid, oid), webhook.shared_trigger(oid, text) to webhook_reader;
+grant execute on function webhook.match_kind(oid, oid), webhook.unknown_labels(oid, jsonb), webhook.shared_trigger(oid, text)
+    to webhook_reader;
 grant execute on all functions in schema webhook to webhook_admin;
 revoke execute
     on function webhook.definitions_changed(), webhook.definition_row_changed(), webhook.refuse_replicated(),

@@ -64,6 +64,8 @@ pub struct EventFacts {
     pub matched: Option<String>,
     /// Columns of `match` that have another type now.
     pub retyped_columns: Option<String>,
+    /// Values in `match` that its enums do not have.
+    pub unknown_values: Option<String>,
     /// Of its webhook.
     pub delivery_order: String,
     /// The columns of the key, or why there is none, as a clause that follows the table's name.

@@ -40,7 +40,7 @@ select e.id, e.event_type, e.enabled,
         where n.oid = c.relnamespace),
        t.trigger_name::pg_catalog.text,
        pg_catalog.left(e.match_now::pg_catalog.text, 1000), e.retyped_columns,
-       w.delivery_order
+       w.delivery_order, e.unknown_values
 from webhook.event_now e
 join webhook.webhook_def w on w.webhook_key = e.webhook_key
 join webhook.event_owner o on o.event_key = e.event_key
@@ -95,6 +95,7 @@ pub fn event(event_key: i32) -> EventFacts {
             matched: row.get(25),
             retyped_columns: row.get(26),
             delivery_order: row.value(27),
+            unknown_values: row.get(28),
             order_key: None,
         })
     });

@@ -126,6 +126,7 @@ const INTERNAL: &[&str] = &[
     "present_columns",
     "refuse_replicated",
     "shared_trigger",
+    "unknown_labels",
     "unseen_messages",
     "worker_detail",
     "worker_process",

@@ -188,6 +188,16 @@ pub(super) fn matched(event: &EventFacts) -> Check {
             ),
         );
     }
+    if let Some(unknown) = &event.unknown_values {
+        return fault(
+            "match",
+            format!(
+                "match lists values that no row has, because the enum of the column does not have them: \
+                 {unknown}; call webhook.update_event({}, match => …)",
+                literal(&event.id)
+            ),
+        );
+    }
     let row = match event.event_type.as_str() {
         "table.recordDelete" => "the deleted row",
         "table.recordUpdate" => "the row after the change",

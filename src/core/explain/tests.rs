@@ -59,7 +59,7 @@ fn nothing_wrong_is_said_so() {
 #[test]
 fn each_reason_of_the_event_is_found() {
     type Change = fn(&mut EventFacts);
-    let changes: [(&str, Change); 13] = [
+    let changes: [(&str, Change); 14] = [
         ("event_enabled", |e| e.enabled = false),
         ("webhook_enabled", |e| e.webhook_enabled = false),
         ("webhook_usable", |e| {
@@ -72,6 +72,7 @@ fn each_reason_of_the_event_is_found() {
         ("trigger", |e| e.trigger = Some("D".into())),
         ("trigger", |e| e.trigger_is_ours = false),
         ("match", |e| e.retyped_columns = Some("tenant_id".into())),
+        ("match", |e| e.unknown_values = Some("mood = ok".into())),
         ("partitions", |e| e.deaf_partitions = Some("p1".into())),
         ("source", |e| {
             e.event_sources = Some(vec!["REST API".into()])

@@ -14,11 +14,12 @@ create type mood as enum ('sad', 'ok');
 create domain tenant as integer check (value > 0);
 create domain big_tenant as tenant check (value < 1000);
 create collation loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+create domain feeling as mood;
 create table orders (
     id bigint, small smallint, tenant_id integer, owner big_tenant, status text, code varchar(5), region char(4),
     reference uuid, active boolean, placed date, at_time time, local_time timestamp, stamp timestamptz, mood mood,
     label name, number oid, amount numeric, ratio double precision, payload jsonb, tags text[], addr inet,
-    loose text collate loose, nick name collate loose
+    loose text collate loose, nick name collate loose, feeling feeling
 );
 select id as webhook from webhook.create_webhook('Orders', array['https://example.com/']) \gset
 
@@ -106,6 +107,19 @@ select ok, detail from webhook.explain_event(:'event') where check_name = 'match
 alter table orders drop column customer;
 select status, detail, match from webhook.events where id = :'event';
 
+-- A value of an enum gets another name.
+select id as of_mood
+from webhook.create_event('Orders', 'orders', 'table.recordInsert', match => '{"mood": ["ok", null], "feeling": ["sad", "ok"]}') \gset
+alter type mood rename value 'ok' to 'fine';
+select status, detail from webhook.events where id = :'of_mood';
+select ok, replace(detail, :'of_mood', '<event>') as detail from webhook.explain_event(:'of_mood') where check_name = 'match';
+alter type mood rename value 'sad' to 'blue';
+select status, detail from webhook.events where id = :'of_mood';
+select count(*) from webhook.update_event(:'of_mood', match => '{"mood": "fine", "feeling": ["fine", null]}');
+select status, detail from webhook.events where id = :'of_mood';
+select ok from webhook.explain_event(:'of_mood') where check_name = 'match';
+select count(webhook.drop_event(:'of_mood'));
+
 -- A preview shows a row that makes a message.
 select id as previewed from webhook.create_event('Orders', 'orders', 'table.recordUpdate', payload_fields => array['status', 'placed'],
                                                  match => '{"status": ["sent", "paid"], "placed": "2026-02-03"}') \gset
@@ -136,6 +150,7 @@ set client_min_messages = warning;
 drop extension webhook_ext cascade;
 drop table orders;
 drop domain big_tenant, tenant;
+drop domain feeling;
 drop type mood;
 drop collation loose;
 drop role a_reader;
