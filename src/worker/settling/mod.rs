@@ -255,6 +255,7 @@ impl Settler {
         pending.changed_lanes = lanes.len() as u64;
         pending.seq += 1;
         pending.entries += entries;
+        pending.most_entries = pending.most_entries.max(entries);
         pending.entries_since.get_or_insert(now);
         Ok(written)
     }
@@ -324,6 +325,7 @@ impl Settler {
         match &compacted {
             Ok(()) => {
                 self.pending.entries = 0;
+                self.pending.most_entries = 0;
                 self.pending.entries_since = None;
             }
             Err(failure) if failure.is_lock_not_available() => {}

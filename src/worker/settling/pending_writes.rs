@@ -28,6 +28,9 @@ const WRITE_AFTER_NANOS_AT_MOST: u64 = 20_000_000;
 const COUNT_AFTER_NANOS: u64 = 20_000_000;
 /// The settlement log is compacted after so many entries, so that the views stay quick …
 const COMPACT_AFTER_ENTRIES: usize = 5_000;
+/// … or so many rows of the log: with a thousand lanes a row has thousands of entries, and each
+/// compaction updates as many rows …
+const COMPACT_AFTER_ROWS: usize = 10;
 /// … or when it has been in use for so long.
 const COMPACT_AFTER_NANOS: u64 = 10_000_000_000;
 
@@ -100,6 +103,8 @@ pub(super) struct PendingWrites {
     pub seq: i64,
     /// Entries of the log since it was compacted last.
     pub entries: usize,
+    /// Of one row, the most since then.
+    pub most_entries: usize,
     pub entries_since: Option<u64>,
     pub compact_not_before: u64,
 }
@@ -122,6 +127,7 @@ impl PendingWrites {
             seq: last_seq,
             // What a former worker left is compacted soon.
             entries: 1,
+            most_entries: 0,
             entries_since: Some(0),
             compact_not_before: 0,
         }
@@ -334,8 +340,9 @@ impl PendingWrites {
 
     pub fn compaction_is_due(&self, now: u64) -> bool {
         let since = self.entries_since;
+        let most = COMPACT_AFTER_ENTRIES.max(COMPACT_AFTER_ROWS * self.most_entries);
         let is_old = since.is_some_and(|since| now.saturating_sub(since) >= COMPACT_AFTER_NANOS);
-        now >= self.compact_not_before && (is_old || self.entries >= COMPACT_AFTER_ENTRIES)
+        now >= self.compact_not_before && (is_old || self.entries >= most)
     }
 
     /// As the settlement log takes them.
