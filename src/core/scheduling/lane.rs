@@ -193,8 +193,12 @@ impl<M> Lane<M> {
         self.runs
     }
 
+    /// Retries in memory that wait for a connection, and not for a key on the wire.
     pub fn retries_loaded(&self) -> usize {
-        self.due_retries.len()
+        match &self.keys {
+            Some(keys) => keys.count_off_wire(&self.due_retries),
+            None => self.due_retries.len(),
+        }
     }
 
     /// Whether a call has ended since `moment`.

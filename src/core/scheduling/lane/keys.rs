@@ -15,10 +15,10 @@
 //! blocks both. The table alone knows what waits there, since other sessions redeliver and cancel:
 //! until the lane was told ([`Lane::learn_blocked_keys`]) it starts nothing.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use super::order::Source;
-use super::{Finished, Lane};
+use super::{Entry, Finished, Lane};
 use crate::core::messages::order_keys::OrderKeys;
 
 mod next;
@@ -103,6 +103,13 @@ impl KeyOrder {
 
     pub fn is_free(&self) -> bool {
         !self.is_unknown && self.blocked.is_empty()
+    }
+
+    /// How many of these do not wait for a key on the wire.
+    pub fn count_off_wire<M>(&self, entries: &VecDeque<Entry<M>>) -> usize {
+        let is_on_wire = |key| self.on_wire.contains_key(&key);
+        let off_wire = |entry: &&Entry<M>| !entry.keys.iter().any(is_on_wire);
+        entries.iter().filter(off_wire).count()
     }
 
     pub fn starts(&mut self, keys: OrderKeys) {

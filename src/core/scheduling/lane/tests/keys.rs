@@ -277,3 +277,16 @@ fn a_canceled_message_that_may_wait_holds_its_key_until_that_is_known() {
     lane.cancel(false);
     assert_eq!(start_all(&mut lane), [2]);
 }
+
+#[test]
+fn those_behind_a_slow_call_leave_room_for_retries_of_other_keys() {
+    let mut lane = by_key(&[]);
+    for id in 1..=70 {
+        assert!(lane.retry(due_with(id, 7)));
+    }
+    assert_eq!(lane.retries_loaded(), 70);
+    assert_eq!(start_all(&mut lane), [1]);
+    assert_eq!(lane.retries_loaded(), 0);
+    assert!(lane.retry(due_with(71, 8)));
+    assert_eq!(start_all(&mut lane), [71]);
+}
