@@ -230,12 +230,13 @@ alter table webhook.event_def enable always trigger definition_row_changed;
 -- Without it the worker's look-ups by URL never go through what waits for other URLs.
 drop index webhook.retry_due;
 create index retry_due_url on webhook.retry (url_key, next_at) where state operator(pg_catalog.=) 'waiting';
--- Where a URL keeps the order of each key, what waits goes by the keys of its row.
+-- Where a URL keeps the order of each key, what waits goes by the keys of its row. The indexes are on an
+-- expression, so that no other one serves these look-ups.
 alter table webhook.retry add column key_hash bigint, add column other_key_hash bigint;
-create index retry_key on webhook.retry (url_key, key_hash, id, xid)
-    where state operator(pg_catalog.=) 'waiting' and key_hash is not null;
-create index retry_other_key on webhook.retry (url_key, other_key_hash, id, xid)
-    where state operator(pg_catalog.=) 'waiting' and other_key_hash is not null;
+create index retry_key on webhook.retry ((case when state operator(pg_catalog.=) 'waiting' then url_key end), key_hash, id, xid)
+    where (case when state operator(pg_catalog.=) 'waiting' then url_key end) is not null and key_hash is not null;
+create index retry_other_key on webhook.retry ((case when state operator(pg_catalog.=) 'waiting' then url_key end), other_key_hash, id, xid)
+    where (case when state operator(pg_catalog.=) 'waiting' then url_key end) is not null and other_key_hash is not null;
 comment on column webhook.retry.key_hash is
     'Hash of the key that its order goes by (delivery_order key); null: it is not ordered.';
 comment on column webhook.retry.other_key_hash is

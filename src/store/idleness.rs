@@ -9,8 +9,8 @@ const IDLE: &str = "
 with recursive first_of_key as (
     (select r.url_key, r.key_hash, r.other_key_hash, r.id, r.xid, r.next_at
      from webhook.retry r
-     where r.state = 'waiting' and r.key_hash is not null
-     order by r.url_key, r.key_hash, r.id, r.xid
+     where (case when r.state = 'waiting' then r.url_key end) is not null and r.key_hash is not null
+     order by (case when r.state = 'waiting' then r.url_key end), r.key_hash, r.id, r.xid
      limit 1)
     union all
     select n.*
@@ -18,10 +18,11 @@ with recursive first_of_key as (
     cross join lateral (
         select r.url_key, r.key_hash, r.other_key_hash, r.id, r.xid, r.next_at
         from webhook.retry r
-        where r.state = 'waiting'
+        where (case when r.state = 'waiting' then r.url_key end) is not null
           and r.key_hash is not null
-          and (r.url_key, r.key_hash) > (f.url_key, f.key_hash)
-        order by r.url_key, r.key_hash, r.id, r.xid
+          and ((case when r.state = 'waiting' then r.url_key end), r.key_hash)
+              > (f.url_key, f.key_hash)
+        order by (case when r.state = 'waiting' then r.url_key end), r.key_hash, r.id, r.xid
         limit 1
     ) n
 ),
@@ -33,19 +34,19 @@ free as (
       and not exists (
           select
           from webhook.retry e
-          where e.state = 'waiting' and e.url_key = f.url_key and e.other_key_hash = f.key_hash
+          where (case when e.state = 'waiting' then e.url_key end) = f.url_key and e.other_key_hash = f.key_hash
             and (e.id, e.xid) < (f.id, f.xid)
       )
       and not exists (
           select
           from webhook.retry e
-          where e.state = 'waiting' and e.url_key = f.url_key and e.key_hash = f.other_key_hash
+          where (case when e.state = 'waiting' then e.url_key end) = f.url_key and e.key_hash = f.other_key_hash
             and (e.id, e.xid) < (f.id, f.xid)
       )
       and not exists (
           select
           from webhook.retry e
-          where e.state = 'waiting' and e.url_key = f.url_key and e.other_key_hash = f.other_key_hash
+          where (case when e.state = 'waiting' then e.url_key end) = f.url_key and e.other_key_hash = f.other_key_hash
             and (e.id, e.xid) < (f.id, f.xid)
       )
 )

@@ -10,6 +10,20 @@ use crate::core::messages::position::Coordinate;
 use crate::core::scheduling::lane::keys::as_stored;
 use crate::pg::spi::{Arg, Query, Row};
 
+/// The URL of a row that waits. The indexes of keys are on this expression, so that a plan made while
+/// the table was empty, or had one key, cannot go through all that waits for the URL.
+macro_rules! waits_for {
+    ($row:literal) => {
+        concat!(
+            "(case when ",
+            $row,
+            ".state = 'waiting' then ",
+            $row,
+            ".url_key end)"
+        )
+    };
+}
+
 /// Whether a row of the same URL that waits goes before row `$row` for a key of it.
 macro_rules! is_behind {
     ($row:literal) => {
@@ -27,7 +41,9 @@ macro_rules! is_behind {
     };
     ($row:literal, $key:literal, $other:literal) => {
         concat!(
-            "exists (select from webhook.retry e where e.state = 'waiting' and e.url_key = ",
+            "exists (select from webhook.retry e where ",
+            waits_for!("e"),
+            " = ",
             $row,
             ".url_key and e.",
             $other,
@@ -44,6 +60,31 @@ macro_rules! is_behind {
     };
 }
 
+/// The row that has this coordinate, if it waits: by its primary key, whatever a plan that was made
+/// while the table was empty prefers.
+macro_rules! waiting_row {
+    ($url_key:literal, $row:literal, $date:literal) => {
+        concat!(
+            "
+    cross join lateral (
+        select r.url_key, r.id, r.xid
+        from webhook.retry r
+        where r.url_key = ",
+            $url_key,
+            " and r.id = ",
+            $row,
+            ".id and r.xid = ",
+            $row,
+            ".xid
+          and r.state || '' = 'waiting'",
+            $date,
+            "
+        for update skip locked
+    ) l"
+        )
+    };
+}
+
 /// The keys of URL $1 that messages wait for, from key $2 on, the first $3 of them: one index
 /// look-up a key.
 macro_rules! keys_of {
@@ -54,7 +95,9 @@ macro_rules! keys_of {
             $column,
             "
      from webhook.retry r
-     where r.url_key = $1 and r.state = 'waiting' and r.",
+     where ",
+            waits_for!("r"),
+            " = $1 and r.",
             $column,
             " >= $2
      order by r.",
@@ -71,7 +114,9 @@ macro_rules! keys_of {
             $column,
             " as key
         from webhook.retry r
-        where r.url_key = $1 and r.state = 'waiting' and r.",
+        where ",
+            waits_for!("r"),
+            " = $1 and r.",
             $column,
             " > k.key
         order by r.",
@@ -103,8 +148,8 @@ limit $3"
 );
 
 /// Of each of the keys $2 of URL $1 the first row that waits: it is due now, unless it has a date
-/// or is behind another one for its other key. Gives the keys that are waited for, and whether
-/// the row could not be changed.
+/// or is behind another one for its other key. Gives the keys that are waited for, whether
+/// the row could not be changed, and whether any is due now.
 const ASK: &str = concat!(
     "
 with first as (
@@ -120,13 +165,17 @@ with first as (
             from (
                 (select r.url_key, r.id, r.xid, r.next_at, r.key_hash, r.other_key_hash
                  from webhook.retry r
-                 where r.url_key = $1 and r.state = 'waiting' and r.key_hash = k.key
+                 where ",
+    waits_for!("r"),
+    " = $1 and r.key_hash = k.key
                  order by r.id, r.xid
                  limit 1)
                 union all
                 (select r.url_key, r.id, r.xid, r.next_at, r.key_hash, r.other_key_hash
                  from webhook.retry r
-                 where r.url_key = $1 and r.state = 'waiting' and r.other_key_hash = k.key
+                 where ",
+    waits_for!("r"),
+    " = $1 and r.other_key_hash = k.key
                  order by r.id, r.xid
                  limit 1)
             ) m
@@ -136,16 +185,11 @@ with first as (
     ) w
 ),
 free as (
-    select r.url_key, r.id, r.xid
-    from webhook.retry r
-    where (r.url_key, r.id, r.xid) in (
-              select $1, f.id, f.xid
-              from first f
-              where f.next_at = 'infinity' and not f.is_behind
-          )
-      and r.state = 'waiting'
-      and r.next_at = 'infinity'
-    for update skip locked
+    select l.url_key, l.id, l.xid
+    from first f",
+    waiting_row!("$1", "f", " and not pg_catalog.isfinite(r.next_at)"),
+    "
+    where f.next_at = 'infinity' and not f.is_behind
 ),
 due as (
     update webhook.retry r
@@ -181,16 +225,17 @@ with due as (
     ) w
 ),
 behind as (
-    select r.url_key, r.id, r.xid
-    from webhook.retry r
-    where (r.url_key, r.id, r.xid) in (select d.url_key, d.id, d.xid from due d where d.is_behind)
-    for update skip locked
+    select l.url_key, l.id, l.xid
+    from due d",
+    waiting_row!("d.url_key", "d", ""),
+    "
+    where d.is_behind
 ),
 undated as (
     update webhook.retry r
     set next_at = 'infinity', changed_at = pg_catalog.clock_timestamp()
     from behind b
-    where r.url_key = b.url_key and r.id = b.id and r.xid = b.xid and r.state = 'waiting'
+    where r.url_key = b.url_key and r.id = b.id and r.xid = b.xid
 )
 select d.url_key, d.xid, d.id, d.attempts, d.accepted_at, d.key_hash, d.other_key_hash, d.is_behind
 from due d
@@ -199,15 +244,17 @@ order by d.next_at"
 
 /// Of URLs $1 and their keys $2 what waits behind the rows with ids $3 and $4, at most $6 each, and
 /// what of it may be sent after them: up to the first with another key, or with a date after $5.
-const FOLLOWING: &str = "
+const FOLLOWING: &str = concat!(
+    "
 select w.url_key, w.xid, w.id, w.attempts, w.accepted_at, w.key_hash, w.other_key_hash
 from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))
     as u (url_key, key, id, xid)
 left join lateral (
     select r.id, r.xid
     from webhook.retry r
-    where r.url_key = u.url_key
-      and r.state = 'waiting'
+    where ",
+    waits_for!("r"),
+    " = u.url_key
       and r.other_key_hash = u.key
       and (r.id, r.xid) > (u.id, u.xid)
     order by r.id, r.xid
@@ -220,8 +267,9 @@ cross join lateral (
     from (
         select r.url_key, r.xid, r.id, r.attempts, r.accepted_at, r.key_hash, r.other_key_hash, r.next_at
         from webhook.retry r
-        where r.url_key = u.url_key
-          and r.state = 'waiting'
+        where ",
+    waits_for!("r"),
+    " = u.url_key
           and r.key_hash = u.key
           and (r.id, r.xid) > (u.id, u.xid)
         order by r.id, r.xid
@@ -230,17 +278,35 @@ cross join lateral (
 ) w
 where w.may_follow
   and (b.id is null or (w.id, w.xid) < (b.id, b.xid))
-order by w.url_key, w.id, w.xid";
+order by w.url_key, w.id, w.xid"
+);
+
+const HOLDING_BACK: &str = "
+select u.url_key
+from pg_catalog.unnest($1) as u (url_key)
+cross join lateral (
+    select
+    from webhook.retry r
+    where r.url_key = u.url_key and r.state = 'waiting' and r.next_at >= 'infinity'
+    order by r.next_at
+    limit 1
+) h";
 
 /// At most $2 messages of the URLs $1, which do not keep the order of keys any more, that waited
 /// for others.
 const RELEASE: &str = "
 with held_back as (
-    select r.url_key, r.id, r.xid
-    from webhook.retry r
-    where r.url_key = any ($1) and r.state = 'waiting' and r.next_at = 'infinity'
+    select l.url_key, l.id, l.xid
+    from pg_catalog.unnest($1) as u (url_key)
+    cross join lateral (
+        select r.url_key, r.id, r.xid
+        from webhook.retry r
+        where r.url_key = u.url_key and r.state = 'waiting' and r.next_at >= 'infinity'
+        order by r.next_at
+        limit $2
+        for update skip locked
+    ) l
     limit $2
-    for update skip locked
 )
 update webhook.retry r
 set next_at = pg_catalog.clock_timestamp(), changed_at = pg_catalog.clock_timestamp()
@@ -252,8 +318,8 @@ where r.url_key = h.url_key and r.id = h.id and r.xid = h.xid";
 pub struct Answer {
     /// Keys that messages wait for.
     pub waited_for: Vec<u64>,
-    /// A row could not be changed: the keys are to be asked for again.
-    pub is_locked: bool,
+    /// Keys whose first row could not be changed: they are to be asked for again.
+    pub locked: Vec<u64>,
     /// Messages are due now.
     pub any_due: bool,
 }
@@ -271,6 +337,7 @@ pub struct KeyOrderStore {
     ask: Query,
     due: Query,
     following: Query,
+    holding_back: Query,
     release: Query,
 }
 
@@ -281,6 +348,7 @@ impl KeyOrderStore {
             ask: Query::new(ASK),
             due: Query::new(DUE),
             following: Query::new(FOLLOWING),
+            holding_back: Query::new(HOLDING_BACK),
             release: Query::new(RELEASE),
         }
     }
@@ -305,8 +373,10 @@ impl KeyOrderStore {
         let keys: Vec<i64> = keys.iter().copied().map(as_stored).collect();
         self.ask
             .write_returning(&[Arg::I32(url_key), Arg::I64Array(&keys)], |row| {
-                answer.waited_for.extend(row.i64(0).map(as_read));
-                answer.is_locked |= row.bool(1) == Some(true);
+                let key = row.i64(0).map(as_read);
+                let is_locked = row.bool(1) == Some(true);
+                answer.waited_for.extend(key);
+                answer.locked.extend(key.filter(|_| is_locked));
                 answer.any_due |= row.bool(2) == Some(true);
             });
         answer
@@ -358,6 +428,14 @@ impl KeyOrderStore {
             |row| following.extend(due_retry(row)),
         );
         following
+    }
+
+    /// Which of these URLs have messages that wait for others.
+    pub fn holding_back(&self, url_keys: &[i32]) -> Vec<i32> {
+        let mut found = Vec::new();
+        self.holding_back
+            .read(&[Arg::I32Array(url_keys)], |row| found.extend(row.i32(0)));
+        found
     }
 
     /// Messages of these URLs do not wait for others any more; gives how many there were, at most

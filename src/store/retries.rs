@@ -204,7 +204,7 @@ from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest(
 where r.url_key = d.url_key
   and r.id = d.id
   and r.xid = d.xid
-  and r.state = 'waiting'";
+  and r.state || '' = 'waiting'";
 
 /// Retries that were written after $1, so by a clock that has been set back since: they are due
 /// as long after $1 as they were to wait. The index has none that were due by then.
@@ -221,7 +221,7 @@ from (
 where r.url_key = a.url_key
   and r.id = a.id
   and r.xid = a.xid
-  and r.state = 'waiting'";
+  and r.state || '' = 'waiting'";
 
 /// Kept plans of this file's statements.
 pub struct RetryStore {

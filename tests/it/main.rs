@@ -52,6 +52,8 @@ mod group_roles;
 mod harness;
 mod hostile_surroundings;
 mod key_order;
+mod key_order_locks;
+mod key_order_plans;
 mod lagging;
 mod large_bodies;
 mod launcher;
