@@ -1,6 +1,8 @@
 //! What has changed in definitions, retries and cancellations, and what that means for URLs.
 
 use std::collections::{BTreeSet, HashMap};
+use std::mem;
+use std::time::{Duration, Instant};
 
 use super::calls::take_uncalled;
 use super::Engine;
@@ -15,6 +17,8 @@ use crate::worker::scheduling::Applied;
 
 /// Messages that wait for others no longer, in one transaction.
 const RELEASED_AT_ONCE: i64 = 5_000;
+/// Those that other sessions have locked are tried again after this.
+const RELEASE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Reads what has changed. In a transaction.
@@ -49,7 +53,10 @@ impl Engine {
         take_uncalled(&mut self.scheduler, &mut self.settler);
         let scheduler = &self.scheduler;
         self.settler.amend_held_back(
-            |row| scheduler.is_canceled(row.url_key, row.at) || !scheduler.is_live(row.url_key),
+            |row| {
+                scheduler.is_canceled_with_all(row.url_key, row.at)
+                    || !scheduler.is_live(row.url_key)
+            },
             |url_key| scheduler.orders_keys(url_key),
         );
         self.settler.amend(|settled| {
@@ -156,20 +163,42 @@ impl Engine {
         if released.is_empty() {
             return;
         }
-        let done = tx::part(|| self.reader.release(&released, RELEASED_AT_ONCE));
-        let count = match done {
-            Ok(count) => count,
-            Err(failure) if failure.is_lock_not_available() => RELEASED_AT_ONCE.unsigned_abs(),
+        let mut released = self.reader.holding_back(&released);
+        if released.is_empty() {
+            return;
+        }
+        let done = tx::part(|| {
+            let count = self.reader.release(&released, RELEASED_AT_ONCE);
+            (count, self.reader.holding_back(&released))
+        });
+        let (count, left) = match done {
+            Ok(done) => done,
+            Err(failure) if failure.is_lock_not_available() => (0, released.clone()),
             Err(failure) => failure.raise(),
         };
+        let left = left.iter().filter_map(|url_key| urls.get(url_key));
         if count >= RELEASED_AT_ONCE.unsigned_abs() {
-            for webhook_key in released.iter().filter_map(|url_key| urls.get(url_key)) {
+            for webhook_key in left {
                 self.definitions.read_again(Changes::of(*webhook_key));
             }
+        } else {
+            self.release_again.extend(left);
         }
         if count > 0 {
-            self.released.append(&mut released);
+            self.key_writes.released.append(&mut released);
         }
+    }
+
+    /// What was locked is tried again, whether or not its session changed it.
+    pub(super) fn release_what_was_locked(&mut self) {
+        if self.release_again.is_empty() || Instant::now() < self.release_not_before {
+            return;
+        }
+        self.release_not_before = Instant::now() + RELEASE_AGAIN_AFTER;
+        self.definitions.read_again(Changes {
+            everything: false,
+            webhooks: mem::take(&mut self.release_again),
+        });
     }
 
     /// From now on nothing that was committed before is sent to the URL; what is on its way
@@ -183,6 +212,8 @@ impl Engine {
             return;
         };
         self.scheduler.apply_cancellation(url_key);
+        // What left memory is counted by its own row.
+        take_uncalled(&mut self.scheduler, &mut self.settler);
         let progress = self.scheduler.progress(url_key);
         let tail = self.reader.tail_position();
         let position: Position = progress.position.unwrap_or_else(|| tail.clone());

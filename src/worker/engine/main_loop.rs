@@ -109,6 +109,7 @@ impl Loop {
                 return end;
             }
             self.engine.adjust_for_clock_step();
+            self.engine.release_what_was_locked();
             self.catch_up();
             self.take_and_dispatch();
             self.engine.look_at_standbys();
@@ -244,6 +245,7 @@ impl Loop {
             // First a look at whether the extension is still in order.
             Ok(None) => {}
             Ok(Some(more)) => {
+                engine.reading_is_committed();
                 engine.locks.succeeded(Work::Definitions);
                 if loaded != checked {
                     self.loaded = checked;
@@ -257,9 +259,11 @@ impl Loop {
                 self.engine.settler.notice_counts();
             }
             Err(failure) if failure.is_lock_not_available() => {
+                engine.reading_failed();
                 engine.locks.failed(Work::Definitions, engine.ticker.now());
             }
             Err(failure) => {
+                engine.reading_failed();
                 self.read_error.clone_from(&failure.message);
                 self.read_failure = Some(failure.message);
                 // What standbys have confirmed is not known any more.

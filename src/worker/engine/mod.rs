@@ -15,7 +15,8 @@ mod settle;
 
 pub(super) use main_loop::Loop;
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use super::definitions::Definitions;
 use super::locks::{Locks, Work};
@@ -34,6 +35,16 @@ use crate::pg::wake::Notes;
 use crate::pg::{clock, tx};
 use crate::store::settlement_log::Restored;
 
+/// What the reading transaction writes, all of it about the order of keys.
+#[derive(Default)]
+struct KeyWrites {
+    /// URLs of which the first messages that waited are due.
+    told: Vec<i32>,
+    /// URLs whose messages wait for no others any more: the next transaction sees that they are
+    /// due.
+    released: Vec<i32>,
+}
+
 /// See the module.
 pub(super) struct Engine {
     definitions: Definitions,
@@ -50,8 +61,10 @@ pub(super) struct Engine {
     retry_schedule: Schedule,
     /// A retry that cannot be sent any more could not be given up.
     retries_are_locked: bool,
-    /// URLs with retries that this transaction has made due: the next one sees them.
-    released: Vec<i32>,
+    key_writes: KeyWrites,
+    /// Webhooks with messages that could not be released, because another session had locked them.
+    release_again: BTreeSet<i32>,
+    release_not_before: Instant,
     ticker: Ticker,
 }
 
@@ -76,7 +89,9 @@ impl Engine {
             delivery_is_on: settings.on,
             retry_schedule: settings.retry_schedule.clone(),
             retries_are_locked: false,
-            released: Vec::new(),
+            key_writes: KeyWrites::default(),
+            release_again: BTreeSet::new(),
+            release_not_before: Instant::now(),
             ticker,
         };
         engine.restore_lanes(restored)?;

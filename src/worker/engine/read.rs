@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::mem;
 
-use super::Engine;
+use super::{Engine, KeyWrites};
 use crate::pg::{clock, invalidation, tx};
 use crate::store::retries::{DueRetry, WaitingRetry};
-use crate::worker::definitions::Known;
+use crate::worker::definitions::{Changes, Known};
 use crate::worker::locks::Work;
 use crate::worker::reading::{Next, TailPage};
 use crate::worker::scheduling::{Accepted, Loaded, KEYS_AT_ONCE, RETRY_LOOK_MICROS};
@@ -44,18 +44,43 @@ impl Engine {
         }
         // Last: what was read above may be a reason to ask.
         if self.may_read_retries() {
-            self.try_part(Work::Retries, |engine| {
+            let read = self.try_part(Work::Retries, |engine| {
                 engine.read_due_retries();
                 engine.read_waiting();
             });
+            if read.is_none() {
+                self.forget_blocked_keys();
+            }
             if mem::take(&mut self.retries_are_locked) {
                 self.locks.failed(Work::Retries, self.ticker.now());
             }
         }
-        for url_key in mem::take(&mut self.released) {
-            self.scheduler.expect_retry(url_key, clock::now());
+        for url_key in &self.key_writes.released {
+            self.scheduler.expect_retry(*url_key, clock::now());
         }
         more
+    }
+
+    /// The reading transaction was committed, and with it what it wrote of lanes that keep the
+    /// order of each key, or did.
+    pub(super) fn reading_is_committed(&mut self) {
+        self.key_writes = KeyWrites::default();
+    }
+
+    /// It was not: lanes have learned what is not so.
+    pub(super) fn reading_failed(&mut self) {
+        self.forget_blocked_keys();
+        for url_key in mem::take(&mut self.key_writes.released) {
+            if let Some(webhook_key) = self.scheduler.webhook_of(url_key) {
+                self.definitions.read_again(Changes::of(webhook_key));
+            }
+        }
+    }
+
+    fn forget_blocked_keys(&mut self) {
+        for url_key in mem::take(&mut self.key_writes.told) {
+            self.scheduler.forget_blocked_keys(url_key);
+        }
     }
 
     /// Whether something of the outbox is to be read, but for what may have been committed.
@@ -302,6 +327,8 @@ impl Engine {
             let keys = self.reader.blocked_keys(url_key, i64::MIN, wanted);
             self.scheduler.learn_blocked_keys(url_key, keys);
         }
+        self.key_writes.told.push(url_key);
+        self.scheduler.ask_now(url_key);
         let asked = self.scheduler.keys_to_ask(url_key);
         let answer = self.reader.ask_keys(url_key, &asked);
         self.scheduler.learn_keys(url_key, &asked, &answer, now);
@@ -309,7 +336,7 @@ impl Engine {
             let page = self.reader.blocked_keys(url_key, from, KEYS_AT_ONCE);
             let answer = self.reader.ask_keys(url_key, &page);
             self.scheduler.learn_keys(url_key, &page, &answer, now);
-            self.scheduler.asked_unknown_keys(url_key, &page);
+            self.scheduler.asked_unknown_keys(url_key, &page, &answer);
         }
     }
 

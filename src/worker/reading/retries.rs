@@ -63,6 +63,11 @@ impl Reader {
         self.key_order.ask(url_key, keys)
     }
 
+    /// Those of these URLs that have messages which wait for others of their keys. In a transaction.
+    pub fn holding_back(&self, url_keys: &[i32]) -> Vec<i32> {
+        self.key_order.holding_back(url_keys)
+    }
+
     /// What waits for others of its keys is due, where their order is not kept any more. In a
     /// transaction; gives how many there were, at most `limit`.
     pub fn release(&self, url_keys: &[i32], limit: i64) -> u64 {

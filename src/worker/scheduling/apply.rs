@@ -151,6 +151,13 @@ impl Scheduler {
         url.is_some_and(|url| url.cancellations.contains(at))
     }
 
+    /// Whether it was canceled with everything else: a single one may have been redelivered since, as
+    /// its row says.
+    pub fn is_canceled_with_all(&self, url_key: i32, at: Coordinate) -> bool {
+        let url = self.urls.get(url_key);
+        url.is_some_and(|url| url.cancellations.contains_all_of(at.xid))
+    }
+
     /// A single message needs no watching any more.
     pub fn forget_single(&mut self, url_key: i32, at: Coordinate) {
         let is_known = self

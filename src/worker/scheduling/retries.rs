@@ -12,6 +12,7 @@ use super::starting::CanceledMessage;
 use super::url::{MessageEntry, UrlState};
 use super::urls::HeldBackMessage;
 use super::Scheduler;
+use crate::core::definitions::words::DeliveryOrder;
 use crate::core::messages::order_keys::OrderKeys;
 use crate::core::messages::position::Coordinate;
 use crate::core::scheduling::lane::keys::{as_stored, BLOCKED_AT_MOST};
@@ -174,6 +175,21 @@ impl Scheduler {
             .change(url_key, |url, _| url.lane.learn_blocked_keys(keys));
     }
 
+    /// The table is asked about keys of the lane, whatever was locked before.
+    pub fn ask_now(&mut self, url_key: i32) {
+        self.urls.change(url_key, |url, _| url.ask_at = None);
+    }
+
+    /// What was written with the table's answers is undone: the lane asks about all its keys again.
+    pub fn forget_blocked_keys(&mut self, url_key: i32) {
+        self.urls.change(url_key, |url, memory| {
+            if url.lane.orders_keys() {
+                memory.remove_all(&url.lane.keep_order(DeliveryOrder::Key));
+                url.next_retry_at = Some(i64::MIN);
+            }
+        });
+    }
+
     /// Keys of the lane that the table is asked about next.
     pub fn keys_to_ask(&self, url_key: i32) -> Vec<u64> {
         let url = self.urls.get(url_key);
@@ -186,28 +202,31 @@ impl Scheduler {
         self.urls.get(url_key)?.lane.unknown_keys_from()
     }
 
-    /// A page of them was asked about.
-    pub fn asked_unknown_keys(&mut self, url_key: i32, page: &[u64]) {
+    /// A page of them was asked about; while rows of it are locked it is asked about again.
+    pub fn asked_unknown_keys(&mut self, url_key: i32, page: &[u64], answer: &Answer) {
+        if !answer.locked.is_empty() {
+            return;
+        }
         let last = page.last().filter(|_| page.len() >= KEYS_AT_ONCE);
         let next = last.and_then(|key| as_stored(*key).checked_add(1));
         self.urls
             .change(url_key, |url, _| url.lane.asked_unknown_keys(next));
     }
 
-    /// What the table says of keys that were asked about. Where rows were locked, they are asked
-    /// about again later.
+    /// What the table says of keys that were asked about. Those whose rows were locked are asked about
+    /// again later.
     pub fn learn_keys(&mut self, url_key: i32, asked: &[u64], answer: &Answer, now_pg: i64) {
         let waited_for: HashSet<u64> = answer.waited_for.iter().copied().collect();
         self.urls.change(url_key, |url, _| {
             if answer.any_due {
                 url.next_retry_at = Some(url.next_retry_at.map_or(now_pg, |at| at.min(now_pg)));
             }
-            if answer.is_locked {
+            let is_known = |key: &u64| !answer.locked.contains(key);
+            let known: Vec<u64> = asked.iter().copied().filter(is_known).collect();
+            if known.len() < asked.len() {
                 url.ask_at = Some(now_pg + RETRY_LOOK_MICROS);
-                return;
             }
-            url.ask_at = None;
-            url.lane.learn_keys(asked, |key| waited_for.contains(&key));
+            url.lane.learn_keys(&known, |key| waited_for.contains(&key));
         });
     }
 
