@@ -28,8 +28,7 @@ fn thousands_behind_one_key_cost_another_key_nothing() {
                                     attempts, state, next_at, key_hash)
          select r.url_key, r.xid, r.id + n, gen_random_uuid(), r.webhook_key, r.event_key, r.event_date,
                 0, 'waiting', 'infinity', r.key_hash
-         from (select * from webhook.retry order by id limit 1) r, generate_series(1, {BEHIND}) n;
-         analyze webhook.retry"
+         from (select * from webhook.retry order by id limit 1) r, generate_series(1, {BEHIND}) n"
     ));
     let read = || -> i64 {
         cluster.value(
