@@ -3,7 +3,7 @@
 //! Two kinds: single messages (rows of `webhook.retry` in state `withdrawn`, until the lane gets
 //! there) and everything a URL had pending at a moment (a snapshot in `webhook.cancellation`).
 
-use crate::core::messages::position::{Coordinate, Position};
+use crate::core::messages::position::{Cursor, MessagePosition};
 use crate::core::messages::snapshot::Snapshot;
 use crate::pg::spi::{Arg, Query, Row};
 
@@ -18,20 +18,20 @@ pub struct NewCancellation {
 pub struct SingleCancellation {
     pub url_key: i32,
     pub webhook_key: i32,
-    pub at: Coordinate,
+    pub at: MessagePosition,
 }
 
 /// How far a lane had come when the worker read a cancellation.
 pub struct CancellationNote {
     pub cancellation_id: i64,
     pub url_key: i32,
-    pub position: Position,
+    pub position: Cursor,
     /// `[[xid, id], …]` as text, because JSON numbers are too small.
     pub in_flight: String,
 }
 
 impl CancellationNote {
-    pub fn new(cancellation: &NewCancellation, position: Position, busy: &[Coordinate]) -> Self {
+    pub fn new(cancellation: &NewCancellation, position: Cursor, busy: &[MessagePosition]) -> Self {
         let busy: Vec<(String, String)> = busy
             .iter()
             .map(|at| (at.xid.to_string(), at.id.to_string()))
@@ -183,7 +183,7 @@ impl CancellationStore {
     }
 
     /// The message had been delivered before the worker heard of it.
-    pub fn forget_single(&self, url_key: i32, at: Coordinate) {
+    pub fn forget_single(&self, url_key: i32, at: MessagePosition) {
         self.forget_single
             .write(&[Arg::I32(url_key), Arg::Xid(at.xid), Arg::I64(at.id)]);
     }
@@ -210,13 +210,7 @@ impl CancellationStore {
     }
 
     /// How many messages the tail has passed and the lane has not that came after `before`.
-    pub fn after(
-        &self,
-        webhook_key: i32,
-        tail: &Position,
-        lane: &Position,
-        before: &Snapshot,
-    ) -> i64 {
+    pub fn after(&self, webhook_key: i32, tail: &Cursor, lane: &Cursor, before: &Snapshot) -> i64 {
         let mut count = 0;
         self.after.read(
             &[
@@ -240,7 +234,7 @@ fn single(row: &Row<'_>) -> Option<SingleCancellation> {
     Some(SingleCancellation {
         url_key: row.i32(0)?,
         webhook_key: row.i32(1)?,
-        at: Coordinate {
+        at: MessagePosition {
             xid: row.xid(2)?,
             id: row.i64(3)?,
         },

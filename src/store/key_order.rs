@@ -6,7 +6,7 @@
 
 use super::retries::DueRetry;
 use crate::core::messages::order_keys::OrderKeys;
-use crate::core::messages::position::Coordinate;
+use crate::core::messages::position::MessagePosition;
 use crate::core::scheduling::lane::keys::as_stored;
 use crate::pg::spi::{Arg, Query, Row};
 
@@ -60,7 +60,7 @@ macro_rules! is_behind {
     };
 }
 
-/// The row that has this coordinate, if it waits: by its primary key, whatever a plan that was made
+/// The row that has this position, if it waits: by its primary key, whatever a plan that was made
 /// while the table was empty prefers.
 macro_rules! waiting_row {
     ($url_key:literal, $row:literal, $date:literal) => {
@@ -456,7 +456,7 @@ fn due_retry(row: &Row<'_>) -> Option<DueRetry> {
     let keys = key.map(|key| OrderKeys::new(key, row.i64(6).map(as_read)));
     Some(DueRetry {
         url_key: row.i32(0)?,
-        at: Coordinate {
+        at: MessagePosition {
             xid: row.xid(1)?,
             id: row.i64(2)?,
         },

@@ -12,10 +12,10 @@ use uuid::Uuid;
 
 use super::window_reader::{Plan, WindowReader};
 use crate::core::messages::order_keys::OrderKeys;
-use crate::core::messages::position::Coordinate;
+use crate::core::messages::position::MessagePosition;
 use crate::pg::spi::{Arg, Query};
 use large_window::{CHUNK_PLACES, SMALL_FLUSHES, STEP};
-use message_rows::{stored_message, BY_COORDINATE, FLUSH_ROWS, STRETCH_ROWS, WINDOW_PAGE};
+use message_rows::{stored_message, BY_POSITION, FLUSH_ROWS, STRETCH_ROWS, WINDOW_PAGE};
 
 mod large_window;
 mod message_rows;
@@ -29,7 +29,7 @@ const INLINE_BYTES: i32 = 8 * 1024;
 /// A message as the outbox holds it.
 #[derive(Clone, Debug)]
 pub struct StoredMessage {
-    pub at: Coordinate,
+    pub at: MessagePosition,
     pub message_id: Uuid,
     pub event_key: i32,
     pub webhook_key: i32,
@@ -59,7 +59,7 @@ pub struct OutboxReader {
     small_flushes: Query,
     flush_rows: Query,
     stretch_rows: Query,
-    by_coordinate: Query,
+    by_position: Query,
     chunk_places: Query,
 }
 
@@ -71,7 +71,7 @@ impl OutboxReader {
             small_flushes: Query::new(SMALL_FLUSHES),
             flush_rows: Query::new(FLUSH_ROWS),
             stretch_rows: Query::new(STRETCH_ROWS),
-            by_coordinate: Query::new(BY_COORDINATE),
+            by_position: Query::new(BY_POSITION),
             chunk_places: Query::new(CHUNK_PLACES),
         }
     }
@@ -131,11 +131,11 @@ impl OutboxReader {
     fn page_of_places(
         &self,
         reader: &mut WindowReader,
-        mut places: VecDeque<Coordinate>,
+        mut places: VecDeque<MessagePosition>,
         end: Option<i64>,
         inline: i32,
     ) -> Vec<StoredMessage> {
-        let page: Vec<Coordinate> = places.drain(..places.len().min(PAGE_ROWS)).collect();
+        let page: Vec<MessagePosition> = places.drain(..places.len().min(PAGE_ROWS)).collect();
         if !places.is_empty() {
             reader.plan = Plan::Places { places, end };
         } else if let Some(end) = end {
@@ -144,23 +144,23 @@ impl OutboxReader {
         } else {
             reader.done = true;
         }
-        self.at_places(&page, inline)
+        self.at_positions(&page, inline)
     }
 
-    /// The messages at these coordinates; what is gone is left out. `whole` also reads
+    /// The messages at these positions; what is gone is left out. `whole` also reads
     /// bodies that are too large for a page.
-    pub fn at(&self, coordinates: &[Coordinate], whole: bool) -> Vec<StoredMessage> {
-        self.at_places(coordinates, if whole { i32::MAX } else { INLINE_BYTES })
+    pub fn at(&self, positions: &[MessagePosition], whole: bool) -> Vec<StoredMessage> {
+        self.at_positions(positions, if whole { i32::MAX } else { INLINE_BYTES })
     }
 
-    fn at_places(&self, coordinates: &[Coordinate], inline: i32) -> Vec<StoredMessage> {
-        let xids: Vec<u64> = coordinates.iter().map(|at| at.xid).collect();
-        let ids: Vec<i64> = coordinates.iter().map(|at| at.id).collect();
+    fn at_positions(&self, positions: &[MessagePosition], inline: i32) -> Vec<StoredMessage> {
+        let xids: Vec<u64> = positions.iter().map(|at| at.xid).collect();
+        let ids: Vec<i64> = positions.iter().map(|at| at.id).collect();
         let mut found = Vec::new();
-        if coordinates.is_empty() {
+        if positions.is_empty() {
             return found;
         }
-        self.by_coordinate.read(
+        self.by_position.read(
             &[Arg::XidArray(&xids), Arg::I64Array(&ids), Arg::I32(inline)],
             |row| found.extend(stored_message(row)),
         );

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use crate::core::messages::order_keys::OrderKeys;
-use crate::core::messages::position::Coordinate;
+use crate::core::messages::position::MessagePosition;
 use crate::core::scheduling::lane::keys::as_stored;
 use crate::pg::spi::{Arg, Query};
 
@@ -38,7 +38,7 @@ impl RetryState {
 /// A message that failed or was canceled.
 pub struct RetryRow {
     pub url_key: i32,
-    pub at: Coordinate,
+    pub at: MessagePosition,
     pub keys: OrderKeys,
     pub message_id: Uuid,
     pub webhook_key: i32,
@@ -65,7 +65,7 @@ impl RetryRow {
 #[derive(Clone, Debug)]
 pub struct DueRetry {
     pub url_key: i32,
-    pub at: Coordinate,
+    pub at: MessagePosition,
     pub attempts: i32,
     /// Since when its age counts, if it was redelivered.
     pub accepted_at: Option<i64>,
@@ -278,7 +278,7 @@ impl RetryStore {
     }
 
     /// Retries that succeeded at last.
-    pub fn delivered(&self, retries: &[(i32, Coordinate)]) {
+    pub fn delivered(&self, retries: &[(i32, MessagePosition)]) {
         if retries.is_empty() {
             return;
         }
@@ -305,7 +305,7 @@ impl RetryStore {
             |row| {
                 due.push(DueRetry {
                     url_key: row.i32(0)?,
-                    at: Coordinate {
+                    at: MessagePosition {
                         xid: row.xid(1)?,
                         id: row.i64(2)?,
                     },
@@ -326,7 +326,7 @@ impl RetryStore {
         self.waiting.read(
             &[Arg::I32Array(url_keys), Arg::I64(WAITING_AT_MOST)],
             |row| {
-                let at = Coordinate {
+                let at = MessagePosition {
                     xid: row.xid(1)?,
                     id: row.i64(2)?,
                 };
@@ -351,7 +351,7 @@ impl RetryStore {
     }
 
     /// Retries that cannot be sent any more are failures, for this reason.
-    pub fn give_up(&self, retries: &[(i32, Coordinate)], why: &str) {
+    pub fn give_up(&self, retries: &[(i32, MessagePosition)], why: &str) {
         if retries.is_empty() {
             return;
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::messages::position::{Coordinate, Position, Window};
+use crate::core::messages::position::{Cursor, MessagePosition, Window};
 use crate::core::messages::snapshot::Snapshot;
 use crate::core::scheduling::lane::DurableLane;
 use crate::pg::spi::{Arg, Query};
@@ -72,7 +72,7 @@ impl LaneState {
     /// The reverse of [`LaneState::new`].
     pub fn durable(&self) -> Result<DurableLane, String> {
         let position = match (&self.from, &self.to) {
-            (Some(from), Some(to)) if self.own => Some(Position {
+            (Some(from), Some(to)) if self.own => Some(Cursor {
                 window: Window::new(Arc::new(from.parse()?), Arc::new(to.parse()?), self.tick),
                 id: self.id,
             }),
@@ -82,7 +82,7 @@ impl LaneState {
             .busy
             .iter()
             .map(|(xid, id)| {
-                Ok(Coordinate {
+                Ok(MessagePosition {
                     xid: xid.parse().map_err(|_| format!("not an xid: {xid}"))?,
                     id: id.parse().map_err(|_| format!("not an id: {id}"))?,
                 })
@@ -93,7 +93,7 @@ impl LaneState {
 }
 
 /// JSON numbers are too small.
-pub fn as_text(at: &Coordinate) -> (String, String) {
+pub fn as_text(at: &MessagePosition) -> (String, String) {
     (at.xid.to_string(), at.id.to_string())
 }
 
@@ -123,7 +123,7 @@ pub struct RestoredLane {
 /// One settlement's row.
 pub struct LogRow<'a> {
     pub seq: i64,
-    pub tail: &'a Position,
+    pub tail: &'a Cursor,
     /// `[[event_key, messages, calls, errors], …]`
     pub counts: &'a str,
     /// `[[url_key, pending delta], …]`

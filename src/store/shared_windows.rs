@@ -13,7 +13,7 @@ use super::outbox::OutboxReader;
 use super::window_reader::{Scan, WindowReader};
 use crate::core::messages::chunks::{self, Chunk};
 use crate::core::messages::flush_map::FlushMap;
-use crate::core::messages::position::{Coordinate, Window};
+use crate::core::messages::position::{MessagePosition, Window};
 
 /// Windows that are remembered: those between a few ticks, where lanes that lag together stand.
 const WINDOWS: usize = 16;
@@ -32,7 +32,7 @@ const READ_AT_ONCE: usize = 2;
 
 /// The places of a chunk's rows, in order, by webhook.
 struct Places {
-    by_webhook: HashMap<i32, Vec<Coordinate>>,
+    by_webhook: HashMap<i32, Vec<MessagePosition>>,
     count: usize,
     /// When they were last asked for.
     used: u64,
@@ -40,7 +40,7 @@ struct Places {
 
 impl Places {
     fn of(outbox: &OutboxReader, window: &Window, chunk: &Chunk) -> Self {
-        let mut by_webhook: HashMap<i32, Vec<Coordinate>> = HashMap::new();
+        let mut by_webhook: HashMap<i32, Vec<MessagePosition>> = HashMap::new();
         outbox.chunk_places(window, chunk, |webhook_key, at| {
             by_webhook.entry(webhook_key).or_default().push(at);
         });

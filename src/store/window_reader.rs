@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::core::messages::flush_map::{Flush, FlushMap};
-use crate::core::messages::position::{Coordinate, Position, Window};
+use crate::core::messages::position::{Cursor, MessagePosition, Window};
 
 /// A window over more transactions than this is large, whatever it holds for this reader.
 const LARGE_XIDS: u64 = 20_000;
@@ -25,7 +25,7 @@ pub(super) enum Plan {
     },
     /// Where its rows are, in order.
     Places {
-        places: VecDeque<Coordinate>,
+        places: VecDeque<MessagePosition>,
         /// They are those with lower ids, if not all.
         end: Option<i64>,
     },
@@ -42,7 +42,7 @@ pub struct Scan {
     /// Transactions: from … to.
     pub ranges: VecDeque<(u64, u64)>,
     /// The last row that was seen of the first range.
-    pub after: Coordinate,
+    pub after: MessagePosition,
 }
 
 impl Scan {
@@ -82,10 +82,10 @@ pub struct WindowReader {
 }
 
 /// Before every row.
-pub(super) const NOWHERE: Coordinate = Coordinate { xid: 0, id: 0 };
+pub(super) const NOWHERE: MessagePosition = MessagePosition { xid: 0, id: 0 };
 
 impl WindowReader {
-    pub fn new(position: &Position, webhook_key: Option<i32>) -> Self {
+    pub fn new(position: &Cursor, webhook_key: Option<i32>) -> Self {
         Self {
             window: Arc::clone(&position.window),
             after_id: position.id,
@@ -110,7 +110,7 @@ impl WindowReader {
 
     /// Takes over the places of its rows up to `end`, or all, which were found for all webhooks of
     /// the window.
-    pub fn read_places(&mut self, places: VecDeque<Coordinate>, end: Option<i64>) {
+    pub fn read_places(&mut self, places: VecDeque<MessagePosition>, end: Option<i64>) {
         self.plan = Plan::Places { places, end };
     }
 
@@ -135,11 +135,11 @@ impl WindowReader {
     }
 
     /// Where the pages read so far end.
-    pub fn position(&self) -> Position {
+    pub fn position(&self) -> Cursor {
         if self.done {
-            Position::end_of(Arc::clone(&self.window))
+            Cursor::end_of(Arc::clone(&self.window))
         } else {
-            Position {
+            Cursor {
                 window: Arc::clone(&self.window),
                 id: self.after_id,
             }

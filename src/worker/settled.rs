@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::definitions::Logged;
 use crate::core::messages::order_keys::OrderKeys;
-use crate::core::messages::position::Coordinate;
+use crate::core::messages::position::MessagePosition;
 use crate::delivery::call::Outcome;
 
 /// See the module.
@@ -15,7 +15,7 @@ pub struct Settled {
     pub webhook_key: i32,
     pub webhook_id: Option<Arc<str>>,
     pub event_key: i32,
-    pub at: Coordinate,
+    pub at: MessagePosition,
     pub keys: OrderKeys,
     pub message_id: Uuid,
     pub event_date: i64,

@@ -99,7 +99,7 @@ impl Chunk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::messages::position::Coordinate;
+    use crate::core::messages::position::MessagePosition;
     use proptest::prelude::*;
 
     /// Transactions by their number, each with one flush: its number and its rows.
@@ -107,7 +107,7 @@ mod tests {
         let mut map = FlushMap::default();
         for (xid, (number, rows)) in (1..).zip(flushes) {
             for row in 0..*rows {
-                map.add(Coordinate {
+                map.add(MessagePosition {
                     xid,
                     id: (number << ROW_BITS) + row,
                 });

@@ -4,11 +4,11 @@
 //! transaction millions of rows. Both are to be read by id, but the index is by transaction. So
 //! the window is looked through once, in steps; what is kept is small: each large flush, and for
 //! each stretch of flush numbers the ranges of transactions in which its small flushes are found.
-//! Pure: coordinates come in as they are read.
+//! Pure: positions come in as they are read.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::position::Coordinate;
+use super::position::MessagePosition;
 
 /// Bits of an id that count rows within a flush.
 pub const ROW_BITS: u32 = 20;
@@ -79,7 +79,7 @@ pub struct FlushMap {
 
 impl FlushMap {
     /// The next row of the window, by transaction and id.
-    pub fn add(&mut self, at: Coordinate) {
+    pub fn add(&mut self, at: MessagePosition) {
         let number = at.id >> ROW_BITS;
         match &mut self.current {
             Some(flush) if flush.xid == at.xid && flush.number == number => flush.rows += 1,
@@ -130,7 +130,7 @@ mod tests {
         let mut map = FlushMap::default();
         for (xid, number, rows) in flushes {
             for row in 0..*rows {
-                map.add(Coordinate {
+                map.add(MessagePosition {
                     xid: *xid,
                     id: (number << ROW_BITS) + row,
                 });

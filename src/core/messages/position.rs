@@ -11,7 +11,7 @@ use super::snapshot::Snapshot;
 
 /// A row of the outbox: the transaction that wrote it and its place in the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Coordinate {
+pub struct MessagePosition {
     pub xid: u64,
     pub id: i64,
 }
@@ -38,7 +38,7 @@ impl Window {
 
 /// Everything before the window, and everything in it with an id up to `id`, is behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Position {
+pub struct Cursor {
     pub window: Arc<Window>,
     pub id: i64,
 }
@@ -46,7 +46,7 @@ pub struct Position {
 /// An id that nothing in a window exceeds.
 pub const END_OF_WINDOW: i64 = i64::MAX;
 
-impl Position {
+impl Cursor {
     pub fn start_of(window: Arc<Window>) -> Self {
         Self { window, id: 0 }
     }
@@ -59,7 +59,7 @@ impl Position {
     }
 
     /// Whether a message lies before this position.
-    pub fn has_passed(&self, at: Coordinate) -> bool {
+    pub fn has_passed(&self, at: MessagePosition) -> bool {
         self.window.from.sees(at.xid) || (self.window.to.sees(at.xid) && at.id <= self.id)
     }
 

@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::core::messages::order_keys::OrderKeys;
-use crate::core::messages::position::{Coordinate, Position, Window};
+use crate::core::messages::position::{Cursor, MessagePosition, Window};
 use keys::KeyOrder;
 use order::{Order, Source};
 use pace::FAILURES_BEFORE_BACKING_OFF;
@@ -28,8 +28,8 @@ mod pace;
 /// A message in a lane.
 #[derive(Clone, Debug)]
 pub struct Entry<M> {
-    pub at: Coordinate,
-    /// The window it was read in; `None` for one that was named by its coordinate.
+    pub at: MessagePosition,
+    /// The window it was read in; `None` for one that was named by its position.
     pub window: Option<Arc<Window>>,
     pub message: M,
     /// What its order goes by, where the lane keeps that of each key.
@@ -46,16 +46,16 @@ pub enum Feed {
     /// The tail reader.
     Tail,
     /// The lane itself, from this position on.
-    Own(Position),
+    Own(Cursor),
 }
 
 /// What must be durable of a lane.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DurableLane {
     /// `None`: everything the tail has passed was taken.
-    pub position: Option<Position>,
+    pub position: Option<Cursor>,
     /// Taken, not settled.
-    pub busy: Vec<Coordinate>,
+    pub busy: Vec<MessagePosition>,
 }
 
 /// What a call says about its receiver.
@@ -78,7 +78,7 @@ pub enum Hold {
 
 #[derive(Clone, Copy, Debug)]
 struct Finished {
-    at: Coordinate,
+    at: MessagePosition,
     keys: OrderKeys,
     is_retry: bool,
     /// It will be called again.
@@ -108,7 +108,7 @@ pub struct Lane<M> {
     call_nanos: u64,
     /// Retries in memory or on the wire, until they are settled: they must not be
     /// loaded a second time.
-    retries: HashSet<Coordinate>,
+    retries: HashSet<MessagePosition>,
     /// Outcome known, not written yet.
     unsettled: Vec<Finished>,
     /// Outcome in the settlement that is being written.
@@ -215,7 +215,7 @@ impl<M> Lane<M> {
     }
 
     /// The lane cannot keep up: from `position` on it reads for itself.
-    pub fn leave_tail(&mut self, position: Position) {
+    pub fn leave_tail(&mut self, position: Cursor) {
         self.dirty = true;
         self.feed = Feed::Own(position);
     }
@@ -227,7 +227,7 @@ impl<M> Lane<M> {
     }
 
     /// A page of the lane's own backlog, and where it ends.
-    pub fn take_page(&mut self, entries: impl IntoIterator<Item = Entry<M>>, end: Position) {
+    pub fn take_page(&mut self, entries: impl IntoIterator<Item = Entry<M>>, end: Cursor) {
         self.dirty = true;
         self.queue.extend(entries);
         self.feed = Feed::Own(end);
@@ -266,7 +266,7 @@ impl<M> Lane<M> {
     }
 
     /// Whether the message is loaded, on the wire or not settled as a retry.
-    pub fn is_under_way(&self, at: Coordinate) -> bool {
+    pub fn is_under_way(&self, at: MessagePosition) -> bool {
         self.retries.contains(&at)
     }
 
@@ -312,7 +312,7 @@ impl<M> Lane<M> {
     }
 
     /// Whether the message is in memory, on the wire, or has an outcome that is not settled.
-    pub fn holds(&self, at: Coordinate) -> bool {
+    pub fn holds(&self, at: MessagePosition) -> bool {
         let unsettled = self.unsettled.iter().chain(&self.settling);
         self.waiting().any(|entry| entry.at == at)
             || self.flying.values().any(|entry| entry.at == at)

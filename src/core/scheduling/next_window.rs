@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::core::messages::position::{Position, Window};
+use crate::core::messages::position::{Cursor, Window};
 use crate::core::messages::snapshot::Snapshot;
 
 /// What comes after a window that a lane has read to its end.
@@ -20,7 +20,7 @@ pub enum Next {
 
 /// Where the tail stands.
 pub struct TailPlace<'a> {
-    pub position: &'a Position,
+    pub position: &'a Cursor,
     /// The last stored tick …
     pub last_tick: i64,
     /// … and its snapshot, if it is known.
@@ -53,7 +53,7 @@ pub struct NextTick {
 /// What a lane does that has read up to `position`, the end of a window: the next one goes up
 /// to the next tick that names its webhook, or else up to the tail.
 pub fn next_window(
-    position: &Position,
+    position: &Cursor,
     tail: &TailPlace<'_>,
     tick_after: impl FnOnce(i64) -> Option<NextTick>,
 ) -> Next {

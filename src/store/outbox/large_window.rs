@@ -9,7 +9,7 @@ use super::message_rows::stored_message;
 use super::{OutboxReader, StoredMessage, PAGE_ROWS};
 use crate::core::messages::chunks::Chunk;
 use crate::core::messages::flush_map::{Flush, FlushMap, Stretch, LARGE_ROWS};
-use crate::core::messages::position::{Coordinate, Window};
+use crate::core::messages::position::{MessagePosition, Window};
 use crate::pg::spi::Arg;
 use crate::store::window_reader::{Mapping, Plan, Scan, Step, WindowReader, NOWHERE};
 
@@ -92,7 +92,7 @@ impl OutboxReader {
         &self,
         window: &Window,
         chunk: &Chunk,
-        mut show: impl FnMut(i32, Coordinate),
+        mut show: impl FnMut(i32, MessagePosition),
     ) {
         let (first, last): (Vec<u64>, Vec<u64>) = chunk.ranges.iter().copied().unzip();
         let xids: Vec<u64> = chunk.pieces.iter().map(|piece| piece.xid).collect();
@@ -112,7 +112,7 @@ impl OutboxReader {
                 Arg::XidArray(&window.to.running),
             ],
             |row| {
-                let at = Coordinate {
+                let at = MessagePosition {
                     xid: row.xid(0)?,
                     id: row.i64(1)?,
                 };
@@ -152,12 +152,12 @@ impl OutboxReader {
         step: &Step<'_>,
         scan: &mut Scan,
         mut room: i64,
-        mut show: impl FnMut(i32, Coordinate),
+        mut show: impl FnMut(i32, MessagePosition),
     ) -> bool {
         while let Some((first, last)) = scan.ranges.front().copied() {
             let mut rows = 0;
             let from = match scan.after {
-                NOWHERE => Coordinate { xid: first, id: 0 },
+                NOWHERE => MessagePosition { xid: first, id: 0 },
                 after => after,
             };
             self.step.read(
@@ -171,7 +171,7 @@ impl OutboxReader {
                 ],
                 |row| {
                     rows += 1;
-                    let at = Coordinate {
+                    let at = MessagePosition {
                         xid: row.xid(0)?,
                         id: row.i64(1)?,
                     };
@@ -195,7 +195,7 @@ impl OutboxReader {
         &self,
         window: &Window,
         scan: &mut Scan,
-        show: impl FnMut(i32, Coordinate),
+        show: impl FnMut(i32, MessagePosition),
     ) -> bool {
         let step = Step {
             window,

@@ -2,7 +2,7 @@
 
 use super::StoredMessage;
 use crate::core::messages::order_keys::OrderKeys;
-use crate::core::messages::position::Coordinate;
+use crate::core::messages::position::MessagePosition;
 use crate::pg::spi::Row;
 
 /// Bytes of record and old record together.
@@ -147,8 +147,8 @@ pub(super) const STRETCH_ROWS: &str = concat!(
     "and ($5 = 0 or o.webhook_key = $5) and o.id >= $6 << 20 and o.id < $7 << 20 offset 0) s"
 );
 
-/// $1 and $2 coordinates side by side, $3 inline bytes.
-pub(super) const BY_COORDINATE: &str = concat!(
+/// $1 and $2 positions side by side, $3 inline bytes.
+pub(super) const BY_POSITION: &str = concat!(
     "select ",
     columns!("o", "$3"),
     " from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) as c (xid, id) ",
@@ -160,7 +160,7 @@ pub(super) fn stored_message(row: &Row<'_>) -> Option<StoredMessage> {
     let keys = row.text(12);
     let (keys, _) = OrderKeys::split(keys.as_deref().unwrap_or_default());
     Some(StoredMessage {
-        at: Coordinate {
+        at: MessagePosition {
             xid: row.xid(0)?,
             id: row.i64(1)?,
         },

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::calls::take_uncalled;
 use super::Engine;
 use crate::core::definitions::words::DeliveryOrder;
-use crate::core::messages::position::Position;
+use crate::core::messages::position::Cursor;
 use crate::pg::tx;
 use crate::store::cancellations::{CancellationNote, NewCancellation};
 use crate::store::outbox::StoredMessage;
@@ -216,7 +216,7 @@ impl Engine {
         take_uncalled(&mut self.scheduler, &mut self.settler);
         let progress = self.scheduler.progress(url_key);
         let tail = self.reader.tail_position();
-        let position: Position = progress.position.unwrap_or_else(|| tail.clone());
+        let position: Cursor = progress.position.unwrap_or_else(|| tail.clone());
         let cancellations = self.definitions.cancellations();
         let after = cancellations.after(webhook_key, tail, &position, &before);
         let written = cancellations.pending(url_key);

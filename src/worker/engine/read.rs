@@ -257,8 +257,8 @@ impl Engine {
         if !self.reader.has_passed_barrier() {
             return;
         }
-        for (url_key, coordinates) in self.scheduler.recovered() {
-            let mut found = self.reader.at(&coordinates, false);
+        for (url_key, positions) in self.scheduler.recovered() {
+            let mut found = self.reader.at(&positions, false);
             found.sort_unstable_by_key(|stored| stored.at.id);
             for (webhook_key, event_key) in self.scheduler.requeue_recovered(url_key, found) {
                 self.definitions.event_is_missing(webhook_key, event_key);

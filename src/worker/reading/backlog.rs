@@ -1,7 +1,7 @@
 //! Lanes that left the tail read their own backlog, window by window.
 
 use super::Reader;
-use crate::core::messages::position::Position;
+use crate::core::messages::position::Cursor;
 use crate::core::scheduling::next_window::{self, next_window, NextTick, TailPlace};
 use crate::store::outbox::StoredMessage;
 use crate::store::window_reader::WindowReader;
@@ -25,7 +25,7 @@ pub struct BacklogPage {
 
 impl Reader {
     /// Where a lane that stands at `position` reads on. In a transaction.
-    pub fn next_of_backlog(&self, position: &Position, webhook_key: i32) -> Next {
+    pub fn next_of_backlog(&self, position: &Cursor, webhook_key: i32) -> Next {
         if !position.window_is_done() {
             return Next::Window(WindowReader::new(position, Some(webhook_key)));
         }
@@ -45,7 +45,7 @@ impl Reader {
         });
         match next {
             next_window::Next::Window(window) => {
-                let start = Position::start_of(window);
+                let start = Cursor::start_of(window);
                 Next::Window(WindowReader::new(&start, Some(webhook_key)))
             }
             next_window::Next::Join => Next::Join,

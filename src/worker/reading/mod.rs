@@ -1,4 +1,4 @@
-//! Reading the outbox: the tail, the backlogs of lanes that lag, messages by their coordinates.
+//! Reading the outbox: the tail, the backlogs of lanes that lag, messages by their positions.
 //!
 //! Owns where the tail stands, how far standbys have come, and the windows that several lanes
 //! read. Takes positions and gives pages. All of it reads under the snapshot of the running
@@ -15,7 +15,7 @@ pub use backlog::Next;
 pub use tail::{TailPage, TailState};
 
 use super::time::Ticker;
-use crate::core::messages::position::Coordinate;
+use crate::core::messages::position::MessagePosition;
 use crate::pg::settings::Delivery;
 use crate::store::key_order::KeyOrderStore;
 use crate::store::outbox::{OutboxReader, StoredMessage};
@@ -83,8 +83,8 @@ impl Reader {
         self.standbys.look_if_due(self.ticker.now())
     }
 
-    /// The messages at these coordinates; what is gone is left out. `whole`: with large bodies.
-    pub fn at(&self, coordinates: &[Coordinate], whole: bool) -> Vec<StoredMessage> {
-        self.outbox.at(coordinates, whole)
+    /// The messages at these positions; what is gone is left out. `whole`: with large bodies.
+    pub fn at(&self, positions: &[MessagePosition], whole: bool) -> Vec<StoredMessage> {
+        self.outbox.at(positions, whole)
     }
 }

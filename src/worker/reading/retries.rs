@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Reader;
-use crate::core::messages::position::Coordinate;
+use crate::core::messages::position::MessagePosition;
 use crate::store::key_order::{Answer, DueByKey};
 use crate::store::outbox::StoredMessage;
 use crate::store::retries::{DueRetry, WaitingRetry};
@@ -97,9 +97,9 @@ impl Reader {
     }
 
     /// The messages of these retries, as far as they are there. In a transaction.
-    pub fn messages_of(&self, retries: &[DueRetry]) -> HashMap<Coordinate, StoredMessage> {
-        let coordinates: HashSet<Coordinate> = retries.iter().map(|retry| retry.at).collect();
-        let stored = self.outbox.at(&Vec::from_iter(coordinates), false);
+    pub fn messages_of(&self, retries: &[DueRetry]) -> HashMap<MessagePosition, StoredMessage> {
+        let positions: HashSet<MessagePosition> = retries.iter().map(|retry| retry.at).collect();
+        let stored = self.outbox.at(&Vec::from_iter(positions), false);
         let found = stored.into_iter().map(|message| (message.at, message));
         found.collect()
     }
@@ -114,7 +114,7 @@ impl Reader {
     }
 
     /// Retries whose messages are gone are failures. In a transaction.
-    pub fn give_up(&self, lost: &[(i32, Coordinate)], why: &str) {
+    pub fn give_up(&self, lost: &[(i32, MessagePosition)], why: &str) {
         self.retries.give_up(lost, why);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::standbys::TailEnd;
 use super::Reader;
-use crate::core::messages::position::{Position, Window};
+use crate::core::messages::position::{Cursor, Window};
 use crate::core::messages::snapshot::Snapshot;
 use crate::pg::{commit_end, invalidation, snapshot, wal};
 use crate::store::outbox::StoredMessage;
@@ -22,7 +22,7 @@ const UNAWAITED_AFTER_NANOS: u64 = 1_000_000_000;
 
 /// Where the tail stands.
 pub(super) struct Tail {
-    pub position: Position,
+    pub position: Cursor,
     reader: Option<WindowReader>,
     /// The last stored tick, if it is known in memory.
     pub last_tick: i64,
@@ -50,7 +50,7 @@ pub struct TailPage {
 
 /// Where the tail stands, to be written, and the tick that is stored with it.
 pub struct TailState {
-    pub position: Position,
+    pub position: Cursor,
     pub tick: Option<Tick>,
 }
 
@@ -65,7 +65,7 @@ impl Tail {
     pub fn restored(state: &StoredTail) -> Self {
         let (from, to) = (Arc::new(state.from.clone()), Arc::new(state.to.clone()));
         Self {
-            position: Position {
+            position: Cursor {
                 window: Window::new(from, to, state.tick),
                 id: state.id,
             },
@@ -100,7 +100,7 @@ impl Tail {
         }
         let from = Arc::clone(&self.position.window.to);
         let window = Window::new(from, now, self.last_tick);
-        Some(WindowReader::new(&Position::start_of(window), None))
+        Some(WindowReader::new(&Cursor::start_of(window), None))
     }
 }
 
@@ -142,8 +142,8 @@ impl Reader {
         if page.has_bodies {
             return;
         }
-        let coordinates: Vec<_> = page.messages.iter().map(|stored| stored.at).collect();
-        page.messages = self.outbox.at(&coordinates, false);
+        let positions: Vec<_> = page.messages.iter().map(|stored| stored.at).collect();
+        page.messages = self.outbox.at(&positions, false);
         page.messages.sort_unstable_by_key(|stored| stored.at.id);
         page.has_bodies = true;
     }
@@ -197,7 +197,7 @@ impl Reader {
     }
 
     /// How far the tail has got.
-    pub fn tail_position(&self) -> &Position {
+    pub fn tail_position(&self) -> &Cursor {
         &self.tail.position
     }
 
@@ -222,9 +222,9 @@ impl Reader {
             });
         let number = tick.as_ref().map_or(window.tick, |tick| tick.number);
         let position = if is_done {
-            Position::end_of(Window::ending(Arc::clone(&window.to), number))
+            Cursor::end_of(Window::ending(Arc::clone(&window.to), number))
         } else {
-            Position {
+            Cursor {
                 window: Window::new(Arc::clone(&window.from), Arc::clone(&window.to), number),
                 id: tail.position.id,
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::url::{MessageEntry, Presence};
 use super::{Scheduler, UrlRoute, WebhookRoute};
-use crate::core::messages::position::{Coordinate, Position, Window};
+use crate::core::messages::position::{Cursor, MessagePosition, Window};
 use crate::core::messages::snapshot::Snapshot;
 use crate::core::scheduling::lane::Feed;
 use crate::store::outbox::StoredMessage;
@@ -18,7 +18,7 @@ const LANE_QUEUE: usize = 2000;
 /// Where a lane that lags reads next.
 pub struct Backlog {
     pub webhook_key: i32,
-    pub position: Position,
+    pub position: Cursor,
     /// It is in the middle of this window.
     pub reader: Option<WindowReader>,
 }
@@ -42,9 +42,9 @@ impl Accepted {
 /// How far a URL has got.
 pub struct UrlProgress {
     /// `None`: as far as the tail.
-    pub position: Option<Position>,
+    pub position: Option<Cursor>,
     /// Taken, and no outcome is written.
-    pub busy: Vec<Coordinate>,
+    pub busy: Vec<MessagePosition>,
     /// Messages of its own that were taken and have no outcome.
     pub taken: usize,
 }
@@ -137,7 +137,7 @@ impl Scheduler {
                 url.oldest_behind = Some(captured_at);
                 if let Some(window) = entry.window {
                     let id = entry.at.id - 1;
-                    lane.leave_tail(Position { window, id });
+                    lane.leave_tail(Cursor { window, id });
                 }
                 return accepted;
             }
@@ -175,14 +175,14 @@ impl Scheduler {
     fn leave_tail_before(
         &mut self,
         url_key: i32,
-        at: Coordinate,
+        at: MessagePosition,
         captured_at: i64,
         window: &Arc<Window>,
     ) {
         self.urls.change(url_key, |url, _| {
             url.oldest_behind.get_or_insert(captured_at);
             if url.lane.is_at_tail() {
-                url.lane.leave_tail(Position {
+                url.lane.leave_tail(Cursor {
                     window: Arc::clone(window),
                     id: at.id - 1,
                 });
@@ -200,7 +200,7 @@ impl Scheduler {
     pub fn recover(
         &mut self,
         url_key: i32,
-        busy: Vec<Coordinate>,
+        busy: Vec<MessagePosition>,
         oldest: Option<i64>,
         backoff_until: Option<u64>,
     ) {
@@ -274,7 +274,7 @@ impl Scheduler {
             let stops_at = page.iter().position(|stored| event(stored).is_none());
             let blocked_by = stops_at.map(|place| {
                 let stored = &page[place];
-                end = Position {
+                end = Cursor {
                     window: Arc::clone(window),
                     id: stored.at.id - 1,
                 };
@@ -315,7 +315,7 @@ impl Scheduler {
     }
 
     /// They, by URL.
-    pub fn recovered(&self) -> Vec<(i32, Vec<Coordinate>)> {
+    pub fn recovered(&self) -> Vec<(i32, Vec<MessagePosition>)> {
         let urls = self.urls.agenda.recovered().iter();
         urls.filter_map(|url_key| Some((*url_key, self.urls.get(*url_key)?.recovered.clone())))
             .collect()
@@ -368,7 +368,7 @@ impl Scheduler {
 
     /// Whether the message was handed to the URL and is neither in memory nor on the wire: it is
     /// done with. `tail`: how far the tail has got.
-    pub fn is_done_with(&self, url_key: i32, at: Coordinate, tail: &Position) -> bool {
+    pub fn is_done_with(&self, url_key: i32, at: MessagePosition, tail: &Cursor) -> bool {
         let Some(url) = self.urls.get(url_key) else {
             return tail.has_passed(at);
         };

@@ -7,7 +7,7 @@ use super::url::{Presence, UrlState};
 use super::urls::QueuedMemory;
 use super::{Scheduler, UrlRoute, WebhookRoute};
 use crate::core::definitions::words::DeliveryOrder;
-use crate::core::messages::position::Coordinate;
+use crate::core::messages::position::MessagePosition;
 use crate::core::scheduling::lane::Feed;
 use crate::worker::definitions::Known;
 
@@ -133,7 +133,7 @@ impl Scheduler {
     }
 
     /// A message of the URL was canceled while the URL's lane has not come to it.
-    pub fn cancel_single(&mut self, url_key: i32, at: Coordinate) {
+    pub fn cancel_single(&mut self, url_key: i32, at: MessagePosition) {
         self.urls.change(url_key, |url, _| {
             url.cancellations.single.insert(at);
         });
@@ -146,20 +146,20 @@ impl Scheduler {
     }
 
     /// Whether the message was canceled while it waited for its first call.
-    pub fn is_canceled(&self, url_key: i32, at: Coordinate) -> bool {
+    pub fn is_canceled(&self, url_key: i32, at: MessagePosition) -> bool {
         let url = self.urls.get(url_key);
         url.is_some_and(|url| url.cancellations.contains(at))
     }
 
     /// Whether it was canceled with everything else: a single one may have been redelivered since, as
     /// its row says.
-    pub fn is_canceled_with_all(&self, url_key: i32, at: Coordinate) -> bool {
+    pub fn is_canceled_with_all(&self, url_key: i32, at: MessagePosition) -> bool {
         let url = self.urls.get(url_key);
         url.is_some_and(|url| url.cancellations.contains_all_of(at.xid))
     }
 
     /// A single message needs no watching any more.
-    pub fn forget_single(&mut self, url_key: i32, at: Coordinate) {
+    pub fn forget_single(&mut self, url_key: i32, at: MessagePosition) {
         let is_known = self
             .urls
             .get(url_key)

@@ -6,7 +6,7 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::Scheduler;
-use crate::core::messages::position::Coordinate;
+use crate::core::messages::position::MessagePosition;
 use crate::core::policy::budget::{Budget, Share};
 use crate::store::outbox::StoredMessage;
 
@@ -31,7 +31,7 @@ pub(super) struct Bodies {
 /// A body that is to be read.
 pub struct WantedBody {
     pub url_key: i32,
-    pub at: Coordinate,
+    pub at: MessagePosition,
     pub size: usize,
     share: Share,
 }
@@ -101,7 +101,7 @@ impl Scheduler {
     }
 
     /// The message that the lane could send now, if its body is not in memory.
-    fn next_without_body(&mut self, url_key: i32, free: usize) -> Option<(Coordinate, usize)> {
+    fn next_without_body(&mut self, url_key: i32, free: usize) -> Option<(MessagePosition, usize)> {
         let now = self.ticker.now();
         if !self.could_send(url_key, now, free) {
             return None;

@@ -14,7 +14,7 @@ use super::urls::HeldBackMessage;
 use super::Scheduler;
 use crate::core::definitions::words::DeliveryOrder;
 use crate::core::messages::order_keys::OrderKeys;
-use crate::core::messages::position::Coordinate;
+use crate::core::messages::position::MessagePosition;
 use crate::core::scheduling::lane::keys::{as_stored, BLOCKED_AT_MOST};
 use crate::pg::clock;
 use crate::store::key_order::Answer;
@@ -237,7 +237,7 @@ impl Scheduler {
     }
 
     /// Whether the retry is in memory, on the wire or not settled.
-    pub fn is_under_way(&self, url_key: i32, at: Coordinate) -> bool {
+    pub fn is_under_way(&self, url_key: i32, at: MessagePosition) -> bool {
         let url = self.urls.get(url_key);
         url.is_some_and(|url| url.lane.is_under_way(at))
     }
@@ -286,7 +286,7 @@ impl UrlState {
     /// The message, if it was canceled while it waited for its first call.
     pub fn take_cancellation(
         &mut self,
-        at: Coordinate,
+        at: MessagePosition,
         keys: OrderKeys,
         message: &Arc<Message>,
     ) -> Option<CanceledMessage> {

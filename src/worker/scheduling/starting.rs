@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::Scheduler;
 use crate::core::messages::order_keys::OrderKeys;
-use crate::core::messages::position::Coordinate;
+use crate::core::messages::position::MessagePosition;
 use crate::delivery::call::{Job, Payload, SentAt, Target};
 use crate::pg::encoding;
 use crate::worker::message::Message;
@@ -26,7 +26,7 @@ pub struct Run {
 /// A message that was canceled before its first call, and to which its lane has come.
 pub struct CanceledMessage {
     pub url_key: i32,
-    pub at: Coordinate,
+    pub at: MessagePosition,
     pub keys: OrderKeys,
     pub message: Arc<Message>,
     /// When it is due if it was redelivered meanwhile; its row is then gone.

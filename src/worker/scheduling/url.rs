@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::core::messages::position::{Coordinate, Position};
+use crate::core::messages::position::{Cursor, MessagePosition};
 use crate::core::messages::snapshot::Snapshot;
 use crate::core::scheduling::lane::{Entry, Feed, Hold, Lane};
 use crate::delivery::call::Target;
@@ -37,13 +37,13 @@ pub(super) enum Presence {
 pub(super) struct Cancellations {
     /// Everything that this snapshot sees.
     pub before: Option<Arc<Snapshot>>,
-    pub single: HashSet<Coordinate>,
+    pub single: HashSet<MessagePosition>,
 }
 
 impl Cancellations {
     /// Whether the message was canceled while it waited for its first call. A redelivery is no
     /// such message: its row says what is to become of it.
-    pub fn contains(&self, at: Coordinate) -> bool {
+    pub fn contains(&self, at: MessagePosition) -> bool {
         self.contains_all_of(at.xid) || self.single.contains(&at)
     }
 
@@ -72,7 +72,7 @@ pub(super) struct UrlState {
     /// Of a lane that reads its own backlog.
     pub reader: Option<WindowReader>,
     /// Busy when the last worker ended, still to be read.
-    pub recovered: Vec<Coordinate>,
+    pub recovered: Vec<MessagePosition>,
     /// Date of the first message that a lagging lane has still to read, as far as is known.
     pub oldest_behind: Option<i64>,
     /// The event without a row before whose message the lane stops.
@@ -117,7 +117,7 @@ impl UrlState {
     }
 
     /// How far it has read; `None`: as far as the tail.
-    pub fn own_position(&self) -> Option<&Position> {
+    pub fn own_position(&self) -> Option<&Cursor> {
         match self.lane.feed() {
             Feed::Own(position) => Some(position),
             Feed::Tail => None,
@@ -208,7 +208,7 @@ impl UrlState {
     }
 
     /// What was taken and has no outcome that is written, and how much of it waits.
-    pub fn busy(&self) -> Vec<Coordinate> {
+    pub fn busy(&self) -> Vec<MessagePosition> {
         let mut busy = self.lane.durable().busy;
         busy.extend(&self.recovered);
         busy

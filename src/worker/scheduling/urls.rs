@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::agenda::Agenda;
 use super::url::{MessageEntry, UrlState};
 use crate::core::messages::order_keys::OrderKeys;
-use crate::core::messages::position::Coordinate;
+use crate::core::messages::position::MessagePosition;
 use crate::core::scheduling::lane::Feed;
 use crate::worker::message::Message;
 use crate::worker::time::Ticker;
@@ -49,7 +49,7 @@ impl QueuedMemory {
 /// A message that waits for an earlier one of its keys, in the retry table from now on.
 pub struct HeldBackMessage {
     pub url_key: i32,
-    pub at: Coordinate,
+    pub at: MessagePosition,
     pub keys: OrderKeys,
     pub message: Arc<Message>,
 }

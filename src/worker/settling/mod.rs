@@ -18,7 +18,7 @@ use std::time::Duration;
 pub use apart::Refusal;
 pub use pending_writes::{Scope, Urls};
 
-use crate::core::messages::position::Coordinate;
+use crate::core::messages::position::MessagePosition;
 use crate::core::policy::retry::Schedule;
 use crate::pg::clock;
 use crate::pg::tx::{self, Failure};
@@ -56,7 +56,7 @@ pub struct Written {
     /// Retries, and when they are due.
     pub retries: Vec<(i32, i64)>,
     /// Messages that need no watching for a cancellation any more.
-    pub done: Vec<(i32, Coordinate)>,
+    pub done: Vec<(i32, MessagePosition)>,
     /// URLs that were switched off, because their receivers are gone.
     pub gone: Vec<i32>,
 }
@@ -152,7 +152,7 @@ impl Settler {
     }
 
     /// The row that canceled a message is of no use: the message had been delivered before.
-    pub fn forget_single(&mut self, url_key: i32, at: Coordinate) {
+    pub fn forget_single(&mut self, url_key: i32, at: MessagePosition) {
         self.pending.forget_single(url_key, at);
     }
 

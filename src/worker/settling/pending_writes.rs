@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::locked_urls::LockedUrls;
-use crate::core::messages::position::Coordinate;
+use crate::core::messages::position::MessagePosition;
 use crate::delivery::call::Verdict;
 use crate::store::cancellations::CancellationNote;
 use crate::store::retries::{RetryRow, RetryState, AFTER_ANOTHER};
@@ -84,7 +84,7 @@ pub(super) struct PendingWrites {
     /// Canceled before their first call, or held back behind others of their keys.
     pub uncalled: Vec<RetryRow>,
     /// Retries in state `withdrawn` of messages that had been delivered before.
-    pub outdated: Vec<(i32, Coordinate)>,
+    pub outdated: Vec<(i32, MessagePosition)>,
     /// Cancellations that the worker has read, with how far the lanes had come.
     pub notes: Vec<CancellationNote>,
     /// Messages that the tail has seen, by event, and by URL: written with its position.
@@ -207,7 +207,7 @@ impl PendingWrites {
     }
 
     /// The row that canceled a message is of no use: the message had been delivered before.
-    pub fn forget_single(&mut self, url_key: i32, at: Coordinate) {
+    pub fn forget_single(&mut self, url_key: i32, at: MessagePosition) {
         if !self.outdated.contains(&(url_key, at)) {
             self.outdated.push((url_key, at));
         }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::{DurableLane, Feed, Lane};
-use crate::core::messages::position::{Coordinate, Position};
+use crate::core::messages::position::{Cursor, MessagePosition};
 
 /// A lane at the tail may hold so many undispatched messages and still have them
 /// listed one by one in its durable state; beyond, it is written as a position.
@@ -66,7 +66,7 @@ impl<M> Lane<M> {
 
     /// What has to be written with the outcomes that are being settled.
     pub fn durable(&self) -> DurableLane {
-        let mut busy: Vec<Coordinate> = self
+        let mut busy: Vec<MessagePosition> = self
             .flying
             .values()
             .filter(|entry| !entry.is_retry)
@@ -88,7 +88,7 @@ impl<M> Lane<M> {
     }
 
     /// What [`Lane::durable`] lists as busy, but what still waits for its call.
-    pub fn listed(&self) -> Vec<Coordinate> {
+    pub fn listed(&self) -> Vec<MessagePosition> {
         let is_listed = self.is_at_tail() && self.queue.len() <= LISTED_AT_MOST;
         let queue = self.queue.iter().filter(|_| is_listed);
         let waiting = self.requeued.iter().chain(queue);
@@ -98,10 +98,10 @@ impl<M> Lane<M> {
     }
 
     /// The position before the first undispatched message.
-    pub(super) fn before_queue(&self) -> Option<Position> {
+    pub(super) fn before_queue(&self) -> Option<Cursor> {
         let first = self.queue.front()?;
         let window = first.window.as_ref()?;
-        Some(Position {
+        Some(Cursor {
             window: Arc::clone(window),
             id: first.at.id - 1,
         })

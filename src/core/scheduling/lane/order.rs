@@ -16,7 +16,7 @@
 
 use super::{Entry, Lane};
 use crate::core::definitions::words::DeliveryOrder;
-use crate::core::messages::position::Coordinate;
+use crate::core::messages::position::MessagePosition;
 
 /// See the module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl<M> Lane<M> {
     /// The message whose call has just ended is to be called again at `due_at`. Returns
     /// retries that were loaded behind it.
     #[must_use = "what was taken out of memory has to be counted"]
-    pub fn wait_for_retry(&mut self, at: Coordinate, due_at: i64) -> Vec<Entry<M>> {
+    pub fn wait_for_retry(&mut self, at: MessagePosition, due_at: i64) -> Vec<Entry<M>> {
         let mut ended = self.unsettled.iter_mut().rev();
         if let Some(finished) = ended.find(|finished| finished.at == at && !finished.waits) {
             finished.waits = true;

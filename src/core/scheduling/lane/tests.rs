@@ -23,8 +23,8 @@ fn window(from: u64, to: u64) -> Arc<Window> {
     Window::new(moment(from), moment(to), 0)
 }
 
-fn at(id: i64) -> Coordinate {
-    Coordinate {
+fn at(id: i64) -> MessagePosition {
+    MessagePosition {
         xid: id.unsigned_abs(),
         id,
     }
@@ -114,8 +114,8 @@ fn order(mut lane: Lane<()>) -> Vec<i64> {
         .collect()
 }
 
-fn position(window: &Arc<Window>, id: i64) -> Position {
-    Position {
+fn position(window: &Arc<Window>, id: i64) -> Cursor {
+    Cursor {
         window: Arc::clone(window),
         id,
     }

@@ -41,13 +41,13 @@ fn the_position_is_in_the_window_of_the_first_message_that_waits() {
     let (earlier, later) = (window(0, 10), window(10, 20));
     let mut lane = Lane::new(1, 1, Feed::Own(position(&earlier, 4)));
     // Ids of a later window may be lower.
-    lane.take_page([read_in(&earlier, 9)], Position::end_of(earlier.clone()));
-    lane.take_page([read_in(&later, 5)], Position::end_of(later.clone()));
+    lane.take_page([read_in(&earlier, 9)], Cursor::end_of(earlier.clone()));
+    lane.take_page([read_in(&later, 5)], Cursor::end_of(later.clone()));
     assert_eq!(lane.durable().position, Some(position(&earlier, 8)));
     lane.start(1).unwrap();
     assert_eq!(lane.durable().position, Some(position(&later, 4)));
     lane.start(2).unwrap();
-    assert_eq!(lane.durable().position, Some(Position::end_of(later)));
+    assert_eq!(lane.durable().position, Some(Cursor::end_of(later)));
     assert_eq!(busy(&lane), [5, 9]);
 }
 
@@ -99,11 +99,11 @@ fn whatever_changes_the_durable_state_makes_the_lane_dirty() {
     let changes: [(&str, Change); 11] = [
         ("offer", |lane| lane.offer(read_in(&window(0, 9), 9))),
         ("leave", |lane| {
-            lane.leave_tail(Position::end_of(window(0, 9)));
+            lane.leave_tail(Cursor::end_of(window(0, 9)));
         }),
         ("join", Lane::join_tail),
         ("page", |lane| {
-            lane.take_page([], Position::end_of(window(0, 9)));
+            lane.take_page([], Cursor::end_of(window(0, 9)));
         }),
         ("requeue", |lane| lane.requeue(named(9))),
         ("drop", |lane| drop(lane.drop_queue())),

@@ -26,8 +26,8 @@ fn a_page_follows_what_waits_and_moves_the_lane_to_its_end() {
 
 #[test]
 fn an_empty_page_moves_the_lane_as_well() {
-    let mut lane = Lane::<()>::new(1, 1, Feed::Own(Position::start_of(window(0, 5))));
-    let end = Position::end_of(window(0, 5));
+    let mut lane = Lane::<()>::new(1, 1, Feed::Own(Cursor::start_of(window(0, 5))));
+    let end = Cursor::end_of(window(0, 5));
     lane.take_page([], end.clone());
     assert_eq!(lane.durable().position, Some(end));
 }
@@ -35,8 +35,8 @@ fn an_empty_page_moves_the_lane_as_well() {
 #[test]
 fn a_lane_that_joins_the_tail_lists_what_it_still_has() {
     let window = window(0, 5);
-    let mut lane = Lane::new(1, 1, Feed::Own(Position::start_of(window.clone())));
-    lane.take_page([read_in(&window, 3)], Position::end_of(window.clone()));
+    let mut lane = Lane::new(1, 1, Feed::Own(Cursor::start_of(window.clone())));
+    lane.take_page([read_in(&window, 3)], Cursor::end_of(window.clone()));
     lane.join_tail();
     assert!(lane.is_at_tail());
     assert_eq!(lane.durable().position, None);
@@ -59,8 +59,8 @@ fn dropping_the_queue_leaves_the_position_before_its_first_message() {
 #[test]
 fn dropping_the_queue_forgets_the_pages_that_were_read_of_it() {
     let (first, second) = (window(0, 5), window(5, 10));
-    let mut lane = Lane::new(1, 1, Feed::Own(Position::start_of(first.clone())));
-    lane.take_page([read_in(&first, 3)], Position::end_of(first.clone()));
+    let mut lane = Lane::new(1, 1, Feed::Own(Cursor::start_of(first.clone())));
+    lane.take_page([read_in(&first, 3)], Cursor::end_of(first.clone()));
     lane.take_page([read_in(&second, 1)], position(&second, 1));
     assert_eq!(ids(&lane.drop_queue()), [3, 1]);
     assert_eq!(lane.feed(), &Feed::Own(position(&first, 2)));

@@ -6,9 +6,9 @@ use super::*;
 /// Message n is the n-th to commit; a window holds those between two moments.
 struct World {
     committed: u64,
-    tail: Position,
+    tail: Cursor,
     lane: Lane<()>,
-    flying: Vec<(u64, Coordinate)>,
+    flying: Vec<(u64, MessagePosition)>,
     next_token: u64,
     /// Known, not written.
     outcomes: Vec<Known>,
@@ -19,15 +19,15 @@ struct World {
 }
 
 struct Known {
-    at: Coordinate,
+    at: MessagePosition,
     is_delivered: bool,
 }
 
 struct Stored {
-    tail: Position,
+    tail: Cursor,
     lane: DurableLane,
-    retries: HashSet<Coordinate>,
-    delivered: HashSet<Coordinate>,
+    retries: HashSet<MessagePosition>,
+    delivered: HashSet<MessagePosition>,
 }
 
 #[derive(Clone, Debug)]
@@ -75,16 +75,16 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Ids are not drawn in the order of commits: neighbours are swapped.
-fn nth(n: u64) -> Coordinate {
-    Coordinate {
+fn nth(n: u64) -> MessagePosition {
+    MessagePosition {
         xid: n,
         id: (n ^ 3) as i64 + 1,
     }
 }
 
-fn page_after(position: &Position, size: usize) -> (Vec<Coordinate>, Position) {
+fn page_after(position: &Cursor, size: usize) -> (Vec<MessagePosition>, Cursor) {
     let window = &position.window;
-    let mut page: Vec<Coordinate> = (window.from.xmin..window.to.xmin)
+    let mut page: Vec<MessagePosition> = (window.from.xmin..window.to.xmin)
         .map(nth)
         .filter(|at| at.id > position.id)
         .collect();
@@ -94,14 +94,14 @@ fn page_after(position: &Position, size: usize) -> (Vec<Coordinate>, Position) {
         Some(last) if page.len() == size => last.id,
         _ => END_OF_WINDOW,
     };
-    let end = Position {
+    let end = Cursor {
         window: Arc::clone(window),
         id,
     };
     (page, end)
 }
 
-fn entry(at: Coordinate, window: Option<&Arc<Window>>, is_retry: bool) -> Entry<()> {
+fn entry(at: MessagePosition, window: Option<&Arc<Window>>, is_retry: bool) -> Entry<()> {
     Entry {
         at,
         window: window.cloned(),
@@ -114,7 +114,7 @@ fn entry(at: Coordinate, window: Option<&Arc<Window>>, is_retry: bool) -> Entry<
 
 impl World {
     fn new() -> Self {
-        let tail = Position::end_of(Window::ending(moment(0), 0));
+        let tail = Cursor::end_of(Window::ending(moment(0), 0));
         Self {
             committed: 0,
             tail: tail.clone(),
@@ -158,7 +158,7 @@ impl World {
         self.committed += commits;
         if self.tail.window_is_done() {
             let next = window(self.tail.window.to.xmin, self.committed);
-            self.tail = Position::start_of(next);
+            self.tail = Cursor::start_of(next);
         }
         let (page, end) = page_after(&self.tail, size);
         let window = Arc::clone(&self.tail.window);
@@ -188,12 +188,12 @@ impl World {
                 tail.from.xmin
             };
             if here < passed {
-                position = Position::start_of(window(here, passed));
+                position = Cursor::start_of(window(here, passed));
             } else if here == passed && is_between_windows {
                 self.lane.join_tail();
                 return;
             } else if here == passed {
-                position = Position::start_of(Arc::clone(tail));
+                position = Cursor::start_of(Arc::clone(tail));
             } else {
                 // It is through with the window that the tail is in: it waits.
                 return;
@@ -207,7 +207,7 @@ impl World {
     }
 
     fn load_retries(&mut self) -> Result<(), TestCaseError> {
-        let mut retries: Vec<Coordinate> = self.stored.retries.iter().copied().collect();
+        let mut retries: Vec<MessagePosition> = self.stored.retries.iter().copied().collect();
         retries.sort_unstable();
         for at in retries {
             let is_under_way = self.lane.waiting().any(|entry| entry.at == at)
@@ -233,7 +233,7 @@ impl World {
         Ok(())
     }
 
-    fn pick(&mut self, which: usize) -> Option<(u64, Coordinate)> {
+    fn pick(&mut self, which: usize) -> Option<(u64, MessagePosition)> {
         let count = self.flying.len();
         (count > 0).then(|| self.flying.remove(which % count))
     }

@@ -11,7 +11,7 @@ fn fifo(count: i64) -> Lane<()> {
 }
 
 /// The lane's next message fails and is due again at 70.
-fn fail_next(lane: &mut Lane<()>, token: u64) -> Coordinate {
+fn fail_next(lane: &mut Lane<()>, token: u64) -> MessagePosition {
     let at = lane.start(token).expect("something goes next").at;
     lane.finish(token, Health::Unknown, 0).unwrap();
     drop(lane.wait_for_retry(at, 70));

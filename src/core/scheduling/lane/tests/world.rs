@@ -56,7 +56,7 @@ enum Fate {
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
-    at: Coordinate,
+    at: MessagePosition,
     attempts: u32,
     fate: Fate,
 }
@@ -71,7 +71,7 @@ struct Waiting {
 #[derive(Clone, Copy, Debug)]
 struct Handed {
     token: u64,
-    at: Coordinate,
+    at: MessagePosition,
     attempts: u32,
 }
 
@@ -83,19 +83,19 @@ struct Tick {
 
 /// What PostgreSQL holds.
 struct Stored {
-    tail: Position,
+    tail: Cursor,
     lane: DurableLane,
     ticks: Vec<Tick>,
     /// By id, as a lane that keeps the order wants them.
     retries: BTreeMap<(i64, u64), Waiting>,
-    delivered: BTreeSet<Coordinate>,
-    failed: BTreeSet<Coordinate>,
-    canceled: BTreeSet<Coordinate>,
+    delivered: BTreeSet<MessagePosition>,
+    failed: BTreeSet<MessagePosition>,
+    canceled: BTreeSet<MessagePosition>,
 }
 
 /// What the worker knows of the tail.
 struct Tail {
-    position: Position,
+    position: Cursor,
     last_tick: i64,
     last_tick_snapshot: Option<Arc<Snapshot>>,
     has_seen_us: bool,
@@ -164,7 +164,7 @@ pub enum Step {
 impl World {
     pub fn new(rules: Rules) -> Self {
         let stream = Stream::default();
-        let start = Position::end_of(Window::ending(stream.snapshot(), 0));
+        let start = Cursor::end_of(Window::ending(stream.snapshot(), 0));
         let stored = Stored {
             tail: start.clone(),
             lane: DurableLane {
@@ -254,7 +254,7 @@ impl World {
         let Some(((id, xid), _)) = self.stored.retries.pop_first() else {
             return;
         };
-        let at = Coordinate { xid, id };
+        let at = MessagePosition { xid, id };
         self.stored.canceled.insert(at);
         self.witness.is_done(self.stream.place(at));
         self.read_definitions();
@@ -403,7 +403,7 @@ impl World {
 }
 
 fn entry(
-    at: Coordinate,
+    at: MessagePosition,
     window: Option<&Arc<Window>>,
     keys: OrderKeys,
     attempts: u32,

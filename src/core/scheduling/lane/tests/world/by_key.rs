@@ -50,21 +50,21 @@ impl World {
         }
     }
 
-    /// The coordinates of what waits for a key, in their order.
-    fn waiting_for(&self, key: u64) -> Vec<Coordinate> {
+    /// The positions of what waits for a key, in their order.
+    fn waiting_for(&self, key: u64) -> Vec<MessagePosition> {
         let waiting = self.stored.retries.keys();
-        let waiting = waiting.map(|(id, xid)| Coordinate { xid: *xid, id: *id });
+        let waiting = waiting.map(|(id, xid)| MessagePosition { xid: *xid, id: *id });
         waiting
             .filter(|at| self.stream.keys(*at).iter().any(|of| of == key))
             .collect()
     }
 
-    fn is_first_of_its_keys(&self, at: Coordinate) -> bool {
+    fn is_first_of_its_keys(&self, at: MessagePosition) -> bool {
         let mut keys = self.stream.keys(at).iter();
         keys.all(|key| self.waiting_for(key).first() == Some(&at))
     }
 
-    fn waiting(&mut self, at: Coordinate) -> &mut Waiting {
+    fn waiting(&mut self, at: MessagePosition) -> &mut Waiting {
         self.stored.retries.get_mut(&(at.id, at.xid)).unwrap()
     }
 
@@ -93,7 +93,7 @@ impl World {
 
     fn all_keys(&self) -> Vec<u64> {
         let waiting = self.stored.retries.keys();
-        let waiting = waiting.map(|(id, xid)| Coordinate { xid: *xid, id: *id });
+        let waiting = waiting.map(|(id, xid)| MessagePosition { xid: *xid, id: *id });
         let keys = waiting.flat_map(|at| self.stream.keys(at).iter());
         let mut keys = Vec::from_iter(keys.collect::<BTreeSet<u64>>());
         keys.sort_unstable_by_key(|key| as_stored(*key));
@@ -125,12 +125,12 @@ impl World {
 
     fn load_due_by_key(&mut self) {
         let now = self.now_micros();
-        let mut due: Vec<(i64, Coordinate)> = self
+        let mut due: Vec<(i64, MessagePosition)> = self
             .stored
             .retries
             .iter()
             .filter(|(_, waiting)| waiting.next_at <= now)
-            .map(|((id, xid), waiting)| (waiting.next_at, Coordinate { xid: *xid, id: *id }))
+            .map(|((id, xid), waiting)| (waiting.next_at, MessagePosition { xid: *xid, id: *id }))
             .collect();
         due.sort_unstable();
         for (_, at) in due.into_iter().take(HEADS_AT_ONCE) {
@@ -148,7 +148,7 @@ impl World {
         }
     }
 
-    fn load_following(&mut self, key: u64, head: Coordinate) {
+    fn load_following(&mut self, key: u64, head: MessagePosition) {
         let now = self.now_micros();
         let behind = self.waiting_for(key).into_iter();
         for at in behind.filter(|at| *at != head).take(FOLLOWING_AT_MOST) {
@@ -161,7 +161,7 @@ impl World {
         }
     }
 
-    fn load_with_keys(&mut self, at: Coordinate) {
+    fn load_with_keys(&mut self, at: MessagePosition) {
         let attempts = self.waiting(at).attempts;
         let keys = self.stream.keys(at);
         self.lane.retry(entry(at, None, keys, attempts, true));

@@ -9,7 +9,7 @@ const RETRIES_AT_ONCE: usize = 3;
 const SHORT_WAIT_MICROS: i64 = 100_000;
 
 impl Tail {
-    pub fn restored(position: Position) -> Self {
+    pub fn restored(position: Cursor) -> Self {
         Self {
             last_tick: position.window.tick,
             position,
@@ -20,13 +20,13 @@ impl Tail {
         }
     }
 
-    pub fn durable_position(&self, tick: Option<i64>) -> Position {
+    pub fn durable_position(&self, tick: Option<i64>) -> Cursor {
         let window = &self.position.window;
         let tick = tick.unwrap_or(window.tick);
         if self.position.window_is_done() {
-            return Position::end_of(Window::ending(Arc::clone(&window.to), tick));
+            return Cursor::end_of(Window::ending(Arc::clone(&window.to), tick));
         }
-        Position {
+        Cursor {
             window: Window::new(Arc::clone(&window.from), Arc::clone(&window.to), tick),
             id: self.position.id,
         }
@@ -42,7 +42,7 @@ impl World {
                 return;
             }
             let window = Window::new(from, now, self.tail.last_tick);
-            self.tail.position = Position::start_of(window);
+            self.tail.position = Cursor::start_of(window);
         }
         let (page, end) = self.stream.page(&self.tail.position, size, false);
         let window = Arc::clone(&end.window);
@@ -52,7 +52,7 @@ impl World {
         self.tail.position = end;
     }
 
-    fn route(&mut self, at: Coordinate, window: &Arc<Window>, is_full: bool) {
+    fn route(&mut self, at: MessagePosition, window: &Arc<Window>, is_full: bool) {
         self.tail.has_seen_any = true;
         if !self.stream.is_ours(at) {
             return;
@@ -80,7 +80,7 @@ impl World {
         }
         if position.window_is_done() {
             match self.after(&position) {
-                Next::Window(window) => position = Position::start_of(window),
+                Next::Window(window) => position = Cursor::start_of(window),
                 Next::Join => return self.lane.join_tail(),
                 Next::Wait => return,
             }
@@ -92,7 +92,7 @@ impl World {
         self.lane.take_page(entries, end);
     }
 
-    fn after(&self, position: &Position) -> Next {
+    fn after(&self, position: &Cursor) -> Next {
         let tail = TailPlace {
             position: &self.tail.position,
             last_tick: self.tail.last_tick,
@@ -150,11 +150,11 @@ impl World {
         if keeps_order && !self.lane.wants_answer() && !is_due {
             return;
         }
-        let waiting: Vec<(Coordinate, Waiting)> = self
+        let waiting: Vec<(MessagePosition, Waiting)> = self
             .stored
             .retries
             .iter()
-            .map(|((id, xid), waiting)| (Coordinate { xid: *xid, id: *id }, *waiting))
+            .map(|((id, xid), waiting)| (MessagePosition { xid: *xid, id: *id }, *waiting))
             .collect();
         if keeps_order {
             self.lane
@@ -170,7 +170,7 @@ impl World {
         }
     }
 
-    fn load<'a>(&mut self, due: impl Iterator<Item = &'a (Coordinate, Waiting)>) {
+    fn load<'a>(&mut self, due: impl Iterator<Item = &'a (MessagePosition, Waiting)>) {
         for (at, waiting) in due {
             let keys = self.stream.keys(*at);
             self.lane

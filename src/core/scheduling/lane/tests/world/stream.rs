@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::core::messages::order_keys::OrderKeys;
-use crate::core::messages::position::{Coordinate, Position, END_OF_WINDOW};
+use crate::core::messages::position::{Cursor, MessagePosition, END_OF_WINDOW};
 use crate::core::messages::snapshot::Snapshot;
 
 pub const SESSIONS: usize = 4;
@@ -24,7 +24,7 @@ const VERSIONS_WITH_A_KEY: u32 = 3;
 /// A committed change.
 #[derive(Clone, Copy, Debug)]
 pub struct Change {
-    pub at: Coordinate,
+    pub at: MessagePosition,
     row: usize,
     version: u32,
     /// When its transaction began and committed, in steps of the stream.
@@ -77,7 +77,7 @@ pub struct Stream {
     /// The newest committed version of each row.
     versions: [u32; ROWS],
     pub committed: Vec<Change>,
-    places: BTreeMap<Coordinate, usize>,
+    places: BTreeMap<MessagePosition, usize>,
 }
 
 impl Stream {
@@ -129,7 +129,7 @@ impl Stream {
             return;
         };
         for (id, row, version) in transaction.flushed {
-            let at = Coordinate {
+            let at = MessagePosition {
                 xid: transaction.xid,
                 id,
             };
@@ -159,15 +159,15 @@ impl Stream {
         }
     }
 
-    pub fn place(&self, at: Coordinate) -> usize {
+    pub fn place(&self, at: MessagePosition) -> usize {
         self.places[&at]
     }
 
-    pub fn is_ours(&self, at: Coordinate) -> bool {
+    pub fn is_ours(&self, at: MessagePosition) -> bool {
         self.committed[self.place(at)].is_ours()
     }
 
-    pub fn keys(&self, at: Coordinate) -> OrderKeys {
+    pub fn keys(&self, at: MessagePosition) -> OrderKeys {
         self.committed[self.place(at)].keys()
     }
 
@@ -185,13 +185,13 @@ impl Stream {
     /// The next `size` messages of a window, sorted by id, and where they end.
     pub fn page(
         &self,
-        position: &Position,
+        position: &Cursor,
         size: usize,
         ours_alone: bool,
-    ) -> (Vec<Coordinate>, Position) {
+    ) -> (Vec<MessagePosition>, Cursor) {
         let window = &position.window;
-        let is_new = |at: &Coordinate| sees(&window.to, at.xid) && !sees(&window.from, at.xid);
-        let mut page: Vec<Coordinate> = self
+        let is_new = |at: &MessagePosition| sees(&window.to, at.xid) && !sees(&window.from, at.xid);
+        let mut page: Vec<MessagePosition> = self
             .committed
             .iter()
             .filter(|change| !ours_alone || change.is_ours())
@@ -205,7 +205,7 @@ impl Stream {
             Some(last) if is_cut => last.id,
             _ => END_OF_WINDOW,
         };
-        let end = Position {
+        let end = Cursor {
             window: Arc::clone(window),
             id,
         };
