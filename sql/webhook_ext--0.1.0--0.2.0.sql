@@ -771,10 +771,10 @@ select u.url_key,
        greatest(
            coalesce(l.pending, 0) + coalesce(backlog.pending, 0) + coalesce(unseen.pending, 0)
                - coalesce(canceled.pending, 0) - coalesce(passed.pending, 0)
-               - case when withdrawn.coordinates is null then 0 else (
+               - case when one_by_one.positions is null then 0 else (
                      -- What is on the wire is pending until it ends.
                      select count(*)
-                     from jsonb_array_elements(withdrawn.coordinates) as c (at)
+                     from jsonb_array_elements(one_by_one.positions) as c (at)
                      where not (
                            coalesce(mention.state, l.state, '{}') @> jsonb_build_object('busy', jsonb_build_array(c.at))
                            and not coalesce(mention.state, l.state, '{}')
@@ -829,12 +829,12 @@ left join (
     group by h.url_key
 ) passed on passed.url_key = u.url_key
 left join (
-    -- One by one; the lane has not come to them yet.
-    select r.url_key, jsonb_agg(jsonb_build_array(r.xid::text, r.id::text)) as coordinates
+    -- Canceled one by one; the lane has not reached them.
+    select r.url_key, jsonb_agg(jsonb_build_array(r.xid::text, r.id::text)) as positions
     from webhook.retry r
     where r.state = 'withdrawn'
     group by r.url_key
-) withdrawn on withdrawn.url_key = u.url_key
+) one_by_one on one_by_one.url_key = u.url_key
 where u.dropped_at is null
    or u.dropped_at >= w.dropped_at;
 

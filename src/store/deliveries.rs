@@ -82,7 +82,7 @@ waiting as (",
     waiting_urls!(""),
     "
 ),
-withdrawn as (
+canceled_ahead as (
     insert into webhook.retry (url_key, xid, id, message_id, webhook_key, event_key, event_date, attempts, state)
     select q.url_key, o.xid, o.id, o.message_id, o.webhook_key, o.event_key, o.captured_at, 0, 'withdrawn'
     from waiting q
@@ -90,7 +90,7 @@ withdrawn as (
     on conflict (url_key, id, xid) do nothing
     returning url_key
 )
-select (select pg_catalog.count(*) from waiting_rows) + (select pg_catalog.count(*) from withdrawn)"
+select (select pg_catalog.count(*) from waiting_rows) + (select pg_catalog.count(*) from canceled_ahead)"
 );
 
 /// The keys of a message, as `OrderKeys` stands in front of what has changed.
