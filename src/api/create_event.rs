@@ -6,18 +6,14 @@ use pgrx::prelude::*;
 use serde_json::Value;
 
 use super::adopt::warn_if_held;
+use super::event_arguments::EventArguments;
 use super::random;
 use crate::core::definitions::event::{self, Fields};
-use crate::core::definitions::limits::{
-    CONDITION_CHARS, EVENT_SOURCES, FIELDS, ORDER_KEY_COLUMNS, SEARCH_PATH_CHARS, TEMPLATE_CHARS,
-};
 use crate::core::definitions::webhook::required;
 use crate::core::definitions::words::{EventType, ListStyle, NullStyle};
 use crate::core::error::Result;
 use crate::core::payloads::template;
-use crate::pg::arguments::{
-    json, list, required_word, text, word, JsonArgument, TextArgument, TextListArgument,
-};
+use crate::pg::arguments::{required_word, word, JsonArgument, TextArgument, TextListArgument};
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
 use crate::pg::text::{texts, Text};
@@ -123,17 +119,19 @@ fn create_event(
         webhook,
         object_name,
         event_type,
-        object_fields,
-        event_sources,
-        payload_fields,
-        payload_template,
-        condition,
-        enabled,
-        null_style,
-        list_style,
-        condition_path,
-        None,
-        None,
+        EventArguments {
+            object_fields,
+            event_sources,
+            payload_fields,
+            payload_template,
+            condition,
+            enabled,
+            null_style,
+            list_style,
+            condition_path,
+            matched: None,
+            order_key: None,
+        },
     ))
 }
 
@@ -179,64 +177,35 @@ fn create_event_v2(
         webhook,
         object_name,
         event_type,
-        object_fields,
-        event_sources,
-        payload_fields,
-        payload_template,
-        condition,
-        enabled,
-        null_style,
-        list_style,
-        condition_path,
-        r#match,
-        order_key,
+        EventArguments {
+            object_fields,
+            event_sources,
+            payload_fields,
+            payload_template,
+            condition,
+            enabled,
+            null_style,
+            list_style,
+            condition_path,
+            matched: r#match,
+            order_key,
+        },
     ))
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the arguments of the SQL function"
-)]
 fn created(
     webhook: Option<TextArgument>,
     object_name: Option<pg_sys::Oid>,
     event_type: Option<TextArgument>,
-    object_fields: Option<TextListArgument>,
-    event_sources: Option<TextListArgument>,
-    payload_fields: Option<TextListArgument>,
-    payload_template: Option<TextArgument>,
-    condition: Option<TextArgument>,
-    enabled: Option<bool>,
-    null_style: Option<TextArgument>,
-    list_style: Option<TextArgument>,
-    condition_path: Option<TextArgument>,
-    matched: Option<JsonArgument>,
-    order_key: Option<TextListArgument>,
+    arguments: EventArguments,
 ) -> EventAnswer {
     let created = || -> Result<CreatedEvent> {
         let webhook = required_word(webhook, "webhook")?;
         let table = required("object_name", object_name)?;
         let event_type = word(event_type, "event_type")?;
-        let payload_template = text(payload_template, "payload_template", TEMPLATE_CHARS)?;
-        let condition = text(condition, "condition", CONDITION_CHARS)?;
-        let null_style = word(null_style, "null_style")?;
-        let list_style = word(list_style, "list_style")?;
-        let path = text(condition_path, "condition_path", SEARCH_PATH_CHARS)?;
-        let wanted = Wanted {
-            event_type: event_type.as_deref(),
-            object_fields: list(object_fields, "object_fields", FIELDS)?,
-            event_sources: list(event_sources, "event_sources", EVENT_SOURCES)?,
-            payload_fields: list(payload_fields, "payload_fields", FIELDS)?,
-            payload_template: payload_template.as_deref(),
-            condition: condition.as_deref(),
-            enabled,
-            null_style: null_style.as_deref(),
-            list_style: list_style.as_deref(),
-            matched: json(matched, "match")?,
-            order_key: list(order_key, "order_key", ORDER_KEY_COLUMNS)?,
-        };
-        let path = path.as_deref().unwrap_or(CONDITION_PATH);
-        create(&webhook, table, wanted, path)
+        arguments.read(event_type.as_deref(), |wanted, path| {
+            create(&webhook, table, wanted, path)
+        })
     };
     in_sql(ok_or_raise(created()))
 }

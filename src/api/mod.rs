@@ -13,6 +13,7 @@ mod create_webhook;
 mod definitions_changed;
 mod deliveries;
 mod drop;
+mod event_arguments;
 mod explain_event;
 mod installed;
 mod match_kind;

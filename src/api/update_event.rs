@@ -3,17 +3,13 @@
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
-use super::create_event::{in_sql, CreatedEvent, EventAnswer, Wanted, CONDITION_PATH};
+use super::create_event::{in_sql, CreatedEvent, EventAnswer, Wanted};
+use super::event_arguments::EventArguments;
 use crate::core::definitions::event::{self, Column};
-use crate::core::definitions::limits::{
-    CONDITION_CHARS, EVENT_SOURCES, FIELDS, ORDER_KEY_COLUMNS, SEARCH_PATH_CHARS, TEMPLATE_CHARS,
-};
 use crate::core::definitions::words::{EventType, ListStyle, NullStyle};
 use crate::core::error::{Error, Kind, Result};
 use crate::core::payloads::template;
-use crate::pg::arguments::{
-    json, list, required_word, text, word, JsonArgument, TextArgument, TextListArgument,
-};
+use crate::pg::arguments::{required_word, JsonArgument, TextArgument, TextListArgument};
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
 use crate::pg::text::Text;
@@ -62,17 +58,19 @@ fn update_event(
 > {
     TableIterator::once(updated(
         event,
-        object_fields,
-        event_sources,
-        payload_fields,
-        payload_template,
-        condition,
-        enabled,
-        null_style,
-        list_style,
-        condition_path,
-        None,
-        None,
+        EventArguments {
+            object_fields,
+            event_sources,
+            payload_fields,
+            payload_template,
+            condition,
+            enabled,
+            null_style,
+            list_style,
+            condition_path,
+            matched: None,
+            order_key: None,
+        },
     ))
 }
 
@@ -114,59 +112,26 @@ fn update_event_v2(
 > {
     TableIterator::once(updated(
         event,
-        object_fields,
-        event_sources,
-        payload_fields,
-        payload_template,
-        condition,
-        enabled,
-        null_style,
-        list_style,
-        condition_path,
-        r#match,
-        order_key,
+        EventArguments {
+            object_fields,
+            event_sources,
+            payload_fields,
+            payload_template,
+            condition,
+            enabled,
+            null_style,
+            list_style,
+            condition_path,
+            matched: r#match,
+            order_key,
+        },
     ))
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the arguments of the SQL function"
-)]
-fn updated(
-    event: Option<TextArgument>,
-    object_fields: Option<TextListArgument>,
-    event_sources: Option<TextListArgument>,
-    payload_fields: Option<TextListArgument>,
-    payload_template: Option<TextArgument>,
-    condition: Option<TextArgument>,
-    enabled: Option<bool>,
-    null_style: Option<TextArgument>,
-    list_style: Option<TextArgument>,
-    condition_path: Option<TextArgument>,
-    matched: Option<JsonArgument>,
-    order_key: Option<TextListArgument>,
-) -> EventAnswer {
+fn updated(event: Option<TextArgument>, arguments: EventArguments) -> EventAnswer {
     let updated = || -> Result<CreatedEvent> {
         let event = required_word(event, "event")?;
-        let payload_template = text(payload_template, "payload_template", TEMPLATE_CHARS)?;
-        let condition = text(condition, "condition", CONDITION_CHARS)?;
-        let null_style = word(null_style, "null_style")?;
-        let list_style = word(list_style, "list_style")?;
-        let path = text(condition_path, "condition_path", SEARCH_PATH_CHARS)?;
-        let wanted = Wanted {
-            event_type: None,
-            object_fields: list(object_fields, "object_fields", FIELDS)?,
-            event_sources: list(event_sources, "event_sources", EVENT_SOURCES)?,
-            payload_fields: list(payload_fields, "payload_fields", FIELDS)?,
-            payload_template: payload_template.as_deref(),
-            condition: condition.as_deref(),
-            enabled,
-            null_style: null_style.as_deref(),
-            list_style: list_style.as_deref(),
-            matched: json(matched, "match")?,
-            order_key: list(order_key, "order_key", ORDER_KEY_COLUMNS)?,
-        };
-        update(&event, wanted, path.as_deref().unwrap_or(CONDITION_PATH))
+        arguments.read(None, |wanted, path| update(&event, wanted, path))
     };
     in_sql(ok_or_raise(updated()))
 }
