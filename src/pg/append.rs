@@ -4,10 +4,17 @@
 //! because an SQL INSERT would cost three times as much and would ask for the
 //! user's privileges. An error here fails the user's transaction, as it must.
 
+mod indexes;
+mod tuple;
+mod write;
+
 use pgrx::{pg_sys, PgMemoryContexts};
 
+use super::encoding;
 use super::outbox_layout::{check_indexes, check_table};
-use super::{encoding, growth, snapshot};
+use indexes::IndexPlan;
+use tuple::{Keys, Scratch};
+use write::Opened;
 
 /// So many tuples are handed to the heap at once: enough to fill several pages with
 /// one WAL record each, few enough to keep the memory of a flush small.
@@ -15,8 +22,6 @@ const BATCH: usize = 256;
 /// A longer tuple is stored out of line or compressed by the heap (TOAST_TUPLE_THRESHOLD:
 /// four tuples fill a page).
 const TOASTED_FROM_BYTES: u32 = pg_sys::BLCKSZ / 4 - 16;
-/// A buffer for a text is given back if it is larger than this.
-const KEPT_WORDS: usize = 32 * 1024;
 /// The largest value and the largest tuple that PostgreSQL allocates (memutils.h).
 const MAX_ALLOC_SIZE: usize = 0x3fff_ffff;
 
@@ -104,222 +109,196 @@ pub fn append<'a>(
     at_commit: bool,
 ) {
     let _owner = TopOwner::new(at_commit);
-    let mut context = PgMemoryContexts::new("webhook flush");
-    // SAFETY: everything allocated here lives in `context`, which is dropped after
-    // the table is closed.
-    unsafe {
-        context.switch_to(|_| {
-            // Tables with long values may only be accessed under one.
-            snapshot::with_any(|| {
-                let Some(table) = open_current(current_table) else {
-                    return;
-                };
-                let mut batch = Batch::open(table);
-                for row in rows {
-                    batch.push(&row);
-                }
-                batch.close();
-                pg_sys::table_close(table, pg_sys::NoLock as i32);
-            });
-        });
+    in_context(at_commit, || {
+        // SAFETY: what is opened is closed, and the batch lives between.
+        unsafe {
+            let Some(opened) = open_current(current_table) else {
+                return;
+            };
+            check_table(opened.table);
+            check_indexes(opened.table, opened.indexes);
+            let mut batch = Batch::of(opened);
+            for row in rows {
+                batch.push(&row);
+            }
+            batch.end();
+            write::close(opened);
+        }
+    });
+}
+
+/// What a flush at commit allocates goes with the transaction, in a moment; a bulk statement
+/// flushes many times before.
+fn in_context(at_commit: bool, f: impl FnOnce()) {
+    if !at_commit {
+        let mut context = PgMemoryContexts::new("webhook flush");
+        // SAFETY: what `f` allocates in the context is not used after it.
+        unsafe { context.switch_to(|_| f()) };
+        return;
     }
+    // SAFETY: a variable of this backend, restored below; an error that ends the transaction sets
+    // it anew.
+    let before = unsafe {
+        let before = pg_sys::CurrentMemoryContext;
+        pg_sys::CurrentMemoryContext = pg_sys::TopTransactionContext;
+        before
+    };
+    f();
+    // SAFETY: as above.
+    unsafe { pg_sys::CurrentMemoryContext = before };
 }
 
 /// Opens the current outbox table; the lock on it keeps a rotation from emptying it.
-unsafe fn open_current(current_table: impl Fn() -> pg_sys::Oid) -> Option<pg_sys::Relation> {
+unsafe fn open_current(current_table: impl Fn() -> pg_sys::Oid) -> Option<Opened> {
     loop {
         let wanted = current_table();
         if wanted == pg_sys::InvalidOid {
             return None;
         }
-        // SAFETY: null if the table is gone; what is current is then asked again.
-        let table = unsafe { pg_sys::try_table_open(wanted, pg_sys::RowExclusiveLock as i32) };
-        if table.is_null() {
+        // SAFETY: in a transaction. If the table is gone, what is current is asked again.
+        let Some(opened) = (unsafe { write::open(wanted) }) else {
             continue;
-        }
+        };
         if current_table() == wanted {
-            return Some(table);
+            return Some(opened);
         }
-        // SAFETY: closes what was opened; the lock stays until the transaction ends.
-        unsafe { pg_sys::table_close(table, pg_sys::NoLock as i32) };
+        // SAFETY: opened above; the lock stays until the transaction ends.
+        unsafe { write::close(opened) };
     }
 }
 
+/// Tuples on their way to the table.
 struct Batch {
-    table: pg_sys::Relation,
-    indexes: pg_sys::CatalogIndexState,
+    opened: Opened,
+    /// `None`: an index needs PostgreSQL's own routine.
+    plan: Option<IndexPlan>,
     /// The first row, until a second comes: most transactions write one, which needs no slots.
     alone: Option<pg_sys::HeapTuple>,
     slots: Vec<*mut pg_sys::TupleTableSlot>,
-    filled: usize,
-    xid: u64,
+    /// Of each tuple that waits. Message ids point into the rows.
+    keys: Vec<Keys>,
     scratch: Scratch,
 }
 
 impl Batch {
-    unsafe fn open(table: pg_sys::Relation) -> Self {
-        // SAFETY: the table is open and locked.
-        unsafe {
-            check_table(table);
-            let indexes = pg_sys::CatalogOpenIndexes(table);
-            check_indexes(table, indexes);
-            Self {
-                table,
-                indexes,
-                alone: None,
-                slots: Vec::new(),
-                filled: 0,
-                xid: pg_sys::GetTopFullTransactionId().value,
-                scratch: Scratch::default(),
-            }
+    /// # Safety
+    /// The table is open and was checked, as its indexes were.
+    unsafe fn of(opened: Opened) -> Self {
+        Self {
+            opened,
+            // SAFETY: as the caller promises.
+            plan: unsafe { IndexPlan::of(opened.indexes) },
+            alone: None,
+            slots: Vec::new(),
+            keys: Vec::new(),
+            scratch: Scratch::default(),
         }
     }
 
+    /// # Safety
+    /// The table is open, and the row's message id stays where it is until the batch ends.
     unsafe fn push(&mut self, row: &OutboxRow<'_>) {
         #[cfg(feature = "fault_injection")]
         super::fault::wait_if("wait append");
-        // SAFETY: the tuple is formed by the table's own descriptor from as many
-        // values as it has columns.
+        // SAFETY: the tuple is formed by the table's own descriptor.
         unsafe {
-            let tuple = self.scratch.form((*self.table).rd_att, self.xid, row);
+            let keys = tuple::keys(self.opened.xid, row);
+            let tuple = self.scratch.form(self.descriptor(), &keys, row);
+            // A multi-insert does not tell a tuple that it toasts where it was stored, and the
+            // index would point nowhere; the insert of a single tuple does.
             if (*tuple).t_len > TOASTED_FROM_BYTES {
-                self.write_alone(tuple);
+                self.write_alone(tuple, &keys);
                 return;
             }
-            if self.filled == 0 && self.alone.is_none() {
+            self.keys.push(keys);
+            if self.keys.len() == 1 {
                 self.alone = Some(tuple);
                 return;
             }
             if let Some(first) = self.alone.take() {
-                self.fill_slot(first);
+                self.fill_slot(0, first);
             }
-            self.fill_slot(tuple);
-            if self.filled == BATCH {
+            self.fill_slot(self.keys.len() - 1, tuple);
+            if self.keys.len() == BATCH {
                 self.write();
             }
         }
     }
 
-    unsafe fn fill_slot(&mut self, tuple: pg_sys::HeapTuple) {
+    unsafe fn descriptor(&self) -> pg_sys::TupleDesc {
+        // SAFETY: the table is open.
+        unsafe { (*self.opened.table).rd_att }
+    }
+
+    unsafe fn fill_slot(&mut self, place: usize, tuple: pg_sys::HeapTuple) {
         // SAFETY: the tuple was formed by the table's descriptor, and the slot takes it over.
         unsafe {
-            if self.filled == self.slots.len() {
+            if place == self.slots.len() {
                 self.slots.push(pg_sys::MakeSingleTupleTableSlot(
-                    (*self.table).rd_att,
+                    self.descriptor(),
                     &raw const pg_sys::TTSOpsHeapTuple,
                 ));
             }
-            pg_sys::ExecStoreHeapTuple(tuple, self.slots[self.filled], true);
-            self.filled += 1;
+            pg_sys::ExecStoreHeapTuple(tuple, self.slots[place], true);
         }
     }
 
-    /// A multi-insert does not tell a tuple that it toasts where it was stored, and the
-    /// index would point nowhere; the insert of a single tuple does.
-    unsafe fn write_alone(&mut self, tuple: pg_sys::HeapTuple) {
+    unsafe fn write_alone(&mut self, tuple: pg_sys::HeapTuple, keys: &Keys) {
+        let table = self.opened.table;
         // SAFETY: the tuple fits the table, was allocated here and is used no more.
         unsafe {
-            pg_sys::CatalogTupleInsertWithInfo(self.table, tuple, self.indexes);
+            match &self.plan {
+                Some(plan) => write::insert(table, plan, tuple, keys),
+                None => pg_sys::CatalogTupleInsertWithInfo(table, tuple, self.opened.indexes),
+            }
             pg_sys::heap_freetuple(tuple);
         }
     }
 
     unsafe fn write(&mut self) {
         if let Some(tuple) = self.alone.take() {
+            let keys = self.keys[0];
             // SAFETY: as in push.
-            unsafe { self.write_alone(tuple) };
+            unsafe { self.write_alone(tuple, &keys) };
+        } else if !self.keys.is_empty() {
+            // SAFETY: as many slots as there are keys hold a tuple each.
+            unsafe { self.write_slots() };
         }
-        if self.filled == 0 {
-            return;
-        }
-        // SAFETY: `filled` slots hold a tuple each; the routine writes heap and indexes.
+        self.keys.clear();
+    }
+
+    unsafe fn write_slots(&mut self) {
+        let table = self.opened.table;
+        let filled = &mut self.slots[..self.keys.len()];
+        // SAFETY: as the caller promises.
         unsafe {
-            pg_sys::CatalogTuplesMultiInsertWithInfo(
-                self.table,
-                self.slots.as_mut_ptr(),
-                self.filled as i32,
-                self.indexes,
-            );
-            for slot in &self.slots[..self.filled] {
+            match &self.plan {
+                Some(plan) => write::insert_many(table, plan, filled, &self.keys),
+                None => pg_sys::CatalogTuplesMultiInsertWithInfo(
+                    table,
+                    filled.as_mut_ptr(),
+                    filled.len() as i32,
+                    self.opened.indexes,
+                ),
+            }
+            for slot in filled {
                 pg_sys::ExecClearTuple(*slot);
             }
         }
-        self.filled = 0;
     }
 
-    unsafe fn close(mut self) {
+    /// Writes what waits, and gives the slots back.
+    ///
+    /// # Safety
+    /// As [`Batch::push`].
+    unsafe fn end(mut self) {
         // SAFETY: the slots belong to this batch and are dropped once.
         unsafe {
             self.write();
             for slot in self.slots.drain(..) {
                 pg_sys::ExecDropSingleTupleTableSlot(slot);
             }
-            pg_sys::CatalogCloseIndexes(self.indexes);
         }
-    }
-}
-
-/// The values of a tuple, and its texts in PostgreSQL's in-memory form, one buffer a column;
-/// reused.
-#[derive(Default)]
-struct Scratch {
-    values: Vec<pg_sys::Datum>,
-    nulls: Vec<bool>,
-    texts: [Vec<u64>; 5],
-}
-
-impl Scratch {
-    unsafe fn form(
-        &mut self,
-        descriptor: pg_sys::TupleDesc,
-        xid: u64,
-        row: &OutboxRow<'_>,
-    ) -> pg_sys::HeapTuple {
-        let texts = [
-            row.source,
-            row.actor,
-            row.changed,
-            row.record,
-            row.old_record,
-        ];
-        // SAFETY: the descriptor is that of an open table.
-        let columns = unsafe { (*descriptor).natts } as usize;
-        // Columns that follow ours were dropped, and stay null.
-        self.values.resize(columns, pg_sys::Datum::from(0usize));
-        self.nulls.clear();
-        self.nulls.resize(columns, true);
-        let fixed = [
-            xid.into(),
-            row.id.into(),
-            pg_sys::Datum::from(row.message_id.as_ptr()),
-            row.event_key.into(),
-            row.webhook_key.into(),
-            row.captured_at.into(),
-        ];
-        self.values[..fixed.len()].copy_from_slice(&fixed);
-        self.nulls[..fixed.len()].fill(false);
-        for (i, (text, buffer)) in texts.iter().zip(&mut self.texts).enumerate() {
-            if let Some(text) = text {
-                self.values[fixed.len() + i] = varlena(buffer, text);
-                self.nulls[fixed.len() + i] = false;
-            }
-        }
-        // SAFETY: the table was checked to have these columns, and there is a value for each
-        // column of the descriptor; everything is copied into the tuple.
-        let tuple = unsafe {
-            pg_sys::heap_form_tuple(
-                descriptor,
-                self.values.as_mut_ptr(),
-                self.nulls.as_mut_ptr(),
-            )
-        };
-        // Compressing the tuple takes as much memory again.
-        for buffer in &mut self.texts {
-            if buffer.capacity() > KEPT_WORDS {
-                *buffer = Vec::new();
-            }
-        }
-        tuple
     }
 }
 
@@ -332,30 +311,4 @@ pub fn largest_texts() -> usize {
     } else {
         LARGEST_TUPLE / 2
     }
-}
-
-/// Writes `text` as a four-byte-header varlena into an aligned buffer.
-fn varlena(buffer: &mut Vec<u64>, text: &[u8]) -> pg_sys::Datum {
-    let bytes = encoding::to_server(text);
-    let size = bytes.len() + pg_sys::VARHDRSZ;
-    // The header has 30 bits for it.
-    if size > MAX_ALLOC_SIZE {
-        pgrx::ereport!(
-            ERROR,
-            pgrx::PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-            format!("a webhook message has a text of {size} bytes"),
-            "set webhook.source or webhook.max_message_size lower"
-        );
-    }
-    let words = size.div_ceil(size_of::<u64>());
-    buffer.clear();
-    growth::reserve_exact(buffer, words);
-    buffer.resize(words, 0);
-    let start = buffer.as_mut_ptr().cast::<u8>();
-    // SAFETY: the buffer has room for `size` bytes; set_varsize writes the first four.
-    unsafe {
-        pgrx::set_varsize_4b(start.cast(), size as i32);
-        std::ptr::copy_nonoverlapping(bytes.as_ptr(), start.add(pg_sys::VARHDRSZ), bytes.len());
-    }
-    pg_sys::Datum::from(start)
 }

@@ -9,6 +9,11 @@ use pgrx::prelude::*;
 
 use super::settings;
 
+extern "C" {
+    // miscadmin.h. Raises nothing, so it needs no guard.
+    fn GetOuterUserId() -> pg_sys::Oid;
+}
+
 thread_local! {
     static SOURCE: RefCell<Rc<str>> = RefCell::new(Rc::from(""));
     static ACTOR: RefCell<Actor> = RefCell::default();
@@ -68,7 +73,7 @@ fn application_name() -> std::borrow::Cow<'static, str> {
 /// function or referential action happens to run.
 pub fn actor() -> Option<Rc<str>> {
     // SAFETY: reads a variable of this backend.
-    let role = unsafe { pg_sys::GetOuterUserId() };
+    let role = unsafe { GetOuterUserId() };
     let known = ACTOR.with_borrow(|actor| {
         let same = actor.role == role && actor.generation == ROLES.get();
         same.then(|| actor.name.clone())

@@ -1,4 +1,4 @@
-//! The active snapshot: as a value of the pure half, and where there is none.
+//! The active snapshot as a value of the pure half.
 
 use pgrx::pg_sys;
 
@@ -28,22 +28,5 @@ pub(super) fn widen(xid: u32, next: u64) -> u64 {
         same_epoch - (1 << 32)
     } else {
         same_epoch
-    }
-}
-
-/// Runs `f` under the active snapshot, or where there is none, as at PRE_COMMIT, under one of
-/// the transaction. For accesses that ask for a snapshot and not for what it sees.
-pub fn with_any<T>(f: impl FnOnce() -> T) -> T {
-    // SAFETY: push and pop are paired on the way without errors; an abort pops the rest.
-    unsafe {
-        let push = !pg_sys::ActiveSnapshotSet();
-        if push {
-            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-        }
-        let result = f();
-        if push {
-            pg_sys::PopActiveSnapshot();
-        }
-        result
     }
 }
