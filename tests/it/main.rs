@@ -69,6 +69,7 @@ mod multicast;
 mod object_privileges;
 mod order_key_capture;
 mod order_key_values;
+mod outbox_indexes;
 mod outbox_layout;
 mod own_schema;
 mod own_transactions;
