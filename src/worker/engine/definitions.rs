@@ -16,7 +16,7 @@ use crate::worker::locks::Work;
 use crate::worker::scheduling::Applied;
 
 /// Messages that wait for others no longer, in one transaction.
-const RELEASED_AT_ONCE: i64 = 5_000;
+const RELEASED_AT_ONCE: i64 = 1_000;
 /// Those that other sessions have locked are tried again after this.
 const RELEASE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
