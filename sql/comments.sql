@@ -118,6 +118,10 @@ comment on function webhook.redeliver_failed(text, timestamptz, timestamptz) is
     'since (null = the first) up to, not including, until (null = now); one call for each URL that a message '
     'failed for. Returns the number of calls queued; says after each 100,000 how far it is. Errors: 22023 '
     'null, 42704 unknown webhook, 55000 in a copy that was not adopted.';
+comment on function webhook.retry_now(text, text) is
+    'A receiver is back: messages of a webhook (id or name) that wait for a retry are due at once, of all its URLs '
+    'or of outgoing_url; back-off and Retry-After end. Returns their number. Errors: 22023 null, 42704 unknown '
+    'webhook or URL.';
 comment on function webhook.cancel(uuid) is
     'Withdraws a message wherever it is pending or failed; true if it was anywhere. A call that is on the '
     'wire ends, is logged, and is not repeated. Errors: 22023 null, 42704 no such message (or past '
@@ -182,6 +186,10 @@ comment on function webhook.worker_process() is
     'Internal: process id and start of this databases worker, for the view webhook.worker.';
 comment on function webhook.worker_detail() is
     'Internal: what holds the worker up, for the view webhook.worker.';
+comment on function webhook.worker_absence() is
+    'Internal: why no worker runs, for the view webhook.worker.';
+comment on function webhook.delivery_hold() is
+    'Internal: why nothing is sent, for the view webhook.queue.';
 comment on function webhook.unseen_messages() is
     'Internal: messages that the tail reader has not counted yet, for the views.';
 comment on function webhook.busy_messages() is
@@ -354,8 +362,9 @@ comment on column webhook.queue.webhook_name is
 comment on column webhook.queue.outgoing_url is
     'The URL.';
 comment on column webhook.queue.state is
-    'active; throttled: held by call_throttling; paused: by webhook.pause_webhook(); backing_off: it '
-    'fails, the next call is a probe (with delivery_order fifo: the retry that holds the others); blocked: a message cannot be routed, or too many keys wait for a retry, last_error says which; disabled: switched off, webhook.resume_webhook() opens it again.';
+    'active; failing: the last call failed, others go on; backing_off: the next call is a probe, or with fifo '
+    'the retry that holds the others; throttled; paused; disabled: resume_webhook() opens it; delivery_off: '
+    'webhook.delivery; no_worker: none runs; blocked: last_error says by what.';
 comment on column webhook.queue.pending is
     'Messages not settled for this URL, those that wait for a retry not counted.';
 comment on column webhook.queue.retrying is
@@ -365,9 +374,16 @@ comment on column webhook.queue.failed is
 comment on column webhook.queue.oldest_pending is
     'About when the oldest waiting change was captured; null = nothing waits.';
 comment on column webhook.queue.next_attempt_at is
-    'Next call of a URL that backs off, else the next retry; null = none.';
+    'Earliest moment at which something may be sent to it: the latest of back-off, Retry-After, throttle and '
+    'due retry. Null: nothing waits, or nothing is sent unless a user does something.';
 comment on column webhook.queue.last_error is
-    'Why it is disabled, or the last failure while something waits because of it.';
+    'Why it is disabled or blocked, else why the last call failed; null once a call succeeds.';
+comment on column webhook.queue.failing_since is
+    'Start of the first call that failed after the last success; null unless the last call failed.';
+comment on column webhook.queue.last_success_at is
+    'Start of the last call that succeeded.';
+comment on column webhook.queue.last_error_at is
+    'Start of the last call that failed.';
 
 comment on view webhook.worker is
     'The worker of this database, one row.';
@@ -376,7 +392,7 @@ comment on column webhook.worker.database is
 comment on column webhook.worker.pid is
     'Process id; null = none runs.';
 comment on column webhook.worker.state is
-    'running; stopped by webhook.stop_worker(); not running.';
+    'running; starting; stopped by webhook.stop_worker(); not running.';
 comment on column webhook.worker.started_at is
     'When the process started.';
 comment on column webhook.worker.version is
@@ -388,11 +404,9 @@ comment on column webhook.worker.detail is
     'database, a standby that lags, too few file descriptors. NULL if nothing does.';
 
 comment on view webhook.metrics is
-    'Everything as numbers in the style of Prometheus, one row a sample: webhook_messages_total, '
-    'webhook_calls_total and webhook_call_errors_total of each event; webhook_pending_messages, '
-    'webhook_retrying_messages, webhook_failed_messages, webhook_oldest_pending_seconds (0 = none), '
-    'webhook_url_disabled and webhook_url_backing_off (0 or 1) of each URL; webhook_worker_up (0 or 1), '
-    'webhook_outbox_bytes and webhook_call_log_bytes of the database.';
+    'Everything as numbers, one row a sample: webhook_messages_total, _calls_total, _call_errors_total and '
+    '_event_disabled of each event; _pending_messages, _retrying_messages, _failed_messages, '
+    '_oldest_pending_seconds, _url_disabled and _url_backing_off of each URL; webhook_worker_up, _bytes of tables.';
 comment on column webhook.metrics.name is
     'Name of the metric; those in _total only grow.';
 comment on column webhook.metrics.labels is

@@ -103,7 +103,12 @@ select e.event_key, e.id, e.webhook_key, e.event_type, e.object_name, e.object_l
        fields.retyped as retyped_columns,
        fields.match as match_now,
        fields.order_names as order_key_now,
-       fields.unknown as unknown_values
+       fields.unknown as unknown_values,
+       -- As its trigger has it, which follows renames.
+       case
+           when e.condition is not null
+           then substring(pg_get_triggerdef(t.trigger_oid, true) from 'FOR EACH ROW WHEN \((.*)\) EXECUTE FUNCTION ')
+       end as condition_now
 from webhook.event_def e
 join webhook.webhook_def w on w.webhook_key = e.webhook_key
 -- Each part is looked up for the events that are asked for, and not for all.

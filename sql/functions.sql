@@ -210,6 +210,12 @@ language c
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'redeliver_failed_wrapper';
 
+create function webhook.retry_now(webhook text, outgoing_url text default null)
+returns bigint
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'retry_now_wrapper';
+
 create function webhook.cancel(message_id uuid)
 returns boolean
 language c
@@ -266,6 +272,22 @@ returns text
 language c
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'worker_detail_wrapper';
+
+-- Behind webhook.worker: why no worker runs. stopped, recovery, starting, no slot or absent.
+create function webhook.worker_absence()
+returns text
+language c
+stable
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'worker_absence_wrapper';
+
+-- Behind webhook.queue: why nothing at all is sent. A state of the view.
+create function webhook.delivery_hold()
+returns text
+language c
+stable
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'delivery_hold_wrapper';
 
 -- Group roles with the privileges of webhook_admin or webhook_reader in this database alone.
 

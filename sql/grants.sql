@@ -198,7 +198,10 @@ grant select
     to webhook_admin, webhook_reader;
 
 -- A function in a view runs with the rights of the role that reads the view.
-grant execute on function webhook.worker_process(), webhook.worker_detail(), webhook.unseen_messages(), webhook.busy_messages() to webhook_reader;
+grant execute
+    on function webhook.worker_process(), webhook.worker_detail(), webhook.worker_absence(), webhook.delivery_hold(),
+       webhook.unseen_messages(), webhook.busy_messages()
+    to webhook_reader;
 grant execute on function webhook.masked_url(text) to webhook_reader;
 grant execute on function webhook.match_kind(oid, oid), webhook.unknown_labels(oid, jsonb), webhook.shared_trigger(oid, text)
     to webhook_reader;

@@ -32,6 +32,39 @@ cross join lateral (
         ('webhook_url_backing_off', (q.state = 'backing_off')::integer::numeric)
 ) as waiting (name, value)
 union all
+-- What decides whether an enabled event makes messages is the same for all events of a group, of which
+-- there are few, whatever is defined.
+select 'webhook_event_disabled',
+       jsonb_build_object('webhook_id', w.id, 'webhook', w.name, 'event_id', e.id),
+       coalesce(s.is_stopped, false)::integer::double precision
+from webhook.event_def e
+join webhook.webhook_def w on w.webhook_key = e.webhook_key
+left join (
+    select k.event_key, n.is_stopped
+    from (
+        select min(d.event_key) as first, array_agg(d.event_key) as event_keys
+        from webhook.event_def d
+        join webhook.webhook_def h on h.webhook_key = d.webhook_key
+        where d.dropped_at is null
+          and d.enabled
+          and h.enabled
+        group by d.object_name, d.object_oid, d.event_type, d.owner_oid, d.owner_name,
+                 d.object_fields, d.object_attnums, d.payload_fields, d.payload_attnums,
+                 d.template_fields, d.template_attnums, d.match_fields, d.match_attnums, d.match_kinds,
+                 d.order_key, d.order_key_attnums, h.delivery_order,
+                 case when d.condition is not null then d.event_key end
+    ) g
+    cross join lateral (
+        select not v.active as is_stopped
+        from webhook.event_now v
+        where v.event_key = g.first
+        offset 0
+    ) n
+    cross join lateral unnest(g.event_keys) as k (event_key)
+    where n.is_stopped
+) s on s.event_key = e.event_key
+where e.dropped_at is null
+union all
 select 'webhook_worker_up', '{}', (w.pid is not null)::integer::double precision
 from webhook.worker w
 union all

@@ -129,7 +129,11 @@ select u.url_key,
        w.id as webhook_id,
        w.name as webhook_name,
        w.paused,
-       w.dropped_at as webhook_dropped_at
+       w.dropped_at as webhook_dropped_at,
+       w.detail as webhook_detail,
+       -- A worker that has made no call since its start does not know when the last ones were.
+       coalesce(mention.state -> 'ok', l.state -> 'ok')::bigint as last_success,
+       coalesce(mention.state -> 'err', l.state -> 'err')::bigint as last_error
 from webhook.url_def u
 join webhook.webhook_def w on w.webhook_key = u.webhook_key
 left join webhook.lane l on l.url_key = u.url_key

@@ -47,7 +47,9 @@ create table webhook.url_def (
     detail      text,
     dropped_at  timestamptz,
     -- an older message was never meant for it
-    created_at  timestamptz not null default pg_catalog.clock_timestamp()
+    created_at  timestamptz not null default pg_catalog.clock_timestamp(),
+    -- when webhook.retry_now() was called for it last
+    reopened_at timestamptz
 );
 create unique index url_def_url on webhook.url_def (webhook_key, url) where dropped_at is null;
 create index url_def_webhook on webhook.url_def (webhook_key);

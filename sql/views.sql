@@ -97,8 +97,8 @@ select e.id,
            else webhook.masked_url(e.payload_template)
        end as payload_template,
        case
-           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then e.condition
-           else webhook.masked_url(e.condition)
+           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then coalesce(e.condition_now, e.condition)
+           else webhook.masked_url(coalesce(e.condition_now, e.condition))
        end as condition,
        case when e.active then 'Active' else 'Inactive' end as status,
        case
@@ -249,11 +249,7 @@ select n.webhook_id,
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then n.url
            else webhook.masked_url(n.url)
        end as outgoing_url,
-       case
-           when n.disabled_at is not null then 'disabled'
-           when n.paused then 'paused'
-           else coalesce(n.state ->> 'state', 'active')
-       end as state,
+       s.state,
        n.pending + r.held_back as pending,
        r.retrying,
        f.failed,
@@ -270,13 +266,27 @@ select n.webhook_id,
            )
        end as oldest_pending,
        case
-           when n.state ->> 'state' = 'backing_off' then (n.state ->> 'next')::timestamptz
-           else r.next_attempt_at
+           when s.state in ('active', 'throttled', 'failing', 'backing_off') or s.state = 'blocked' and s.is_crowded
+           then case
+                    when n.pending > 0 and not s.is_crowded or r.waiting > 0
+                    then greatest(
+                        statement_timestamp(),
+                        s.silent_until,
+                        case when n.pending = 0 or s.is_crowded then r.next_attempt_at end
+                    )
+                end
        end as next_attempt_at,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then e.last_error
            else webhook.masked_url(e.last_error)
-       end as last_error
+       end as last_error,
+       case
+           when n.state ->> 'error' is not null
+           then timestamptz '2000-01-01 00:00:00+00'
+               + (n.state ->> 'since')::double precision * interval '1 microsecond'
+       end as failing_since,
+       timestamptz '2000-01-01 00:00:00+00' + n.last_success * interval '1 microsecond' as last_success_at,
+       timestamptz '2000-01-01 00:00:00+00' + n.last_error * interval '1 microsecond' as last_error_at
 from webhook.lane_now n
 -- For the URLs that are asked for, and not for all.
 cross join lateral (
@@ -285,9 +295,7 @@ cross join lateral (
            count(*) filter (where a.next_at = 'infinity' and a.attempts = 0) as held_back,
            count(*) filter (where a.next_at is distinct from 'infinity' or a.attempts > 0) as retrying,
            nullif(min(a.next_at), 'infinity') as next_attempt_at,
-           min(a.event_date) as oldest,
-           (array_agg(a.last_error order by a.changed_at desc)
-               filter (where a.next_at is distinct from 'infinity'))[1] as last_error
+           min(a.event_date) as oldest
     from webhook.retry a
     where a.url_key = n.url_key
       and a.state = 'waiting'
@@ -299,29 +307,58 @@ cross join lateral (
       and a.state = 'failed'
 ) f
 cross join lateral (
-    select coalesce(case when n.disabled_at is not null then n.detail end, n.state ->> 'error', r.last_error) as last_error
+    select case
+               when n.state ->> 'state' in ('backing_off', 'throttled') then (n.state ->> 'next')::timestamptz
+           end as silent_until,
+           coalesce((n.state -> 'crowded')::boolean, false) as is_crowded,
+           coalesce((n.state -> 'probing')::boolean, false) as is_probing
+) l
+cross join lateral (
+    select case
+               when n.disabled_at is not null then 'disabled'
+               when n.paused then 'paused'
+               when (select webhook.delivery_hold()) is not null then (select webhook.delivery_hold())
+               when n.webhook_detail is not null or n.state ->> 'state' = 'blocked' then 'blocked'
+               when n.state ->> 'state' = 'backing_off' and l.silent_until > statement_timestamp() or l.is_probing
+               then 'backing_off'
+               when n.state ->> 'error' is not null then 'failing'
+               when n.state ->> 'state' = 'throttled' then 'throttled'
+               else 'active'
+           end as state,
+           l.silent_until,
+           l.is_crowded and n.webhook_detail is null as is_crowded
+) s
+cross join lateral (
+    select case s.state
+               when 'disabled' then n.detail
+               when 'blocked' then coalesce(n.webhook_detail, n.state ->> 'blocked', n.state ->> 'error')
+               else n.state ->> 'error'
+           end as last_error
 ) e
 where n.webhook_dropped_at is null;
 
 create view webhook.worker as
 select here.database,
        p.pid,
-       case when p.pid is not null then 'running' when k.worker_stopped then 'stopped' else 'not running' end as state,
+       case
+           when p.pid is not null then 'running'
+           when a.reason in ('stopped', 'starting') then a.reason
+           else 'not running'
+       end as state,
        p.started_at,
        x.extversion as version,
-       case
-           when p.pid is null and k.worker_stopped is not true and pg_is_in_recovery()
-           then 'this server is in recovery: the worker starts after promotion'
-           when p.pid is null and k.worker_stopped is not true
-           then 'no worker runs: call webhook.start_worker(), and raise max_worker_processes if it finds no free slot'
+       case a.reason
+           when 'recovery' then 'this server is in recovery: the worker starts after promotion'
+           when 'no slot' then 'no background worker slot was free: raise max_worker_processes and restart the server'
+           when 'absent' then 'no worker runs: call webhook.start_worker(), which says if no worker slot is free'
        end as last_error,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then webhook.worker_detail()
            else webhook.masked_url(webhook.worker_detail())
        end as detail
 from (values (current_database()::text)) as here (database)
-left join (select c.worker_stopped from webhook.control c limit 1) k on true
 left join pg_extension x on x.extname = 'webhook_ext'
-left join webhook.worker_process() p on true;
+left join webhook.worker_process() p on true
+cross join lateral (select case when p.pid is null then webhook.worker_absence() end) as a (reason);
 
 set local search_path = webhook, pg_temp;

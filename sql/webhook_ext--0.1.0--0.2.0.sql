@@ -82,33 +82,60 @@ language c
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'worker_detail_wrapper';
 
+-- Behind webhook.worker: why no worker runs. stopped, recovery, starting, no slot or absent.
+create function webhook.worker_absence()
+returns text
+language c
+stable
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'worker_absence_wrapper';
+
+-- Behind webhook.queue: why nothing at all is sent. A state of the view.
+create function webhook.delivery_hold()
+returns text
+language c
+stable
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'delivery_hold_wrapper';
+
 set local search_path = pg_catalog, pg_temp;
 create or replace view webhook.worker as
 select here.database,
        p.pid,
-       case when p.pid is not null then 'running' when k.worker_stopped then 'stopped' else 'not running' end as state,
+       case
+           when p.pid is not null then 'running'
+           when a.reason in ('stopped', 'starting') then a.reason
+           else 'not running'
+       end as state,
        p.started_at,
        x.extversion as version,
-       case
-           when p.pid is null and k.worker_stopped is not true and pg_is_in_recovery()
-           then 'this server is in recovery: the worker starts after promotion'
-           when p.pid is null and k.worker_stopped is not true
-           then 'no worker runs: call webhook.start_worker(), and raise max_worker_processes if it finds no free slot'
+       case a.reason
+           when 'recovery' then 'this server is in recovery: the worker starts after promotion'
+           when 'no slot' then 'no background worker slot was free: raise max_worker_processes and restart the server'
+           when 'absent' then 'no worker runs: call webhook.start_worker(), which says if no worker slot is free'
        end as last_error,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then webhook.worker_detail()
            else webhook.masked_url(webhook.worker_detail())
        end as detail
 from (values (current_database()::text)) as here (database)
-left join (select c.worker_stopped from webhook.control c limit 1) k on true
 left join pg_extension x on x.extname = 'webhook_ext'
-left join webhook.worker_process() p on true;
+left join webhook.worker_process() p on true
+cross join lateral (select case when p.pid is null then webhook.worker_absence() end) as a (reason);
 set local search_path = webhook, pg_temp;
 
-revoke all on function webhook.worker_detail() from public;
-grant execute on function webhook.worker_detail() to webhook_admin, webhook_reader;
+revoke all on function webhook.worker_detail(), webhook.worker_absence(), webhook.delivery_hold() from public;
+grant execute
+    on function webhook.worker_detail(), webhook.worker_absence(), webhook.delivery_hold()
+    to webhook_admin, webhook_reader;
 comment on function webhook.worker_detail() is
     'Internal: what holds the worker up, for the view webhook.worker.';
+comment on function webhook.worker_absence() is
+    'Internal: why no worker runs, for the view webhook.worker.';
+comment on function webhook.delivery_hold() is
+    'Internal: why nothing is sent, for the view webhook.queue.';
+comment on column webhook.worker.state is
+    'running; starting; stopped by webhook.stop_worker(); not running.';
 comment on column webhook.worker.detail is
     'What holds the worker up, and how to end it: a lock and the process that holds it, a copy of another '
     'database, a standby that lags, too few file descriptors. NULL if nothing does.';
@@ -294,11 +321,6 @@ comment on function webhook.cancel_pending(text) is
     'same time for one message or ten million. Returns their number, a message counted once for each URL. '
     'Errors: 22023 null, 42704 unknown webhook.';
 
--- URLs that stop before a message that cannot be routed.
-comment on column webhook.queue.state is
-    'active; throttled: held by call_throttling; paused: by webhook.pause_webhook(); backing_off: it '
-    'fails, the next call is a probe (with delivery_order fifo: the retry that holds the others); blocked: a message cannot be routed, or too many keys wait for a retry, last_error says which; disabled: switched off, webhook.resume_webhook() opens it again.';
-
 -- Comments without characters that a database's encoding may not have.
 comment on function webhook.rest(text, text, jsonb) is
     'The REST API for webhooks and events: status and body of the answer to a request, for a gateway that '
@@ -341,7 +363,8 @@ from pg_catalog.pg_class c
 join pg_catalog.pg_roles r on r.oid operator(pg_catalog.=) c.relowner
 where c.oid operator(pg_catalog.=) e.object_name;
 alter table webhook.url_def
-    add column created_at timestamptz not null default pg_catalog.clock_timestamp();
+    add column created_at timestamptz not null default pg_catalog.clock_timestamp(),
+    add column reopened_at timestamptz;
 update webhook.url_def u
 set created_at = w.created_at
 from webhook.webhook_def w
@@ -511,7 +534,12 @@ select e.event_key, e.id, e.webhook_key, e.event_type, e.object_name, e.object_l
        fields.retyped as retyped_columns,
        fields.match as match_now,
        fields.order_names as order_key_now,
-       fields.unknown as unknown_values
+       fields.unknown as unknown_values,
+       -- As its trigger has it, which follows renames.
+       case
+           when e.condition is not null
+           then substring(pg_get_triggerdef(t.trigger_oid, true) from 'FOR EACH ROW WHEN \((.*)\) EXECUTE FUNCTION ')
+       end as condition_now
 from webhook.event_def e
 join webhook.webhook_def w on w.webhook_key = e.webhook_key
 -- Each part is looked up for the events that are asked for, and not for all.
@@ -633,8 +661,8 @@ select e.id,
            else webhook.masked_url(e.payload_template)
        end as payload_template,
        case
-           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then e.condition
-           else webhook.masked_url(e.condition)
+           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then coalesce(e.condition_now, e.condition)
+           else webhook.masked_url(coalesce(e.condition_now, e.condition))
        end as condition,
        case when e.active then 'Active' else 'Inactive' end as status,
        case
@@ -788,7 +816,11 @@ select u.url_key,
        w.id as webhook_id,
        w.name as webhook_name,
        w.paused,
-       w.dropped_at as webhook_dropped_at
+       w.dropped_at as webhook_dropped_at,
+       w.detail as webhook_detail,
+       -- A worker that has made no call since its start does not know when the last ones were.
+       coalesce(mention.state -> 'ok', l.state -> 'ok')::bigint as last_success,
+       coalesce(mention.state -> 'err', l.state -> 'err')::bigint as last_error
 from webhook.url_def u
 join webhook.webhook_def w on w.webhook_key = u.webhook_key
 left join webhook.lane l on l.url_key = u.url_key
@@ -845,11 +877,7 @@ select n.webhook_id,
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then n.url
            else webhook.masked_url(n.url)
        end as outgoing_url,
-       case
-           when n.disabled_at is not null then 'disabled'
-           when n.paused then 'paused'
-           else coalesce(n.state ->> 'state', 'active')
-       end as state,
+       s.state,
        n.pending + r.held_back as pending,
        r.retrying,
        f.failed,
@@ -866,13 +894,27 @@ select n.webhook_id,
            )
        end as oldest_pending,
        case
-           when n.state ->> 'state' = 'backing_off' then (n.state ->> 'next')::timestamptz
-           else r.next_attempt_at
+           when s.state in ('active', 'throttled', 'failing', 'backing_off') or s.state = 'blocked' and s.is_crowded
+           then case
+                    when n.pending > 0 and not s.is_crowded or r.waiting > 0
+                    then greatest(
+                        statement_timestamp(),
+                        s.silent_until,
+                        case when n.pending = 0 or s.is_crowded then r.next_attempt_at end
+                    )
+                end
        end as next_attempt_at,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then e.last_error
            else webhook.masked_url(e.last_error)
-       end as last_error
+       end as last_error,
+       case
+           when n.state ->> 'error' is not null
+           then timestamptz '2000-01-01 00:00:00+00'
+               + (n.state ->> 'since')::double precision * interval '1 microsecond'
+       end as failing_since,
+       timestamptz '2000-01-01 00:00:00+00' + n.last_success * interval '1 microsecond' as last_success_at,
+       timestamptz '2000-01-01 00:00:00+00' + n.last_error * interval '1 microsecond' as last_error_at
 from webhook.lane_now n
 -- For the URLs that are asked for, and not for all.
 cross join lateral (
@@ -881,9 +923,7 @@ cross join lateral (
            count(*) filter (where a.next_at = 'infinity' and a.attempts = 0) as held_back,
            count(*) filter (where a.next_at is distinct from 'infinity' or a.attempts > 0) as retrying,
            nullif(min(a.next_at), 'infinity') as next_attempt_at,
-           min(a.event_date) as oldest,
-           (array_agg(a.last_error order by a.changed_at desc)
-               filter (where a.next_at is distinct from 'infinity'))[1] as last_error
+           min(a.event_date) as oldest
     from webhook.retry a
     where a.url_key = n.url_key
       and a.state = 'waiting'
@@ -895,10 +935,142 @@ cross join lateral (
       and a.state = 'failed'
 ) f
 cross join lateral (
-    select coalesce(case when n.disabled_at is not null then n.detail end, n.state ->> 'error', r.last_error) as last_error
+    select case
+               when n.state ->> 'state' in ('backing_off', 'throttled') then (n.state ->> 'next')::timestamptz
+           end as silent_until,
+           coalesce((n.state -> 'crowded')::boolean, false) as is_crowded,
+           coalesce((n.state -> 'probing')::boolean, false) as is_probing
+) l
+cross join lateral (
+    select case
+               when n.disabled_at is not null then 'disabled'
+               when n.paused then 'paused'
+               when (select webhook.delivery_hold()) is not null then (select webhook.delivery_hold())
+               when n.webhook_detail is not null or n.state ->> 'state' = 'blocked' then 'blocked'
+               when n.state ->> 'state' = 'backing_off' and l.silent_until > statement_timestamp() or l.is_probing
+               then 'backing_off'
+               when n.state ->> 'error' is not null then 'failing'
+               when n.state ->> 'state' = 'throttled' then 'throttled'
+               else 'active'
+           end as state,
+           l.silent_until,
+           l.is_crowded and n.webhook_detail is null as is_crowded
+) s
+cross join lateral (
+    select case s.state
+               when 'disabled' then n.detail
+               when 'blocked' then coalesce(n.webhook_detail, n.state ->> 'blocked', n.state ->> 'error')
+               else n.state ->> 'error'
+           end as last_error
 ) e
 where n.webhook_dropped_at is null;
+-- What it shows is of the present.
+comment on column webhook.queue.state is
+    'active; failing: the last call failed, others go on; backing_off: the next call is a probe, or with fifo '
+    'the retry that holds the others; throttled; paused; disabled: resume_webhook() opens it; delivery_off: '
+    'webhook.delivery; no_worker: none runs; blocked: last_error says by what.';
+comment on column webhook.queue.next_attempt_at is
+    'Earliest moment at which something may be sent to it: the latest of back-off, Retry-After, throttle and '
+    'due retry. Null: nothing waits, or nothing is sent unless a user does something.';
+comment on column webhook.queue.last_error is
+    'Why it is disabled or blocked, else why the last call failed; null once a call succeeds.';
+comment on column webhook.queue.failing_since is
+    'Start of the first call that failed after the last success; null unless the last call failed.';
+comment on column webhook.queue.last_success_at is
+    'Start of the last call that succeeded.';
+comment on column webhook.queue.last_error_at is
+    'Start of the last call that failed.';
+-- Events that a change of the schema has switched off.
+create or replace view webhook.metrics as
+select counted.name,
+       jsonb_build_object('webhook_id', w.id, 'webhook', w.name, 'event_id', e.id) as labels,
+       coalesce(counted.value, 0)::double precision as value
+from webhook.event_def e
+join webhook.webhook_def w on w.webhook_key = e.webhook_key
+left join webhook.event_count k on k.event_key = e.event_key
+cross join lateral (
+    values
+        ('webhook_messages_total', k.messages),
+        ('webhook_calls_total', k.calls),
+        ('webhook_call_errors_total', k.errors)
+) as counted (name, value)
+where e.dropped_at is null
+union all
+select waiting.name,
+       jsonb_build_object('webhook_id', q.webhook_id, 'webhook', q.webhook_name, 'outgoing_url', q.outgoing_url),
+       waiting.value::double precision
+from webhook.queue q
+cross join lateral (
+    values
+        ('webhook_pending_messages', q.pending::numeric),
+        ('webhook_retrying_messages', q.retrying::numeric),
+        ('webhook_failed_messages', q.failed::numeric),
+        ('webhook_oldest_pending_seconds',
+         coalesce(greatest(extract(epoch from clock_timestamp() - q.oldest_pending), 0), 0)),
+        ('webhook_url_disabled', (q.state = 'disabled')::integer::numeric),
+        ('webhook_url_backing_off', (q.state = 'backing_off')::integer::numeric)
+) as waiting (name, value)
+union all
+-- What decides whether an enabled event makes messages is the same for all events of a group, of which
+-- there are few, whatever is defined.
+select 'webhook_event_disabled',
+       jsonb_build_object('webhook_id', w.id, 'webhook', w.name, 'event_id', e.id),
+       coalesce(s.is_stopped, false)::integer::double precision
+from webhook.event_def e
+join webhook.webhook_def w on w.webhook_key = e.webhook_key
+left join (
+    select k.event_key, n.is_stopped
+    from (
+        select min(d.event_key) as first, array_agg(d.event_key) as event_keys
+        from webhook.event_def d
+        join webhook.webhook_def h on h.webhook_key = d.webhook_key
+        where d.dropped_at is null
+          and d.enabled
+          and h.enabled
+        group by d.object_name, d.object_oid, d.event_type, d.owner_oid, d.owner_name,
+                 d.object_fields, d.object_attnums, d.payload_fields, d.payload_attnums,
+                 d.template_fields, d.template_attnums, d.match_fields, d.match_attnums, d.match_kinds,
+                 d.order_key, d.order_key_attnums, h.delivery_order,
+                 case when d.condition is not null then d.event_key end
+    ) g
+    cross join lateral (
+        select not v.active as is_stopped
+        from webhook.event_now v
+        where v.event_key = g.first
+        offset 0
+    ) n
+    cross join lateral unnest(g.event_keys) as k (event_key)
+    where n.is_stopped
+) s on s.event_key = e.event_key
+where e.dropped_at is null
+union all
+select 'webhook_worker_up', '{}', (w.pid is not null)::integer::double precision
+from webhook.worker w
+union all
+select stored.name, '{}', sum(pg_total_relation_size(c.oid))::double precision
+from pg_class c
+join pg_namespace n on n.oid = c.relnamespace and n.nspname = 'webhook'
+join (
+    values ('webhook_outbox_bytes', '^outbox_[0-9]$'), ('webhook_call_log_bytes', '^call_log_[0-9]$')
+) as stored (name, pattern) on c.relname ~ stored.pattern
+where c.relkind = 'r'
+group by stored.name;
+comment on view webhook.metrics is
+    'Everything as numbers, one row a sample: webhook_messages_total, _calls_total, _call_errors_total and '
+    '_event_disabled of each event; _pending_messages, _retrying_messages, _failed_messages, '
+    '_oldest_pending_seconds, _url_disabled and _url_backing_off of each URL; webhook_worker_up, _bytes of tables.';
 set local search_path = webhook, pg_temp;
+
+-- A receiver is back.
+create function webhook.retry_now(webhook text, outgoing_url text default null)
+returns bigint
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'retry_now_wrapper';
+comment on function webhook.retry_now(text, text) is
+    'A receiver is back: messages of a webhook (id or name) that wait for a retry are due at once, of all its URLs '
+    'or of outgoing_url; back-off and Retry-After end. Returns their number. Errors: 22023 null, 42704 unknown '
+    'webhook or URL.';
 
 -- Group roles with the privileges of webhook_admin or webhook_reader in this database alone.
 
@@ -1500,7 +1672,10 @@ grant select
     on webhook.webhooks, webhook.events, webhook.messages, webhook.calls, webhook.queue, webhook.worker,
        webhook.metrics
     to webhook_admin, webhook_reader;
-grant execute on function webhook.worker_process(), webhook.worker_detail(), webhook.unseen_messages(), webhook.busy_messages() to webhook_reader;
+grant execute
+    on function webhook.worker_process(), webhook.worker_detail(), webhook.worker_absence(), webhook.delivery_hold(),
+       webhook.unseen_messages(), webhook.busy_messages()
+    to webhook_reader;
 grant execute on function webhook.masked_url(text) to webhook_reader;
 grant execute on function webhook.match_kind(oid, oid), webhook.unknown_labels(oid, jsonb), webhook.shared_trigger(oid, text)
     to webhook_reader;

@@ -1,15 +1,17 @@
-//! `webhook.redeliver`, `redeliver_failed`, `cancel` and `cancel_pending`.
+//! `webhook.retry_now`, `redeliver`, `redeliver_failed`, `cancel` and `cancel_pending`.
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
 use super::adopt;
+use crate::core::definitions::limits::PATH_CHARS;
+use crate::core::definitions::webhook::shown as shown_text;
 use crate::core::error::{Error, Kind, Result};
-use crate::pg::arguments::{required_word, TextArgument};
+use crate::pg::arguments::{required_word, text, TextArgument};
 use crate::pg::commit_start;
 use crate::pg::report::ok_or_raise;
 use crate::store::deliveries::{self, FoundMessage};
-use crate::store::{reach, webhook_definitions, worker_switch};
+use crate::store::{reach, redelivery, webhook_definitions, worker_switch};
 
 /// So many failed messages are taken up by one statement …
 const PART: i64 = 20_000;
@@ -56,6 +58,36 @@ fn redeliver_failed(
     });
     wake();
     total
+}
+
+#[pg_extern(sql = false)]
+fn retry_now(webhook: Option<TextArgument>, outgoing_url: Option<TextArgument>) -> i64 {
+    let wanted = || -> Result<(i32, Vec<i32>)> {
+        let outgoing_url = text(outgoing_url, "outgoing_url", PATH_CHARS)?;
+        let key = key_of(webhook)?;
+        Ok((key, urls(key, outgoing_url.as_deref())?))
+    };
+    let (key, url_keys) = ok_or_raise(wanted());
+    let due = redelivery::retry_now(key, &url_keys);
+    wake();
+    due
+}
+
+/// # Errors
+/// `42704` if the webhook has no such URL.
+fn urls(webhook_key: i32, outgoing_url: Option<&str>) -> Result<Vec<i32>> {
+    let urls = redelivery::urls_in_use(webhook_key, outgoing_url);
+    match outgoing_url {
+        Some(url) if urls.is_empty() => Err(Error::new(
+            Kind::UndefinedObject,
+            format!(
+                "outgoing_url \"{}\" is none of the webhook's",
+                shown_text(url)
+            ),
+        )
+        .with_hint("outgoing_urls in the view webhook.webhooks lists them")),
+        _ => Ok(urls),
+    }
 }
 
 #[pg_extern(sql = false)]

@@ -11,7 +11,7 @@ use crate::pg::arguments::{required_word, TextArgument};
 use crate::pg::local_settings::with_settings;
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
-use crate::pg::{commit_start, liveness, poll, recovery, wake};
+use crate::pg::{commit_start, liveness, poll, recovery, registration, settings, wake};
 use crate::store::{identity, idleness, webhook_definitions, worker_switch};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -21,6 +21,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// The worker ends within this even if receivers hang.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// A worker that this session has registered runs by then, or does not start.
+const STARTS_WITHIN: Duration = Duration::from_secs(10);
 
 pub const DAY_MICROS: i128 = 86_400_000_000;
 
@@ -66,7 +69,11 @@ fn wait_idle(timeout: Option<Interval>) -> bool {
     };
     // Compiling the look would take longer than a thousand of them.
     with_settings(&[(c"jit", "off")], || {
-        poll::poll_until(limit, PAUSE, &mut look)
+        let is_idle = poll::poll_until(limit, PAUSE, &mut look);
+        if let Some((calls, next)) = is_idle.then(idleness::later).flatten() {
+            pgrx::notice!("{calls} calls wait for a retry, the next one is due at {next}");
+        }
+        is_idle
     })
 }
 
@@ -135,4 +142,38 @@ fn worker_process() -> TableIterator<
 #[pg_extern(sql = false)]
 fn worker_detail() -> Option<String> {
     worker_switch::detail().or_else(identity::copy_notice)
+}
+
+#[pg_extern(sql = false)]
+fn worker_absence() -> Option<&'static str> {
+    absence()
+}
+
+/// Why no worker runs, in the words that `webhook.worker` knows.
+fn absence() -> Option<&'static str> {
+    let attempt = registration::last_attempt().filter(|(at, _)| at.elapsed() < STARTS_WITHIN);
+    if worker_switch::is_stopped() {
+        Some("stopped")
+    } else if recovery::is_in_progress() {
+        Some("recovery")
+    } else if live_worker().is_some()
+        || wake::launcher_runs()
+        || attempt.is_some_and(|(_, done)| done)
+    {
+        Some("starting")
+    } else if attempt.is_some() {
+        Some("no slot")
+    } else {
+        Some("absent")
+    }
+}
+
+/// A standby shows what its primary knows.
+#[pg_extern(sql = false)]
+fn delivery_hold() -> Option<&'static str> {
+    if !settings::delivery_is_on() || identity::copy_notice().is_some() {
+        return Some("delivery_off");
+    }
+    let runs = live_worker().is_some() || matches!(absence(), Some("recovery" | "starting"));
+    (!runs).then_some("no_worker")
 }

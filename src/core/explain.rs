@@ -80,8 +80,11 @@ pub struct UrlFacts {
     pub state: String,
     pub pending: i64,
     pub retrying: i64,
-    pub next_attempt_at: Option<String>,
+    /// When something may be sent next: "now", or "at" a moment.
+    pub next_attempt: Option<String>,
+    /// Of the present failure, or why it is held.
     pub last_error: Option<String>,
+    pub failing_since: Option<String>,
 }
 
 /// This session and this server.
@@ -134,7 +137,7 @@ pub fn explain(event: &EventFacts, urls: &[UrlFacts], server: &ServerFacts) -> V
         worker(server),
     ]);
     for url in urls {
-        checks.push(url_state(url));
+        checks.push(url_state(url, &event.webhook));
         checks.push(url_address(url, server));
     }
     checks.push(message_size(event, server));

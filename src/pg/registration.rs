@@ -3,14 +3,16 @@
 //! A worker per database, registered by the first session that finds none; and, where the library is
 //! preloaded, one launcher that registers them all when the server starts.
 
+use std::cell::Cell;
 use std::ffi::{c_char, c_int, CStr};
 use std::ptr;
+use std::time::Instant;
 
 use pgrx::pg_sys;
 
 /// `bgw_type`: what pg_stat_activity shows, and how backends recognise the worker.
 pub const WORKER_TYPE: &CStr = c"webhook_ext";
-const LAUNCHER_TYPE: &CStr = c"webhook_ext launcher";
+pub(super) const LAUNCHER_TYPE: &CStr = c"webhook_ext launcher";
 
 /// After pg_terminate_backend or a crash of the cluster a process comes back this
 /// soon. Short, because nothing is delivered meanwhile.
@@ -18,6 +20,10 @@ const RESTART_SECONDS: c_int = 1;
 
 /// Beside the oid in a worker's argument: the launcher registered it.
 const BY_LAUNCHER: u64 = 1 << 32;
+
+thread_local! {
+    static LAST_ATTEMPT: Cell<Option<(Instant, bool)>> = const { Cell::new(None) };
+}
 
 /// What a worker is told when it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +62,11 @@ impl Registered {
     }
 }
 
+/// The last attempt of this session to have a worker started: when, and whether there was a slot.
+pub fn last_attempt() -> Option<(Instant, bool)> {
+    LAST_ATTEMPT.get()
+}
+
 /// Registers a worker for this database. Errors are left to the caller: `false`
 /// means that no slot is free (max_worker_processes).
 pub fn register_worker() -> bool {
@@ -66,7 +77,10 @@ pub fn register_worker() -> bool {
         by_launcher: false,
     });
     // SAFETY: the struct is filled; no process waits for the worker.
-    unsafe { pg_sys::RegisterDynamicBackgroundWorker(&raw mut worker, ptr::null_mut()) }
+    let is_registered =
+        unsafe { pg_sys::RegisterDynamicBackgroundWorker(&raw mut worker, ptr::null_mut()) };
+    LAST_ATTEMPT.set(Some((Instant::now(), is_registered)));
+    is_registered
 }
 
 /// Registers a worker for another database, which leaves at once where there is no

@@ -106,6 +106,11 @@ pub fn delivery() -> Delivery {
     }
 }
 
+/// `webhook.delivery`: whether anything is sent at all.
+pub fn delivery_is_on() -> bool {
+    DELIVERY.get()
+}
+
 /// `webhook.max_message_size` as this session knows it.
 pub fn max_message_bytes() -> usize {
     MAX_MESSAGE_SIZE.get() as usize

@@ -160,10 +160,25 @@ fn search() -> Option<Found> {
 
 /// Whether the process is a worker, of whatever database.
 pub(super) fn is_worker(pid: i32) -> bool {
+    is_of_type(pid, registration::WORKER_TYPE)
+}
+
+fn is_of_type(pid: i32, wanted: &CStr) -> bool {
     // SAFETY: the name is a static buffer of PostgreSQL that is compared at once.
     unsafe {
         let kind = pg_sys::GetBackgroundWorkerTypeByPid(pid);
-        !kind.is_null() && CStr::from_ptr(kind) == registration::WORKER_TYPE
+        !kind.is_null() && CStr::from_ptr(kind) == wanted
+    }
+}
+
+/// Whether the launcher is starting the workers of all databases.
+pub fn launcher_runs() -> bool {
+    // SAFETY: plain reads of shared memory; the index is below the count.
+    unsafe {
+        let count = (*pg_sys::ProcGlobal).allProcCount;
+        (0..count)
+            .map(|index| (&raw const (*slot(index)).pid).read_volatile())
+            .any(|pid| pid != 0 && is_of_type(pid, registration::LAUNCHER_TYPE))
     }
 }
 

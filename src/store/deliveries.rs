@@ -415,7 +415,7 @@ pub fn forget_pending() -> i64 {
 
 /// As the owner; the worker hears of it at COMMIT. `webhook_key`: whose messages it is about, or
 /// those of all.
-fn change<T>(webhook_key: Option<i32>, what: impl FnOnce() -> T) -> T {
+pub(super) fn change<T>(webhook_key: Option<i32>, what: impl FnOnce() -> T) -> T {
     as_owner(|| {
         let result = what();
         match webhook_key {

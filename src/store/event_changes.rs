@@ -162,7 +162,8 @@ where event_key = $1";
 
 const AS_IT_IS: &str = "
 select e.id, e.webhook_id, e.event_type, e.object_text, e.object_fields_now, e.event_sources,
-       e.payload_fields_now, e.payload_template, e.condition, e.enabled, e.created_at, e.created_by
+       e.payload_fields_now, e.payload_template, coalesce(e.condition_now, e.condition), e.enabled, e.created_at,
+       e.created_by
 from webhook.event_now e
 where e.event_key = $1";
 

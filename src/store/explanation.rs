@@ -13,7 +13,7 @@ select e.id, e.event_type, e.enabled,
        t.enabled::pg_catalog.text,
        t.is_ours,
        pg_catalog.array_to_string(e.object_fields_now, ', '),
-       e.event_sources, e.condition,
+       e.event_sources, coalesce(e.condition_now, e.condition),
        c.relkind = 'p',
        (select pg_catalog.count(*)
         from pg_catalog.pg_partition_tree(c.oid) p
@@ -49,7 +49,12 @@ left join webhook.event_trigger t on t.event_key = e.event_key
 where e.event_key = $1";
 
 const URLS: &str = "
-select q.outgoing_url, q.state, q.pending, q.retrying, q.next_attempt_at::pg_catalog.text, q.last_error
+select q.outgoing_url, q.state, q.pending, q.retrying,
+       case
+           when q.next_attempt_at <= pg_catalog.clock_timestamp() then 'now'
+           else 'at ' || q.next_attempt_at::pg_catalog.timestamptz(0)::pg_catalog.text
+       end,
+       q.last_error, q.failing_since::pg_catalog.timestamptz(0)::pg_catalog.text
 from webhook.queue q
 join webhook.webhook_def w on w.id = q.webhook_id
 join webhook.event_def e on e.webhook_key = w.webhook_key
@@ -113,8 +118,9 @@ pub fn urls(event_key: i32) -> Vec<UrlFacts> {
             state: row.value(2),
             pending: row.value(3),
             retrying: row.value(4),
-            next_attempt_at: row.get(5),
+            next_attempt: row.get(5),
             last_error: row.get(6),
+            failing_since: row.get(7),
         })
     })
 }

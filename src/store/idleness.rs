@@ -1,7 +1,7 @@
 //! Whether anything is due or in flight.
 
 use crate::pg::owner::as_owner;
-use crate::pg::spi::{connected, Query};
+use crate::pg::spi::{connected, with_snapshot, Query};
 
 /// What is paused, switched off, backing off or waits for a later retry does not count;
 /// what a lane has taken and not settled does, unless the lane is held.
@@ -75,8 +75,19 @@ select not exists (select from webhook.unseen)
          and (coalesce(n.state ->> 'state', 'active') <> 'backing_off'
               or (n.state ->> 'next')::timestamptz <= pg_catalog.clock_timestamp()))";
 
+/// What waits for later and will be sent without anybody's doing. Most often nothing waits at all, which
+/// is found out without a look at each URL.
+const LATER: &str = "
+select sum(q.pending + q.retrying)::pg_catalog.int8, min(q.next_attempt_at)::pg_catalog.timestamptz(0)::pg_catalog.text
+from webhook.queue q
+where q.next_attempt_at is not null
+  and (exists (select from webhook.retry r where r.state = 'waiting')
+       or exists (select from webhook.lane n where n.pending <> 0)
+       or exists (select from webhook.unfolded))";
+
 thread_local! {
     static QUERY: Query = const { Query::new(IDLE) };
+    static LATER_QUERY: Query = const { Query::new(LATER) };
 }
 
 /// Whether nothing was due or in flight in the active snapshot.
@@ -86,4 +97,19 @@ pub fn is_idle() -> bool {
         connected(|| QUERY.with(|query| query.read(&[], |row| idle = row.bool(0) == Some(true))));
     });
     idle
+}
+
+/// How many calls wait for later, and when the next one is due, if any do.
+pub fn later() -> Option<(i64, String)> {
+    let mut later = None;
+    as_owner(|| {
+        with_snapshot(|| {
+            connected(|| {
+                LATER_QUERY.with(|query| {
+                    query.read(&[], |row| later = row.i64(0).zip(row.text(1)));
+                });
+            });
+        });
+    });
+    later
 }

@@ -28,6 +28,7 @@ pub mod outbox_tables;
 pub mod previews;
 pub mod reach;
 pub mod recorded_columns;
+pub mod redelivery;
 pub mod rest_answers;
 pub mod retries;
 pub mod routing;

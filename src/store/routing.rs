@@ -37,6 +37,8 @@ pub struct UrlRow {
     pub disabled: bool,
     /// It is a tombstone.
     pub dropped: bool,
+    /// When a user said that its receiver is back, in microseconds since 2000-01-01 UTC.
+    pub reopened_at: Option<i64>,
 }
 
 pub struct EventRow {
@@ -91,7 +93,7 @@ where s.place <= 8
 order by s.created_at desc";
 
 const URLS: &str = "
-select u.url_key, u.webhook_key, u.url, u.disabled_at is not null, u.dropped_at is not null
+select u.url_key, u.webhook_key, u.url, u.disabled_at is not null, u.dropped_at is not null, u.reopened_at
 from webhook.url_def u
 where u.webhook_key = any ($1)
 order by u.url_key";
@@ -184,6 +186,7 @@ impl RoutingStore {
                 url: row.text(2)?,
                 disabled: row.bool(3)?,
                 dropped: row.bool(4)?,
+                reopened_at: row.i64(5),
             });
             Some(())
         });

@@ -35,18 +35,40 @@ pub struct LaneState {
     /// Those of them that still wait for their call.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub listed: Vec<(String, String)>,
-    /// `active`, `throttled` or `backing_off`.
+    /// `active`, `throttled`, `backing_off` or `blocked`.
     pub state: String,
-    /// When the next call may come, if the lane is silent.
+    /// When the next call may come, if the lane is silent or throttled.
     pub next: Option<String>,
     /// The same in microseconds since 2000-01-01 UTC, for the next worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<i64>,
+    /// So many calls have failed in a row that the next one is a probe.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub probing: bool,
+    /// Why the last call failed, if it did.
     pub error: Option<String>,
+    /// Since when calls fail; the last success; the last error. In microseconds since 2000-01-01 UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<i64>,
+    #[serde(default, rename = "ok", skip_serializing_if = "Option::is_none")]
+    pub ok_at: Option<i64>,
+    #[serde(default, rename = "err", skip_serializing_if = "Option::is_none")]
+    pub error_at: Option<i64>,
+    /// Why it does not go on by itself …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<String>,
+    /// … but with retries, as they are due.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub crowded: bool,
     /// Date of the oldest message that is pending, if it is known, in microseconds since
     /// 2000-01-01 UTC.
     #[serde(default)]
     pub oldest: Option<i64>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl LaneState {
@@ -64,7 +86,13 @@ impl LaneState {
             state: "active".to_owned(),
             next: None,
             until: None,
+            probing: false,
             error: None,
+            since: None,
+            ok_at: None,
+            error_at: None,
+            blocked: None,
+            crowded: false,
             oldest: None,
         }
     }
@@ -113,9 +141,11 @@ pub struct Restored {
     pub lanes: Vec<RestoredLane>,
 }
 
-/// A lane that was not idle when the last worker ended.
+/// A lane that was not idle when the last worker ended, or whose calls failed.
 pub struct RestoredLane {
     pub state: LaneState,
+    /// All that is kept of it is how its calls ended.
+    pub is_idle: bool,
     /// `None`: its URL has no row.
     pub webhook_key: Option<i32>,
 }
@@ -142,19 +172,20 @@ from (
 order by l.seq desc
 limit 1";
 
-/// The newest state of each lane that is not idle, with its webhook if its URL has a row. An idle
-/// one needs none: it is at the tail.
+/// The newest state of each lane that is not idle or whose calls fail, with its webhook if its URL has a
+/// row. Any other needs none: it is at the tail.
 const LANES: &str = "
-select distinct on (s.url_key) s.state::pg_catalog.text, u.webhook_key, u.dropped_at is not null
+select distinct on (s.url_key) s.state::pg_catalog.text, u.webhook_key, u.dropped_at is not null, s.is_idle
 from (
-    select (e.state ->> 'u')::pg_catalog.int4 as url_key, e.state, l.seq
+    select (e.state ->> 'u')::pg_catalog.int4 as url_key, e.state, l.seq, false as is_idle
     from webhook.fold f
     join webhook.ledger l on l.seq > f.folded_seq
     cross join lateral pg_catalog.jsonb_array_elements(l.lanes) as e (state)
     union all
-    select n.url_key, n.state, 0
+    select n.url_key, n.state, 0, not n.active
     from webhook.lane n
     where n.active
+       or n.state ? 'since'
 ) s
 left join webhook.url_def u on u.url_key = s.url_key
 order by s.url_key, s.seq desc";
@@ -189,6 +220,7 @@ group by 1
 on conflict (url_key) do update
 set pending = n.pending + excluded.pending";
 
+/// A worker that has made no call since its start does not know when the last ones were.
 const COMPACT_LANES: &str = "
 insert into webhook.lane as n (url_key, pending, state)
 select distinct on ((e.state ->> 'u')::pg_catalog.int4)
@@ -198,7 +230,9 @@ cross join lateral pg_catalog.jsonb_array_elements(l.lanes) as e (state)
 where l.seq > (select folded_seq from webhook.fold) and l.seq <= $1
 order by (e.state ->> 'u')::pg_catalog.int4, l.seq desc
 on conflict (url_key) do update
-set state = excluded.state";
+set state = pg_catalog.jsonb_strip_nulls(
+        pg_catalog.jsonb_build_object('ok', n.state -> 'ok', 'err', n.state -> 'err')
+    ) || excluded.state";
 
 const COMPACT_TAIL: &str = "
 update webhook.fold f
@@ -278,7 +312,11 @@ impl SettlementLog {
             // A lane that never settled has an empty state; it starts at the tail.
             if let (Ok(state), false) = (serde_json::from_str(&state), is_dropped) {
                 let webhook_key = row.i32(1);
-                lanes.push(RestoredLane { state, webhook_key });
+                lanes.push(RestoredLane {
+                    state,
+                    is_idle: row.bool(3).unwrap_or(false),
+                    webhook_key,
+                });
             }
         });
         Ok(Restored {

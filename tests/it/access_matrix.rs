@@ -100,6 +100,7 @@ const CALLS: &[(&str, &str)] = &[
         "redeliver_failed",
         "select webhook.redeliver_failed('hook')",
     ),
+    ("retry_now", "select webhook.retry_now('hook')"),
     ("cancel", "select webhook.cancel('{message}')"),
     ("cancel_pending", "select webhook.cancel_pending('hook')"),
     ("wait_idle", "select webhook.wait_idle('0 s')"),
@@ -120,6 +121,7 @@ const INTERNAL: &[&str] = &[
     "columns_present",
     "definition_row_changed",
     "definitions_changed",
+    "delivery_hold",
     "extension_installed",
     "masked_url",
     "match_kind",
@@ -128,6 +130,7 @@ const INTERNAL: &[&str] = &[
     "shared_trigger",
     "unknown_labels",
     "unseen_messages",
+    "worker_absence",
     "worker_detail",
     "worker_process",
 ];

@@ -58,22 +58,56 @@ fn a_url_that_was_switched_off_says_by_whom() {
 fn a_url_that_backs_off_shows_its_last_error_and_next_call() {
     let (cluster, _receiver, url, event) = with_one_url("explain-down", "/status/503");
     cluster.sql("insert into customers select n from generate_series(1, 50) n");
-    // It pauses between probes; during one of them it does not.
+    let asked = explain(&event, "not ok and check_name = 'url_state'");
     let said = cluster.wait_until(PATIENCE, "the URL to back off", || {
-        let said: String = cluster.value(&explain(&event, "not ok and check_name = 'url_state'"));
-        if said.contains("the next call is a probe at") {
-            Ok(said)
-        } else {
-            Err(said)
+        let said: String = cluster.value(&asked);
+        match said.contains("the next call is a probe ") {
+            true => Ok(said),
+            false => Err(said),
         }
     });
     assert!(
-        said.starts_with(&format!(
-            "url_state: {url} fails, 50 wait for it, the next call is a probe at "
-        )),
+        said.starts_with(&format!("url_state: {url} fails since ")),
         "{said}"
     );
     assert!(said.contains("503"), "{said}");
+    assert!(said.contains("; 50 wait for it, "), "{said}");
+    // The moment that it names is still to come, whenever it is asked.
+    for _ in 0..50 {
+        let moment = format!(
+            "select coalesce(min(m.at), 'infinity') >= date_trunc('second', clock_timestamp() - interval '1 s')
+             from (select substring(detail from ' a probe at ([^;]+);')::timestamptz as at
+                   from webhook.explain_event('{event}')) m"
+        );
+        assert!(
+            cluster.value::<bool>(&moment),
+            "{}",
+            cluster.value::<String>(&asked)
+        );
+    }
+}
+
+#[test]
+fn a_name_that_does_not_resolve_fails_its_check_with_the_error_and_what_to_do() {
+    let (cluster, _receiver) = ready_cluster("explain-names");
+    let url = "https://nobody.invalid/".to_owned();
+    let event = create_crm(&cluster, std::slice::from_ref(&url));
+    cluster.sql("insert into customers values (1)");
+    let failed = "select (count(*) > 0)::text from webhook.calls where status = 'Failure'";
+    cluster.wait_for_text(PATIENCE, failed, "true");
+    let said: String = cluster.value(&explain(&event, "not ok"));
+    assert!(
+        said.starts_with(&format!("url_state: {url} fails since ")),
+        "{said}"
+    );
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(
+        lines[0].contains("; 1 wait for it, the next call comes ")
+            && lines[0].contains("; check the host name of the URL, ")
+            && lines[0].ends_with(&format!("then call webhook.retry_now('crm', '{url}')")),
+        "{said}"
+    );
+    assert_eq!(lines[1], "overall: see url_state", "{said}");
 }
 
 #[test]

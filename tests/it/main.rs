@@ -79,6 +79,7 @@ mod payload_types;
 mod pg_upgrade;
 mod prepared_waiting;
 mod publications;
+mod queue_states;
 mod readme;
 mod record_limits;
 mod redeliver;

@@ -57,7 +57,9 @@ fn the_metrics_show_every_number_to_a_reader() {
     positive("webhook_outbox_bytes");
     positive("webhook_call_log_bytes");
     let names: BTreeSet<&str> = rows.iter().map(|row| row.get(0)).collect();
-    assert_eq!(names.len(), 12, "{names:?}");
+    assert_eq!(names.len(), 13, "{names:?}");
+
+    assert_eq!(of("webhook_event_disabled"), ["bad 0", "good 0"]);
 
     // The same numbers as the views that they are taken from.
     let difference = cluster.psql(
@@ -87,4 +89,32 @@ fn the_metrics_show_every_number_to_a_reader() {
     // Of a URL that refuses everything the message waits for its retry.
     assert!(of("webhook_retrying_messages")[1].starts_with("bad/status/500 "));
     assert_ne!(of("webhook_retrying_messages")[1], "bad/status/500 0");
+}
+
+#[test]
+fn an_event_that_ddl_has_switched_off_is_in_a_metric() {
+    let (cluster, receiver) = cluster_with("metrics-disabled", "1h");
+    watch(&cluster, &receiver, "w", &["/ok"], "");
+    cluster.sql(
+        "create table notes (id integer, text text);
+         select webhook.create_event('w', 'notes', 'table.recordInsert');
+         select webhook.create_event('w', 'notes', 'table.recordInsert', payload_fields => array['text']);
+         select webhook.create_event('w', 'notes', 'table.recordUpdate', enabled => false)",
+    );
+    let disabled = "select coalesce(string_agg(concat_ws(' ', e.object_name, e.event_type, e.detail), ', ' order by e.detail), '')
+                    from webhook.metrics m
+                    join webhook.events e on e.id = m.labels ->> 'event_id'
+                    where m.name = 'webhook_event_disabled' and m.value = 1";
+    assert_eq!(cluster.value::<String>(disabled), "");
+    cluster.sql("alter table notes drop column text");
+    assert_eq!(
+        cluster.value::<String>(disabled),
+        "notes table.recordInsert column was dropped: text"
+    );
+    cluster.sql("drop table items; alter table notes disable trigger user");
+    assert_eq!(
+        cluster.value::<String>(disabled),
+        "notes table.recordInsert column was dropped: text, \
+         items table.recordInsert its table was dropped, notes table.recordInsert its trigger is disabled"
+    );
 }

@@ -82,7 +82,7 @@ fn a_later_retry_is_pending_at_a_moment_up_to_a_fifth_later_than_scheduled() {
     let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
     watch(&cluster, &receiver, "failing", &paths, "");
     cluster.sql("insert into items values (1)");
-    let all_retry = ["active 0 1 0"; PATHS].join(", ");
+    let all_retry = ["failing 0 1 0"; PATHS].join(", ");
     cluster.wait_for_text(PATIENCE, QUEUE, &all_retry);
     cluster.wait_for_text(PATIENCE, STATUS, "pending");
     assert!(
@@ -113,7 +113,7 @@ fn a_message_whose_attempts_run_out_has_failed_and_is_called_no_more() {
     let paths = ["/ok", "/status/500?body=broken"];
     watch(&cluster, &receiver, "short", &paths, "max_attempts => 3");
     cluster.sql("insert into items values (1)");
-    cluster.wait_for_text(PATIENCE, QUEUE, "active 0 0 0, active 0 0 1");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 0 0 0, failing 0 0 1");
     cluster.wait_for_text(PATIENCE, STATUS, "failed");
     cluster.sql("insert into items values (2)");
     let failed = "select string_agg(failed::text, ' ' order by outgoing_url) from webhook.queue";
@@ -162,7 +162,7 @@ fn a_message_that_would_be_too_old_at_its_next_call_has_failed() {
         "max_age => '1 second'",
     );
     cluster.sql("insert into items values (1)");
-    cluster.wait_for_text(PATIENCE, QUEUE, "active 0 0 1");
+    cluster.wait_for_text(PATIENCE, QUEUE, "failing 0 0 1");
     cluster.wait_for_text(PATIENCE, STATUS, "failed");
     assert_eq!(receiver.count("/status/500").requests, 1);
 }
@@ -258,7 +258,7 @@ fn thousands_of_retries_that_are_due_at_once_are_all_made() {
     cluster.sql(&format!(
         "insert into items select n from generate_series(1, {MESSAGES}) n"
     ));
-    cluster.wait_for_text(PATIENCE, QUEUE, &format!("active 0 0 {MESSAGES}"));
+    cluster.wait_for_text(PATIENCE, QUEUE, &format!("failing 0 0 {MESSAGES}"));
     receiver.behave_normally("/ok/many");
     let queued: i64 = cluster.value("select webhook.redeliver_failed('many')");
     assert_eq!(queued as u64, MESSAGES);

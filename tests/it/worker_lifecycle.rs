@@ -85,6 +85,31 @@ fn create_extension_starts_the_worker_at_its_commit_and_only_then() {
 }
 
 #[test]
+fn a_worker_that_was_asked_for_a_moment_ago_is_starting() {
+    let cluster = Cluster::builder("starting").start();
+    cluster
+        .sql("create role webhook_admin; create role webhook_reader; create role webhook_worker");
+    // Nothing starts meanwhile: the postmaster stands still.
+    let mut session = cluster.connect("postgres");
+    session.batch_execute("select 1").unwrap();
+    let postmaster = cluster.postmaster_pid().expect("the server runs");
+    cluster.signal(postmaster, "STOP");
+    let mut seen = || -> Result<(String, Option<String>), postgres::Error> {
+        session.batch_execute("create extension webhook_ext")?;
+        let row = session.query_one("select state, last_error from webhook.worker", &[])?;
+        Ok((row.get(0), row.get(1)))
+    };
+    let seen = seen();
+    cluster.signal(postmaster, "CONT");
+    assert_eq!(seen.unwrap(), ("starting".to_owned(), None));
+    wait_for_workers(&cluster, &["postgres"]);
+    assert_eq!(
+        cluster.psql("select state, last_error is null from webhook.worker"),
+        "running|t\n"
+    );
+}
+
+#[test]
 fn after_a_restart_the_first_captured_change_starts_one_worker_however_many_sessions_make_it() {
     let (cluster, receiver) = ready_cluster("restart");
     watch_items(&cluster, &receiver, "/ok");

@@ -105,10 +105,15 @@ pub(super) fn owner(event: &EventFacts, server: &ServerFacts) -> Check {
 pub(super) fn trigger(event: &EventFacts) -> Check {
     let (id, table) = (literal(&event.id), &event.table);
     let trigger = trigger_name(event);
+    // Names in it may be those of before a rename, which only the trigger followed.
+    let condition = match event.condition {
+        Some(_) => ", condition => …",
+        None => "",
+    };
     let bad = match event.trigger.as_deref() {
         None => format!(
             "the trigger for this event is missing on {table}: \
-             call webhook.update_event({id}, enabled => true), which creates it again"
+             call webhook.update_event({id}, enabled => true{condition}), which creates it again"
         ),
         Some(_) if !event.trigger_is_ours => format!(
             "the trigger {trigger} on {table} does not belong to the extension: drop it, \

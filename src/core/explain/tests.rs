@@ -140,7 +140,6 @@ fn urls_are_judged_one_by_one() {
 fn a_url_that_is_held_says_why() {
     let state = |state: &str| UrlFacts {
         state: state.to_owned(),
-        last_error: Some("HTTP 500".to_owned()),
         ..url("https://example.com/")
     };
     assert_eq!(
@@ -151,7 +150,66 @@ fn a_url_that_is_held_says_why() {
         failed(&event(), &[state("backing_off")], &server()),
         ["url_state"]
     );
+    assert_eq!(
+        failed(&event(), &[state("blocked")], &server()),
+        ["url_state"]
+    );
     assert!(failed(&event(), &[state("throttled")], &server()).is_empty());
+}
+
+/// The check of the only URL.
+fn state_of(url: UrlFacts) -> Check {
+    let checks = explain(&event(), &[url], &server());
+    let check = checks.into_iter().find(|check| check.name == "url_state");
+    check.expect("every URL has one")
+}
+
+#[test]
+fn a_url_whose_last_call_failed_fails_its_check_whatever_is_due() {
+    let failing = |state: &str, next_attempt: Option<&str>| UrlFacts {
+        state: state.to_owned(),
+        retrying: 2,
+        next_attempt: next_attempt.map(str::to_owned),
+        last_error: Some("the host name has no address".to_owned()),
+        failing_since: Some("14:03".to_owned()),
+        ..url("https://o'hare.example/")
+    };
+    let check = state_of(failing("failing", Some("at 14:08")));
+    assert_eq!(
+        (check.ok, check.detail.as_str()),
+        (
+            false,
+            "https://o'hare.example/ fails since 14:03: the host name has no address; 2 wait for it, the \
+             next call comes at 14:08; check the host name of the URL, and that this server can resolve \
+             it, then call webhook.retry_now('crm', 'https://o''hare.example/')"
+        )
+    );
+    let probes = state_of(failing("backing_off", Some("now")));
+    assert!(!probes.ok && probes.detail.contains("the next call is a probe now;"));
+    for state in ["paused", "no_worker", "delivery_off"] {
+        let held = state_of(failing(state, None));
+        assert!(
+            !held.ok
+                && held
+                    .detail
+                    .contains("2 wait for it, and nothing is sent now;")
+        );
+    }
+}
+
+#[test]
+fn a_refused_message_does_not_fail_a_url_whose_last_call_succeeded() {
+    let check = state_of(UrlFacts {
+        retrying: 1,
+        next_attempt: Some("at 14:08".to_owned()),
+        ..url("https://example.com/")
+    });
+    assert!(
+        check.ok
+            && check
+                .detail
+                .contains("1 wait for a retry, the next call comes at 14:08")
+    );
 }
 
 #[test]

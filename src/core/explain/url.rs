@@ -1,48 +1,102 @@
-//! What each URL has to say: how its lane fares, and whether its address may be called.
+//! What each URL has to say: how its last calls ended and what is due next, and whether its address
+//! may be called.
 
 use super::{fault, note, Check, ServerFacts, UrlFacts};
 use crate::core::policy::address::AddressPolicy;
 use crate::core::policy::endpoint::{Endpoint, Scheme};
+use crate::core::values::sql_text::literal;
 
-pub(super) fn url_state(url: &UrlFacts) -> Check {
+pub(super) fn url_state(url: &UrlFacts, webhook: &str) -> Check {
+    const NAME: &str = "url_state";
     let address = &url.url;
     let error = url.last_error.as_deref().unwrap_or("unknown");
     let waiting = url.pending + url.retrying;
-    match url.state.as_str() {
+    let state = url.state.as_str();
+    match state {
         "disabled" => fault(
-            "url_state",
+            NAME,
             format!("{address} is switched off: {error}; webhook.resume_webhook() opens it again"),
         ),
-        "backing_off" => fault(
-            "url_state",
-            format!(
-                "{address} fails, {waiting} wait for it, the next call is a probe at {}: {error}",
-                url.next_attempt_at.as_deref().unwrap_or("any moment")
-            ),
-        ),
         "blocked" => fault(
-            "url_state",
+            NAME,
             format!("{address} takes no new messages, {waiting} wait for it: {error}"),
         ),
+        _ if url.failing_since.is_some() || matches!(state, "failing" | "backing_off") => {
+            fault(NAME, failure(url, webhook, error, waiting))
+        }
         "throttled" => note(
-            "url_state",
+            NAME,
             format!("{address} is slowed down by call_throttling: {waiting} wait for it"),
         ),
-        "paused" => note(
-            "url_state",
-            format!("{address} is paused: {waiting} wait for it"),
+        "paused" | "delivery_off" | "no_worker" => note(
+            NAME,
+            format!("{address} is not called now: {waiting} wait for it"),
         ),
         _ if url.retrying > 0 => note(
-            "url_state",
+            NAME,
             format!(
-                "{address} is called; {} wait for a retry, the last error: {error}",
-                url.retrying
+                "the last call to {address} succeeded; {} wait for a retry, the next call comes {}",
+                url.retrying,
+                next_call(url)
             ),
         ),
-        _ => note(
-            "url_state",
-            format!("{address} is called; {waiting} wait for it"),
+        _ => note(NAME, format!("{address} is called; {waiting} wait for it")),
+    }
+}
+
+fn failure(url: &UrlFacts, webhook: &str, error: &str, waiting: i64) -> String {
+    let since = url.failing_since.as_deref();
+    let since = since.map_or_else(String::new, |since| format!(" since {since}"));
+    let next = match &url.next_attempt {
+        None if waiting == 0 => "nothing waits for it".to_owned(),
+        None => format!("{waiting} wait for it, and nothing is sent now"),
+        Some(_) if url.state == "backing_off" => format!(
+            "{waiting} wait for it, the next call is a probe {}",
+            next_call(url)
         ),
+        Some(_) => format!(
+            "{waiting} wait for it, the next call comes {}",
+            next_call(url)
+        ),
+    };
+    format!(
+        "{} fails{since}: {error}; {next}; {}, then call webhook.retry_now({}, {})",
+        url.url,
+        advice(error),
+        literal(webhook),
+        literal(&url.url)
+    )
+}
+
+fn next_call(url: &UrlFacts) -> &str {
+    url.next_attempt.as_deref().unwrap_or("later")
+}
+
+/// What usually mends a failure of this kind.
+fn advice(error: &str) -> &'static str {
+    let error = error.to_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| error.contains(word));
+    if has(&[
+        "allowed_networks",
+        "refused address",
+        "link-local",
+        "private",
+    ]) {
+        "give it another URL, or name the receiver's network in webhook.allowed_networks"
+    } else if has(&["host name", "resolv", "dns"]) {
+        "check the host name of the URL, and that this server can resolve it"
+    } else if has(&["certificate", "tls"]) {
+        "check the receiver's certificate, and name a CA of your own in webhook.ca_file"
+    } else if has(&["timed out"]) {
+        "check that the receiver answers in time, or raise timeout_ms"
+    } else if has(&["connection", "connect"]) {
+        "check that the receiver runs, and that this server can reach it"
+    } else if has(&["401", "403"]) {
+        "check what the receiver asks for, and the webhook's headers"
+    } else if has(&["404", "405"]) {
+        "check the path of the URL"
+    } else {
+        "look at http_response in webhook.calls and mend the receiver"
     }
 }
 

@@ -95,7 +95,6 @@ pub struct Lane<M> {
     pub hold: Option<Hold>,
     /// Something durable changed since the last settlement.
     pub dirty: bool,
-    pub last_error: Option<String>,
     feed: Feed,
     queue: VecDeque<Entry<M>>,
     /// Busy when the worker ended, or back from a run that was stopped; they go first.
@@ -133,7 +132,6 @@ impl<M> Lane<M> {
             max_in_flight: 1,
             hold: None,
             dirty: true,
-            last_error: None,
             feed,
             queue: VecDeque::new(),
             requeued: VecDeque::new(),

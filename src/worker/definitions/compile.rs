@@ -73,6 +73,8 @@ pub struct UrlRoute {
     pub target: Option<Arc<Target>>,
     /// Everything that was committed before this snapshot was canceled.
     pub canceled_before: Option<Arc<Snapshot>>,
+    /// When a user said that its receiver is back.
+    pub reopened_at: Option<i64>,
 }
 
 impl WebhookRoute {
@@ -190,6 +192,7 @@ fn webhook_route(
                     .ok()
             }),
             canceled_before: canceled.get(&url.url_key).cloned(),
+            reopened_at: url.reopened_at,
         })
         .collect();
     WebhookRoute {

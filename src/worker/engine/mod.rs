@@ -23,7 +23,7 @@ use super::locks::{Locks, Work};
 use super::maintenance::Maintenance;
 use super::notices::{Notices, Topic};
 use super::reading::Reader;
-use super::scheduling::Scheduler;
+use super::scheduling::{Scheduler, UrlHealth};
 use super::sending::Sender;
 use super::settling::Settler;
 use super::time::Ticker;
@@ -102,6 +102,16 @@ impl Engine {
         let now_pg = clock::now();
         for lane in restored.lanes {
             let (state, durable) = (&lane.state, lane.state.durable()?);
+            let health = UrlHealth {
+                failing_since: state.since,
+                last_success_at: state.ok_at,
+                last_error_at: state.error_at,
+                error: state.error.clone().filter(|_| state.since.is_some()),
+            };
+            self.scheduler.remember_health(state.u, health);
+            if lane.is_idle {
+                continue;
+            }
             let feed = durable.position.map_or(Feed::Tail, Feed::Own);
             let backoff_until = state
                 .until

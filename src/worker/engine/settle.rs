@@ -139,7 +139,10 @@ impl Engine {
         let oldest_tick = self.scheduler.oldest_tick();
         let oldest_tick = oldest_tick.unwrap_or_else(|| self.reader.last_tick());
         match self.settler.compact(oldest_tick) {
-            Ok(()) => self.locks.succeeded(Work::Compaction),
+            Ok(()) => {
+                self.locks.succeeded(Work::Compaction);
+                self.scheduler.forget_health();
+            }
             Err(failure) if failure.is_lock_not_available() => {
                 self.locks.failed(Work::Compaction, self.ticker.now());
                 let again = self.locks.next_try_of(Work::Compaction);
@@ -166,9 +169,10 @@ impl Others<'_> {
         let has = |url_key| scope.has(url_key);
         take_uncalled(self.scheduler, settler);
         self.scheduler.begin_writing(has);
-        let lanes = self
-            .scheduler
-            .lane_states(|url_key| scope.tail || scope.has(url_key));
+        let lanes = self.scheduler.lane_states(
+            |url_key| scope.tail || scope.has(url_key),
+            |url_key| !scope.has(url_key) && settler.is_locked(url_key),
+        );
         let may_tick = scope.tail && scope.tick && self.scheduler.any_lagging();
         let tail = self.reader.tail_state(may_tick);
         let reader = &*self.reader;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::url::{MessageEntry, Presence};
-use super::{Scheduler, UrlRoute, WebhookRoute};
+use super::{Scheduler, UrlHealth, UrlRoute, WebhookRoute};
 use crate::core::messages::position::{Cursor, MessagePosition, Window};
 use crate::core::messages::snapshot::Snapshot;
 use crate::core::scheduling::lane::Feed;
@@ -188,6 +188,16 @@ impl Scheduler {
                 });
             }
         });
+    }
+
+    /// What the last worker knew of how calls to the URL end.
+    pub fn remember_health(&mut self, url_key: i32, health: UrlHealth) {
+        self.urls.remember_health(url_key, health);
+    }
+
+    /// The settlement log is compacted.
+    pub fn forget_health(&mut self) {
+        self.urls.forget_health();
     }
 
     /// The lane that left off here when the last worker ended.

@@ -83,6 +83,7 @@ impl Scheduler {
                 .before
                 .clone_from(&definition.canceled_before);
             url.throttled_until = 0;
+            url.reopen_if_told(definition.reopened_at);
             url.fit(delivery_is_on, route.max_in_flight, route.order, memory);
         });
     }
@@ -173,6 +174,17 @@ impl Scheduler {
 }
 
 impl UrlState {
+    /// A user said that the receiver is back: pauses end, unless a call has failed since.
+    fn reopen_if_told(&mut self, reopened_at: Option<i64>) {
+        if self.reopened_at == reopened_at {
+            return;
+        }
+        self.reopened_at = reopened_at;
+        if reopened_at > self.health.last_error_at {
+            self.lane.reopen();
+        }
+    }
+
     /// Fits the lane to its definition. Retries that are loaded may have been canceled, and
     /// others may be due at once: they are read again.
     fn fit(

@@ -54,7 +54,7 @@ impl Scheduler {
             let nanos = u64::try_from(outcome.duration.as_nanos()).unwrap_or(u64::MAX);
             lane.note_duration(nanos);
             let entry = lane.finish(outcome.token, health(&outcome), now)?;
-            lane.last_error = error_text(&outcome);
+            url.health.note(&outcome);
             if let Some(wait) = outcome.retry_after {
                 let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX / 2);
                 lane.back_off_until(now + nanos);
@@ -169,15 +169,5 @@ fn health(outcome: &Outcome) -> Health {
         (Verdict::Failed, Some(code)) if code == 429 || code >= 500 => Health::Down,
         (Verdict::Failed, None) => Health::Down,
         _ => Health::Unknown,
-    }
-}
-
-fn error_text(outcome: &Outcome) -> Option<String> {
-    match outcome.verdict {
-        Verdict::Delivered => None,
-        _ => outcome
-            .detail
-            .clone()
-            .or_else(|| outcome.http_code.map(|code| format!("HTTP {code}"))),
     }
 }

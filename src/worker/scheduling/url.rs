@@ -12,6 +12,7 @@ use crate::worker::definitions::WebhookRoute;
 use crate::worker::message::Message;
 
 use super::agenda::Listing;
+use super::health::UrlHealth;
 
 /// A lane with fewer undispatched messages reads its next page.
 const LOW_WATER: usize = 1000;
@@ -68,6 +69,9 @@ pub(super) struct UrlState {
     pub presence: Presence,
     /// The receiver answered 410 Gone, and that is not written yet.
     pub is_gone: bool,
+    pub health: UrlHealth,
+    /// When a user said last that the receiver is back, as far as it was taken in.
+    pub reopened_at: Option<i64>,
     pub cancellations: Cancellations,
     /// Of a lane that reads its own backlog.
     pub reader: Option<WindowReader>,
@@ -100,6 +104,8 @@ impl UrlState {
             target: None,
             presence: Presence::Vanished,
             is_gone: false,
+            health: UrlHealth::default(),
+            reopened_at: None,
             cancellations: Cancellations::default(),
             reader: None,
             recovered: Vec::new(),

@@ -4,9 +4,11 @@
 //! that is not here is idle and at the tail.
 
 use std::collections::{BTreeSet, HashMap};
+use std::mem;
 use std::sync::Arc;
 
 use super::agenda::Agenda;
+use super::health::UrlHealth;
 use super::url::{MessageEntry, UrlState};
 use crate::core::messages::order_keys::OrderKeys;
 use crate::core::messages::position::MessagePosition;
@@ -92,6 +94,8 @@ pub(super) struct Urls {
     pub memory: QueuedMemory,
     /// To be written.
     pub held_back: Vec<HeldBackMessage>,
+    /// Of URLs of which nothing else is known.
+    health: HashMap<i32, UrlHealth>,
     ticker: Ticker,
     /// Counts up with each change.
     changes: u64,
@@ -105,6 +109,7 @@ impl Urls {
             agenda: Agenda::default(),
             memory: QueuedMemory::default(),
             held_back: Vec::new(),
+            health: HashMap::new(),
             ticker,
             changes: 0,
         }
@@ -159,7 +164,8 @@ impl Urls {
 
     /// From now on something is known of the URL.
     pub fn add(&mut self, url_key: i32, webhook_key: i32, feed: Feed) {
-        let url = UrlState::new(url_key, webhook_key, feed);
+        let mut url = UrlState::new(url_key, webhook_key, feed);
+        url.health = self.health.remove(&url_key).unwrap_or_default();
         self.by_webhook.insert((webhook_key, url_key));
         self.all.insert(url_key, url);
         self.change(url_key, |_, _| ());
@@ -210,8 +216,25 @@ impl Urls {
     /// Forgets URLs that are idle and too many.
     pub fn forget_idle(&mut self) {
         for url_key in self.agenda.idle_too_many() {
+            let health = self
+                .all
+                .get_mut(&url_key)
+                .map(|url| mem::take(&mut url.health));
             self.remove(url_key);
+            self.remember_health(url_key, health.unwrap_or_default());
         }
+    }
+
+    /// For the time when something else is known of the URL again.
+    pub fn remember_health(&mut self, url_key: i32, health: UrlHealth) {
+        if health != UrlHealth::default() {
+            self.health.insert(url_key, health);
+        }
+    }
+
+    /// The base table has it of all URLs. Since when one fails only the worker knows.
+    pub fn forget_health(&mut self) {
+        self.health.retain(|_, health| health.is_failing());
     }
 
     /// Takes a lane's undispatched messages out of memory; it reads them again later.

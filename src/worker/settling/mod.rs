@@ -193,6 +193,11 @@ impl Settler {
         self.pending.locked.may_call(url_key)
     }
 
+    /// Whether a lock of another session keeps the URL's outcomes from being written.
+    pub fn is_locked(&self, url_key: i32) -> bool {
+        self.pending.locked.has(url_key)
+    }
+
     /// URLs that locks of other sessions keep from being written.
     pub fn has_locked(&self) -> bool {
         !self.pending.locked.is_empty()

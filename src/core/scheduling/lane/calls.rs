@@ -1,13 +1,12 @@
 //! From the queue to the wire, and back.
 
 use super::order::Source;
-use super::pace::FAILURES_BEFORE_BACKING_OFF;
 use super::{Entry, Finished, Health, Lane};
 
 impl<M> Lane<M> {
     /// Whether a call may start now, as far as the lane itself is concerned.
     pub fn may_start(&self, now: u64) -> bool {
-        let limit = if self.failures >= FAILURES_BEFORE_BACKING_OFF {
+        let limit = if self.is_probing() {
             1
         } else {
             self.connections()

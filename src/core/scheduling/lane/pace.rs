@@ -65,7 +65,7 @@ impl<M> Lane<M> {
     pub(super) fn count_failure(&mut self, now: u64) {
         // Calls that were under way when the lane fell silent are no probes: one outage
         // would otherwise count as often as there were calls.
-        if self.failures >= FAILURES_BEFORE_BACKING_OFF && now < self.backoff_until {
+        if self.is_probing() && now < self.backoff_until {
             return;
         }
         self.failures = self.failures.saturating_add(1);
@@ -75,6 +75,11 @@ impl<M> Lane<M> {
                 .min(LONGEST_PAUSE_NANOS);
             self.back_off_until(now + pause);
         }
+    }
+
+    /// Whether so many calls have failed in a row that the next one is a probe.
+    pub fn is_probing(&self) -> bool {
+        self.failures >= FAILURES_BEFORE_BACKING_OFF
     }
 
     /// No call before `until`: the receiver asked for it, or the lane backs off.
