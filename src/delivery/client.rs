@@ -14,6 +14,7 @@ use ureq::http::{self, Response, Uri};
 use ureq::{Agent, Body, Error, Timeout};
 use uuid::Uuid;
 
+use crate::core::error::system_text;
 use crate::core::policy::address::AddressPolicy;
 use crate::core::policy::endpoint::Endpoint;
 
@@ -23,6 +24,8 @@ use super::names::Names;
 use super::ongoing::Ongoing;
 use super::resolver::PolicyResolver;
 use super::socket::Dialer;
+use super::tls::tls_error;
+use super::tls_failures;
 
 /// Status line and headers of an answer; common servers limit them to 8 to 32 kB.
 pub const MAX_HEAD_BYTES: usize = 32 * 1024;
@@ -289,7 +292,11 @@ fn describe(error: &Error) -> String {
         Error::Timeout(_) => "timed out while waiting for the answer".to_owned(),
         Error::Io(error) => describe_io(error),
         Error::HostNotFound => "the host name has no address".to_owned(),
-        Error::Protocol(error) => format!("the answer is not valid HTTP: {error}"),
+        Error::Protocol(error) => {
+            let why = error.to_string();
+            let why = why.strip_prefix("http parse fail: ").unwrap_or(&why);
+            format!("the answer is not valid HTTP: {why}")
+        }
         Error::LargeResponseHeader(..) => {
             format!("the answer's headers are larger than {MAX_HEAD_BYTES} bytes")
         }
@@ -308,6 +315,9 @@ fn describe_io(error: &io::Error) -> String {
         ErrorKind::UnexpectedEof => {
             "the receiver closed the connection without an answer".to_owned()
         }
-        _ => error.to_string(),
+        _ => match tls_error(error) {
+            Some(why) => format!("tls: {}", tls_failures::describe(why)),
+            None => system_text(error),
+        },
     }
 }

@@ -11,6 +11,7 @@ pub mod call;
 pub mod client;
 pub mod pool;
 pub mod tls;
+mod tls_failures;
 
 mod answer;
 mod buffers;

@@ -13,6 +13,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::core::error::system_text;
+
 use super::local::{is_local, lacks_descriptors};
 use crate::core::policy::descriptors::MOST_LOOK_UPS;
 
@@ -131,7 +133,7 @@ impl Names {
             .name("webhook names".to_owned())
             .stack_size(STACK_BYTES)
             .spawn(move || names.finish(asked))
-            .map_err(|error| NameFailure::Local(error.to_string()))?;
+            .map_err(|error| NameFailure::Local(system_text(&error)))?;
         state.lookups += 1;
         state.entries.insert(host.to_owned(), Entry::Underway);
         Ok(())
@@ -146,9 +148,9 @@ impl Names {
             // The system reports an unknown name or a temporary failure if it can open neither
             // its files nor a socket.
             Err(error) if is_local(&error) || lacks_descriptors() => {
-                Err(NameFailure::Local(error.to_string()))
+                Err(NameFailure::Local(system_text(&error)))
             }
-            Err(error) => Err(NameFailure::Unknown(error.to_string())),
+            Err(error) => Err(NameFailure::Unknown(system_text(&error))),
         };
         let keep = match answer {
             Ok(_) => KEEP_KNOWN,

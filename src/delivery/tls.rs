@@ -18,6 +18,7 @@ use ureq::Error;
 use super::buffers::WireBuffers;
 use super::resolver::Refused;
 use super::socket::Socket;
+use super::tls_failures::{describe, describe_ca};
 
 /// The number of usable certificates in `webhook.ca_file`.
 ///
@@ -25,9 +26,15 @@ use super::socket::Socket;
 /// If the text is not PEM or has no usable certificate.
 pub fn check_ca_pem(pem: &[u8]) -> Result<usize, String> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(|error| error.to_string())?;
-        roots.add(certificate).map_err(|error| error.to_string())?;
+    for (certificate, number) in CertificateDer::pem_slice_iter(pem).zip(1..) {
+        let certificate =
+            certificate.map_err(|_| format!("certificate {number} is not valid PEM"))?;
+        roots.add(certificate).map_err(|error| {
+            format!(
+                "certificate {number} cannot be used: {}",
+                describe_ca(&error)
+            )
+        })?;
     }
     match roots.len() {
         0 => Err("no certificate in it".to_owned()),
@@ -67,9 +74,10 @@ impl TlsSocket {
     ) -> Result<Self, Error> {
         let host = details.uri.host().ok_or(Error::HostNotFound)?;
         let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let name = ServerName::try_from(bare.to_owned()).map_err(tls_failure)?;
-        let mut connection =
-            ClientConnection::new(Arc::clone(config), name).map_err(tls_failure)?;
+        let name = ServerName::try_from(bare.to_owned())
+            .map_err(|_| tls_failure("the host name cannot be one of a certificate"))?;
+        let mut connection = ClientConnection::new(Arc::clone(config), name)
+            .map_err(|error| tls_failure(&describe(&error)))?;
         let mut adapter = TransportAdapter::new(socket, Arc::clone(&details.current_time));
         connection
             .complete_io(&mut adapter)
@@ -81,19 +89,21 @@ impl TlsSocket {
     }
 }
 
-fn tls_failure(error: impl fmt::Display) -> Error {
-    Error::Other(Box::new(Refused(format!("tls: {error}"))))
+fn tls_failure(why: &str) -> Error {
+    Error::Other(Box::new(Refused(format!("tls: {why}"))))
 }
 
 /// Timeouts and broken connections keep their error kind.
 fn handshake_failure(error: std::io::Error) -> Error {
-    match error
-        .get_ref()
-        .is_some_and(|inner| inner.is::<rustls::Error>())
-    {
-        true => tls_failure(error),
-        false => Error::from(error),
+    match tls_error(&error) {
+        Some(why) => tls_failure(&describe(why)),
+        None => Error::from(error),
     }
+}
+
+/// What TLS says of a connection that failed, if it was not the connection itself.
+pub fn tls_error(error: &std::io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
 }
 
 impl Transport for TlsSocket {

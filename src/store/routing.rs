@@ -9,6 +9,7 @@ use crate::pg::spi::{Arg, Query};
 pub struct WebhookRow {
     pub webhook_key: i32,
     pub id: String,
+    pub name: String,
     pub call_throttling: Option<i32>,
     pub paused: bool,
     pub headers: String,
@@ -70,7 +71,7 @@ const WEBHOOKS: &str = "
 select webhook_key, id, call_throttling, paused, headers::pg_catalog.text, timeout_ms, max_attempts,
        (extract(epoch from least(max_age, '10000 years'::pg_catalog.interval)) * 1000000)::pg_catalog.int8,
        max_in_flight, log_level, detail,
-       delivery_order, dropped_at is not null
+       delivery_order, dropped_at is not null, name
 from webhook.webhook_def
 where webhook_key = any ($1)";
 
@@ -168,6 +169,7 @@ impl RoutingStore {
                 detail: row.text(10),
                 delivery_order: row.text(11)?,
                 dropped: row.bool(12)?,
+                name: row.text(13)?,
             });
             Some(())
         });
@@ -211,8 +213,10 @@ impl RoutingStore {
             .write(&[Arg::I32(webhook_key), Arg::Text(detail)]);
     }
 
-    pub fn disable_url(&self, url_key: i32, detail: &str) {
+    /// Whether it was in use until now.
+    pub fn disable_url(&self, url_key: i32, detail: &str) -> bool {
         self.disable_url
-            .write(&[Arg::I32(url_key), Arg::Text(Some(detail))]);
+            .write(&[Arg::I32(url_key), Arg::Text(Some(detail))])
+            > 0
     }
 }

@@ -91,6 +91,7 @@ mod rotation_sessions;
 mod schema_changes;
 mod secrets;
 mod security;
+mod server_log;
 mod shared_triggers;
 mod soak;
 mod subtransactions;

@@ -76,7 +76,7 @@ fn an_unknown_authority_is_a_failure_and_nothing_is_sent() {
     let outcome = trusting(None).call(&url("localhost", &receiver));
     assert_eq!(outcome.verdict, Verdict::Failed);
     assert!(
-        detail(&outcome).starts_with("tls: invalid peer certificate"),
+        detail(&outcome).starts_with("tls: the server's certificate is not "),
         "{outcome:?}"
     );
     assert!(receiver.received().is_empty());
@@ -88,7 +88,7 @@ fn a_certificate_for_another_name_is_a_failure_and_nothing_is_sent() {
     let outcome = trusting(Some(AUTHORITY)).call(&url("127.0.0.1", &receiver));
     assert_eq!(outcome.verdict, Verdict::Failed);
     assert!(
-        detail(&outcome).starts_with("tls: invalid peer certificate"),
+        detail(&outcome).starts_with("tls: the server's certificate is not "),
         "{outcome:?}"
     );
     assert!(receiver.received().is_empty());
@@ -141,21 +141,53 @@ const PROTOCOL_VERSION_ALERT: [u8; 7] = [21, 3, 2, 0, 2, 2, 70];
 
 #[test]
 fn a_receiver_that_speaks_an_old_protocol_is_refused_with_the_reason() {
-    for (answer, reason) in [
-        (server_hello([3, 1]), "tls: "),
-        (server_hello([3, 2]), "tls: "),
-        (PROTOCOL_VERSION_ALERT.to_vec(), "ProtocolVersion"),
+    for answer in [
+        server_hello([3, 1]),
+        server_hello([3, 2]),
+        PROTOCOL_VERSION_ALERT.to_vec(),
     ] {
-        let receiver = Receiver::start(move |connection| {
-            let _ = connection.stream.read(&mut [0; 4096]);
-            let _ = connection.send(&answer);
-            connection.hang();
-        });
-        let outcome = trusting(None).call(&target(&format!("https://{}/", receiver.address)));
-        assert_eq!(outcome.verdict, Verdict::Failed);
-        println!("{}", detail(&outcome));
-        assert!(detail(&outcome).starts_with("tls: "), "{outcome:?}");
-        assert!(detail(&outcome).contains(reason), "{outcome:?}");
+        assert_eq!(
+            detail_of_answer(answer),
+            "tls: the server supports neither TLS 1.2 nor TLS 1.3"
+        );
+    }
+}
+
+/// What a call says to a server that answers the first message of the handshake with this.
+fn detail_of_answer(answer: Vec<u8>) -> String {
+    let receiver = Receiver::start(move |connection| {
+        let _ = connection.stream.read(&mut [0; 4096]);
+        let _ = connection.send(&answer);
+        connection.hang();
+    });
+    let outcome = trusting(None).call(&target(&format!("https://{}/", receiver.address)));
+    assert_eq!(outcome.verdict, Verdict::Failed);
+    detail(&outcome).to_owned()
+}
+
+#[test]
+fn an_answer_that_is_not_tls_is_described_in_words() {
+    let alert = |number| vec![21, 3, 3, 0, 2, 2, number];
+    for (answer, reason) in [
+        (
+            b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+            "the server did not answer with TLS; it may expect plain http on this port",
+        ),
+        (
+            alert(40),
+            "the server found no parameters of TLS that both sides support",
+        ),
+        (alert(112), "the server does not know the URL's host name"),
+        (
+            alert(116),
+            "the server asks for a client certificate, which is not supported",
+        ),
+        (
+            alert(80),
+            "the server ended the connection with alert \"internal error\"",
+        ),
+    ] {
+        assert_eq!(detail_of_answer(answer), format!("tls: {reason}"));
     }
 }
 
@@ -165,8 +197,10 @@ fn a_ca_file_is_checked() {
     assert_eq!(check_ca_pem(&[AUTHORITY, AUTHORITY].concat()), Ok(2));
     assert!(check_ca_pem(b"").is_err());
     assert!(check_ca_pem(b"not a certificate").is_err());
-    assert!(
-        check_ca_pem(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").is_err()
+    let damaged = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    assert_eq!(
+        check_ca_pem(&[AUTHORITY, damaged].concat()),
+        Err("certificate 2 cannot be used: it is not a valid X.509 certificate".to_owned())
     );
     assert!(check_ca_pem(KEY).is_err());
 }

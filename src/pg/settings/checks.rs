@@ -1,17 +1,29 @@
 //! Hooks of the settings: why PostgreSQL refuses a value, and what a new value changes.
 
+use std::cell::Cell;
 use std::ffi::{c_char, c_void, CStr, CString};
+use std::io::Read;
+use std::path::Path;
 
 use pgrx::{pg_guard, pg_sys};
 
 use crate::core::definitions::limits;
-use crate::core::error::Result;
+use crate::core::error::{system_text, Error, Kind, Result};
 use crate::core::messages::standby::parse_slot_names;
 use crate::core::policy::address::AddressPolicy;
 use crate::core::policy::retry::Schedule;
 
 /// Most bytes of a character in any encoding of a server.
 const CHARACTER_BYTES: usize = 4;
+
+/// More of `webhook.ca_file` is not looked at when it is set. All public authorities take 0.3 MB.
+const CA_FILE_BYTES: u64 = 4 << 20;
+
+thread_local! {
+    /// A value that was there before the library is not refused when the library is loaded: every
+    /// session that loads it would be warned.
+    pub(super) static ARE_DEFINED: Cell<bool> = const { Cell::new(false) };
+}
 
 /// What was decided under the old name is decided again.
 #[pg_guard]
@@ -74,6 +86,53 @@ pub(super) unsafe extern "C-unwind" fn check_standby_slots(
 ) -> bool {
     // SAFETY: as above.
     unsafe { check(*value, |text| parse_slot_names(text).map(drop)) }
+}
+
+/// Where somebody sets it: a file that is gone at a reload is the worker's to report, which goes on
+/// with the public roots.
+#[pg_guard]
+pub(super) unsafe extern "C-unwind" fn check_ca_file(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: as above; a variable of this process.
+    unsafe {
+        if !ARE_DEFINED.get() || !pg_sys::IsTransactionState() {
+            return true;
+        }
+        check(*value, has_certificates)
+    }
+}
+
+fn has_certificates(path: &str) -> Result<()> {
+    if path.is_empty() {
+        return Ok(());
+    }
+    let refused = |why: String| {
+        Err(Error::new(Kind::InvalidParameter, why)
+            .with_hint("name a PEM file that the server's account can read, by its absolute path"))
+    };
+    if !Path::new(path).is_absolute() {
+        return refused("the path is not absolute".to_owned());
+    }
+    match read_start(path) {
+        Err(error) => refused(format!("the file cannot be read: {}", system_text(&error))),
+        Ok(start) if !start.contains("-----BEGIN CERTIFICATE-----") => {
+            refused("the file contains no certificate in PEM format".to_owned())
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+fn read_start(path: &str) -> std::io::Result<String> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    }
+    let mut start = Vec::new();
+    let file = std::fs::File::open(path)?;
+    file.take(CA_FILE_BYTES).read_to_end(&mut start)?;
+    Ok(String::from_utf8_lossy(&start).into_owned())
 }
 
 /// Says through PostgreSQL's own variables why a value is refused.

@@ -3,8 +3,8 @@
 use pgrx::{pg_sys, GucContext, GucFlags, GucRegistry};
 
 use super::checks::{
-    check_allowed_networks, check_retry_schedule, check_source, check_standby_slots,
-    on_new_identity,
+    check_allowed_networks, check_ca_file, check_retry_schedule, check_source, check_standby_slots,
+    on_new_identity, ARE_DEFINED,
 };
 use super::*;
 
@@ -21,6 +21,7 @@ pub fn define() {
     define_workers();
     // SAFETY: a static string; from now on a mistyped webhook.* is an error.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"webhook".as_ptr()) }
+    ARE_DEFINED.set(true);
 }
 
 fn define_capture() {
@@ -183,14 +184,20 @@ fn define_addresses() {
         GucContext::Sighup,
         GucFlags::default(),
     );
-    GucRegistry::define_string_guc(
-        c"webhook.ca_file",
-        c"PEM file with certificates that are trusted beside the public roots.",
-        c"Empty: the public roots only.",
-        &CA_FILE,
-        GucContext::Sighup,
-        GucFlags::default(),
-    );
+    // SAFETY: the hook is guarded.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"webhook.ca_file",
+            c"PEM file with certificates that are trusted beside the public roots.",
+            c"An absolute path. Empty: the public roots only.",
+            &CA_FILE,
+            GucContext::Sighup,
+            GucFlags::default(),
+            Some(check_ca_file),
+            None,
+            None,
+        );
+    }
 }
 
 fn define_standbys() {

@@ -43,6 +43,7 @@ pub enum Logged {
 pub struct WebhookRoute {
     pub webhook_key: i32,
     pub id: Arc<str>,
+    pub name: String,
     pub paused: bool,
     pub per_second: Option<u32>,
     pub max_in_flight: usize,
@@ -198,6 +199,7 @@ fn webhook_route(
     WebhookRoute {
         webhook_key: row.webhook_key,
         id: row.id.as_str().into(),
+        name: row.name.clone(),
         paused: row.paused,
         per_second: row
             .call_throttling

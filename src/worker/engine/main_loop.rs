@@ -177,6 +177,7 @@ impl Loop {
                 self.finish();
                 return Some(End::ToBeRestarted);
             }
+            self.engine.report_given_up();
             invalidation::accept();
             tries_again = self.unsure;
         }

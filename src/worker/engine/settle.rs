@@ -10,7 +10,7 @@ use crate::worker::locks::{Locks, Work};
 use crate::worker::maintenance::Maintenance;
 use crate::worker::reading::Reader;
 use crate::worker::scheduling::Scheduler;
-use crate::worker::settling::{Refusal, Scope, Settler, Urls};
+use crate::worker::settling::{GivenUp, Refusal, Scope, Settler, Urls};
 
 /// Those whose state is written, and that learn what was.
 struct Others<'a> {
@@ -104,6 +104,28 @@ impl Engine {
         false
     }
 
+    /// Tells the server log which messages were given up.
+    pub(super) fn report_given_up(&mut self) {
+        for given_up in self.settler.take_given_up() {
+            let label = self.scheduler.label(given_up.url_key);
+            let GivenUp {
+                messages,
+                message_id,
+                attempts,
+                error,
+                ..
+            } = given_up;
+            match messages {
+                1 => pgrx::warning!(
+                    "{label}: message {message_id} failed for good after call {attempts}: {error}"
+                ),
+                _ => pgrx::warning!(
+                    "{label}: {messages} messages failed for good, the last one {message_id} after call {attempts}: {error}"
+                ),
+            }
+        }
+    }
+
     fn write_each(&mut self, url_keys: &[i32]) {
         let (settler, mut others) = self.split();
         settler.try_each(url_keys, &mut |settler, urls| {
@@ -194,6 +216,12 @@ impl Others<'_> {
         }
         for (url_key, at) in written.done {
             self.scheduler.forget_single(url_key, at);
+        }
+        for url_key in written.switched_off {
+            pgrx::warning!(
+                "{}: this URL is off from now on, because the receiver answered 410 Gone",
+                self.scheduler.label(url_key)
+            );
         }
         for url_key in written.gone {
             self.scheduler.gone_is_written(url_key);

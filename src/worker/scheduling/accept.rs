@@ -399,6 +399,22 @@ impl Scheduler {
         self.urls.get(url_key).map(|url| url.lane.webhook_key)
     }
 
+    /// The URL for the server log: by its webhook and its receiver, without a path, which may hold
+    /// a credential.
+    pub fn label(&self, url_key: i32) -> String {
+        let url = self.urls.get(url_key);
+        let name = url.and_then(|url| url.route.as_ref());
+        let name = name.map_or_else(
+            || "of an unknown name".to_owned(),
+            |route| format!("\"{}\"", route.name),
+        );
+        let target = url.and_then(|url| url.target.as_ref());
+        let receiver = target.map_or_else(String::new, |target| {
+            format!(", {}:{}", target.url.host(), target.url.port())
+        });
+        format!("webhook {name}{receiver}")
+    }
+
     /// Whether the URL is in use.
     pub fn is_live(&self, url_key: i32) -> bool {
         let url = self.urls.get(url_key);

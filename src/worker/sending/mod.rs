@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::time::Ticker;
+use crate::core::error::system_text;
 use crate::core::policy::descriptors::Plan;
 use crate::delivery::call::{Job, Outcome};
 use crate::delivery::client::ClientConfig;
@@ -155,7 +156,7 @@ fn client_config(settings: &Delivery) -> ClientConfig {
 /// The file of `webhook.ca_file`. One that cannot be used is a warning: public
 /// receivers go on, the others fail with a TLS error in the log.
 fn read_roots(path: &Path) -> Option<Vec<u8>> {
-    let pem = std::fs::read(path).map_err(|error| error.to_string());
+    let pem = std::fs::read(path).map_err(|error| system_text(&error));
     let checked = pem.and_then(|pem| check_ca_pem(&pem).map(|_| pem));
     checked
         .map_err(|error| {

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod apart;
+mod failures;
 mod locked_urls;
 mod pending_writes;
 mod rows;
@@ -16,6 +17,7 @@ mod rows;
 use std::time::Duration;
 
 pub use apart::Refusal;
+pub use failures::GivenUp;
 pub use pending_writes::{Scope, Urls};
 
 use crate::core::messages::position::MessagePosition;
@@ -31,10 +33,13 @@ use crate::worker::reading::TailState;
 use crate::worker::scheduling::{CanceledMessage, HeldBackMessage};
 use crate::worker::settled::Settled;
 use crate::worker::time::Ticker;
+use failures::Failures;
 use pending_writes::PendingWrites;
 
 /// After a failed write (a full disk, say) the next try comes after this.
 const WRITE_AGAIN_NANOS: u64 = 1_000_000_000;
+/// Why a URL is off.
+const GONE: &str = "the receiver answered 410 Gone";
 /// With so many outcomes unwritten (the disk is full, say) nothing new is sent.
 const UNWRITTEN_AT_MOST: usize = 5000;
 
@@ -46,6 +51,7 @@ pub struct Settler {
     calls: CallLogStore,
     cancellations: CancellationStore,
     routing: RoutingStore,
+    failures: Failures,
     /// The call log table that is written.
     call_log_number: usize,
     ticker: Ticker,
@@ -57,8 +63,10 @@ pub struct Written {
     pub retries: Vec<(i32, i64)>,
     /// Messages that need no watching for a cancellation any more.
     pub done: Vec<(i32, MessagePosition)>,
-    /// URLs that were switched off, because their receivers are gone.
+    /// URLs whose receivers are gone …
     pub gone: Vec<i32>,
+    /// … and those of them that were switched off by this.
+    pub switched_off: Vec<i32>,
 }
 
 impl Settler {
@@ -70,6 +78,7 @@ impl Settler {
             calls: CallLogStore::new(),
             cancellations: CancellationStore::new(),
             routing: RoutingStore::new(),
+            failures: Failures::default(),
             call_log_number: 0,
             ticker,
         }
@@ -183,6 +192,11 @@ impl Settler {
         }
     }
 
+    /// What the server log is to say of messages that were given up.
+    pub fn take_given_up(&mut self) -> Vec<GivenUp> {
+        self.failures.take_due(self.ticker.now())
+    }
+
     /// Whether so little is unwritten that calls may start.
     pub fn may_call_at_all(&self) -> bool {
         self.pending.outcomes() < UNWRITTEN_AT_MOST
@@ -234,10 +248,10 @@ impl Settler {
         in_transaction: impl FnOnce(),
     ) -> Result<Written, Failure> {
         let now = self.ticker.now();
-        let entries = tx::transaction(|| {
-            self.write_outcomes(scope);
+        let (switched_off, entries) = tx::transaction(|| {
+            let switched_off = self.write_outcomes(scope);
             in_transaction();
-            self.append(scope, tail, lanes)
+            (switched_off, self.append(scope, tail, lanes))
         })?;
         let pending = &mut self.pending;
         let in_scope = |url_key: &&i32| scope.has(**url_key);
@@ -255,7 +269,13 @@ impl Settler {
                 .map(|settled| (settled.url_key, settled.at))
                 .collect(),
             gone: pending.gone.iter().filter(in_scope).copied().collect(),
+            switched_off,
         };
+        for settled in pending.settled(scope) {
+            if let Some(given_up) = rows::given_up(settled) {
+                self.failures.add(given_up);
+            }
+        }
         pending.forget(scope);
         pending.changed_lanes = lanes.len() as u64;
         pending.seq += 1;
@@ -265,8 +285,9 @@ impl Settler {
         Ok(written)
     }
 
-    /// What may have to wait for a lock comes first: less is to be undone then.
-    fn write_outcomes(&self, scope: Scope<'_>) {
+    /// What may have to wait for a lock comes first: less is to be undone then. Gives the URLs that
+    /// this switches off.
+    fn write_outcomes(&self, scope: Scope<'_>) -> Vec<i32> {
         let pending = &self.pending;
         let settled = || pending.settled(scope);
         let failed = settled().filter(|settled| rows::is_remembered(settled));
@@ -286,13 +307,15 @@ impl Settler {
         let ended = settled().filter(|settled| rows::ends_retry(settled));
         let ended: Vec<_> = ended.map(|settled| (settled.url_key, settled.at)).collect();
         self.retries.delivered(&ended);
-        for url_key in pending.gone.iter().filter(|url_key| scope.has(**url_key)) {
-            self.routing
-                .disable_url(*url_key, "the receiver answered 410 Gone");
-        }
+        let gone = pending.gone.iter().copied();
+        let switched_off = gone
+            .filter(|url_key| scope.has(*url_key))
+            .filter(|url_key| self.routing.disable_url(*url_key, GONE))
+            .collect();
         let logged = settled().filter(|settled| rows::is_logged(settled));
         let calls: Vec<CallRow> = logged.map(rows::call_row).collect();
         self.calls.append(self.call_log_number, &calls);
+        switched_off
     }
 
     /// Gives how many entries the row has.

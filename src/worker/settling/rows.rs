@@ -1,5 +1,6 @@
 //! Ended calls as rows of the call log and of the retry table.
 
+use super::failures::GivenUp;
 use crate::delivery::call::Verdict;
 use crate::store::call_log::CallRow;
 use crate::store::retries::{RetryRow, RetryState};
@@ -57,12 +58,26 @@ pub(super) fn retry_row(settled: &Settled) -> RetryRow {
             None => RetryState::Failed,
         },
         next_at,
-        last_error: settled
-            .outcome
-            .detail
-            .clone()
-            .or_else(|| settled.outcome.http_code.map(|code| format!("HTTP {code}"))),
+        last_error: last_error(settled),
     }
+}
+
+/// What is to be said if this was the message's last call.
+pub(super) fn given_up(settled: &Settled) -> Option<GivenUp> {
+    let is_over = settled.next_at.is_none() && !settled.is_canceled;
+    (is_over && is_remembered(settled)).then(|| GivenUp {
+        url_key: settled.url_key,
+        messages: 1,
+        message_id: settled.message_id,
+        attempts: settled.attempts,
+        error: last_error(settled).unwrap_or_default(),
+    })
+}
+
+fn last_error(settled: &Settled) -> Option<String> {
+    let outcome = &settled.outcome;
+    let code = || outcome.http_code.map(|code| format!("HTTP {code}"));
+    outcome.detail.clone().or_else(code)
 }
 
 /// Whether the message has a row in the retry table that is not needed any more.

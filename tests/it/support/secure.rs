@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use rcgen::{date_time_ymd, BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{date_time_ymd, BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
@@ -21,6 +21,8 @@ pub enum Certificate {
     NotYetValid,
     ForAnotherName,
     SelfSigned,
+    /// One of an authority, signed by the one that is trusted.
+    OfAuthority,
 }
 
 /// Signs certificates of test receivers. Whoever shall trust it needs its [`Self::pem`].
@@ -54,6 +56,9 @@ impl Authority {
         match certificate {
             Certificate::Expired => params.not_after = date_time_ymd(2020, 1, 1),
             Certificate::NotYetValid => params.not_before = date_time_ymd(2999, 1, 1),
+            // Otherwise it names the authority that is trusted.
+            Certificate::SelfSigned => params.distinguished_name.push(DnType::CommonName, "nobody"),
+            Certificate::OfAuthority => params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained),
             _ => {}
         }
         let key = KeyPair::generate().unwrap();

@@ -21,6 +21,9 @@ alter system set webhook.allowed_networks = '10.0.0.0/99';
 alter system set webhook.allowed_networks = '169.254.0.0/16';
 alter system set webhook.retry_schedule = '5s,soon';
 alter system set webhook.synchronized_standby_slots = 'one', 'Two';
+alter system set webhook.ca_file = 'roots.pem';
+alter system set webhook.ca_file = '/nowhere/roots.pem';
+alter system set webhook.ca_file = '/etc/passwd';
 alter system set webhook.connections = 0;
 
 -- Units are PostgreSQL's.
