@@ -136,16 +136,29 @@ fn in_context(at_commit: bool, f: impl FnOnce()) {
         unsafe { context.switch_to(|_| f()) };
         return;
     }
-    // SAFETY: a variable of this backend, restored below; an error that ends the transaction sets
-    // it anew.
-    let before = unsafe {
-        let before = pg_sys::CurrentMemoryContext;
-        pg_sys::CurrentMemoryContext = pg_sys::TopTransactionContext;
-        before
-    };
+    let _context = TopContext::new();
     f();
-    // SAFETY: as above.
-    unsafe { pg_sys::CurrentMemoryContext = before };
+}
+
+/// The memory of the top transaction while a flush at commit runs.
+struct TopContext(pg_sys::MemoryContext);
+
+impl TopContext {
+    fn new() -> Self {
+        // SAFETY: backend-local variables; restored on drop.
+        unsafe {
+            let before = pg_sys::CurrentMemoryContext;
+            pg_sys::CurrentMemoryContext = pg_sys::TopTransactionContext;
+            Self(before)
+        }
+    }
+}
+
+impl Drop for TopContext {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { pg_sys::CurrentMemoryContext = self.0 }
+    }
 }
 
 /// Opens the current outbox table; the lock on it keeps a rotation from emptying it.
@@ -204,8 +217,8 @@ impl Batch {
         unsafe {
             let keys = tuple::keys(self.opened.xid, row);
             let tuple = self.scratch.form(self.descriptor(), &keys, row);
-            // A multi-insert does not tell a tuple that it toasts where it was stored, and the
-            // index would point nowhere; the insert of a single tuple does.
+            // A multi-insert keeps what it has toasted until it ends, and the catalog routine does
+            // not tell such a tuple where it was stored: its index entry would point nowhere.
             if (*tuple).t_len > TOASTED_FROM_BYTES {
                 self.write_alone(tuple, &keys);
                 return;

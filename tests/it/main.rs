@@ -71,6 +71,7 @@ mod order_key_capture;
 mod order_key_values;
 mod outbox_indexes;
 mod outbox_layout;
+mod outbox_waits;
 mod own_schema;
 mod own_transactions;
 mod page_limits;

@@ -2,6 +2,7 @@
 //! tables hold it, and whose database it is.
 
 pub mod chunks;
+pub mod extremes;
 pub mod flush_map;
 pub mod identity;
 #[allow(dead_code, reason = "capture writes none yet")]

@@ -7,18 +7,19 @@
 
 use pgrx::pg_sys;
 
-use super::tuple::{Keys, KEY_COLUMNS};
+use super::tuple::{Keys, CAPTURED_AT, KEY_COLUMNS, MESSAGE_ID};
 
-/// Opclass families of minmax BRIN indexes (pg_opfamily.dat).
-const DATETIME_MINMAX: u32 = 4059;
-const UUID_MINMAX: u32 = 4081;
 /// BRIN's oid in pg_am.dat.
 const BRIN: u32 = 3580;
+/// What makes an opclass of BRIN one that keeps the least and the greatest value: the first two of
+/// its support functions (pg_proc.dat: brin_minmax_opcinfo, brin_minmax_add_value).
+const MINMAX: [u32; 2] = [3383, 3384];
+/// Opclass families under which values are ordered as [`crate::core::messages::extremes`] orders
+/// them (pg_opfamily.dat).
+const UUID_MINMAX: u32 = 4081;
+const DATETIME_MINMAX: u32 = 4059;
 /// More indexes than this are left to PostgreSQL's own routine.
 const AT_MOST: usize = 4;
-/// Places in [`Keys`].
-const MESSAGE_ID: usize = 2;
-const CAPTURED_AT: usize = 5;
 
 /// An index that is filled from [`Keys`].
 #[derive(Clone, Copy)]
@@ -84,15 +85,17 @@ unsafe fn key_index(relation: pg_sys::Relation, info: *mut pg_sys::IndexInfo) ->
             let place = usize::try_from(number).ok()?.checked_sub(1)?;
             *places.get_mut(column)? = (place < KEY_COLUMNS).then_some(place)?;
         }
-        let keys = usize::try_from((*info).ii_NumIndexKeyAttrs).ok()?;
-        let mut families = (0..keys).map(|column| (*(*relation).rd_opfamily.add(column)).to_u32());
         let is_brin = (*(*relation).rd_rel).relam.to_u32() == BRIN;
+        let keeps_extremes = |column: usize| match places[column] {
+            MESSAGE_ID => keeps_extremes(relation, column, UUID_MINMAX),
+            CAPTURED_AT => keeps_extremes(relation, column, DATETIME_MINMAX),
+            _ => false,
+        };
         Some(KeyIndex {
             relation,
             info,
             places,
-            extremes_only: is_brin
-                && families.all(|family| matches!(family, DATETIME_MINMAX | UUID_MINMAX)),
+            extremes_only: is_brin && (0..columns).all(keeps_extremes),
             check_unique: if (*(*relation).rd_index).indisunique {
                 pg_sys::IndexUniqueCheck::UNIQUE_CHECK_YES
             } else {
@@ -102,106 +105,17 @@ unsafe fn key_index(relation: pg_sys::Relation, info: *mut pg_sys::IndexInfo) ->
     }
 }
 
-/// Of rows of one block, those with the least and the greatest id and time.
-#[derive(Clone, Copy)]
-pub(super) struct Extremes {
-    first_id: usize,
-    last_id: usize,
-    first_time: usize,
-    last_time: usize,
-}
-
-impl Extremes {
-    pub fn of(place: usize) -> Self {
-        Self {
-            first_id: place,
-            last_id: place,
-            first_time: place,
-            last_time: place,
-        }
-    }
-
-    /// # Safety
-    /// The message ids of all keys are there.
-    pub unsafe fn add(&mut self, all: &[Keys], place: usize) {
-        // SAFETY: as the caller promises.
-        unsafe {
-            let id = message_id(&all[place]);
-            if id < message_id(&all[self.first_id]) {
-                self.first_id = place;
-            }
-            if id > message_id(&all[self.last_id]) {
-                self.last_id = place;
-            }
-        }
-        let time = captured_at(&all[place]);
-        if time < captured_at(&all[self.first_time]) {
-            self.first_time = place;
-        }
-        if time > captured_at(&all[self.last_time]) {
-            self.last_time = place;
-        }
-    }
-
-    /// Each place once.
-    pub fn places(&self) -> impl Iterator<Item = usize> {
-        let all = [self.first_id, self.last_id, self.first_time, self.last_time];
-        (0..all.len())
-            .filter(move |i| !all[..*i].contains(&all[*i]))
-            .map(move |i| all[i])
-    }
-}
-
 /// # Safety
-/// The row with this key is there.
-unsafe fn message_id(keys: &Keys) -> [u8; 16] {
-    // SAFETY: as the caller promises; the value is a pointer to 16 bytes.
-    unsafe { *keys[MESSAGE_ID].cast_mut_ptr::<[u8; 16]>() }
-}
-
-fn captured_at(keys: &Keys) -> i64 {
-    keys[CAPTURED_AT].value() as i64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(id: &[u8; 16], time: i64) -> Keys {
-        let mut keys = [pg_sys::Datum::from(0usize); KEY_COLUMNS];
-        keys[MESSAGE_ID] = pg_sys::Datum::from(id.as_ptr());
-        keys[CAPTURED_AT] = time.into();
-        keys
-    }
-
-    fn places(all: &[Keys]) -> Vec<usize> {
-        let mut extremes = Extremes::of(0);
-        for place in 1..all.len() {
-            // SAFETY: the ids live in the caller.
-            unsafe { extremes.add(all, place) };
-        }
-        let mut places: Vec<usize> = extremes.places().collect();
-        places.sort_unstable();
-        places
-    }
-
-    #[test]
-    fn rows_in_order_need_their_first_and_last() {
-        let ids = [[1; 16], [2; 16], [3; 16]];
-        let all: Vec<Keys> = ids.iter().zip(-1..).map(|(id, t)| key(id, t)).collect();
-        assert_eq!(places(&all), [0, 2]);
-        assert_eq!(places(&all[..1]), [0]);
-    }
-
-    #[test]
-    fn a_clock_that_jumps_gives_other_extremes_for_times() {
-        let ids = [[5; 16], [1; 16], [9; 16], [7; 16], [6; 16]];
-        let times = [50, 60, -3, 90, 55];
-        let all: Vec<Keys> = ids
-            .iter()
-            .zip(times)
-            .map(|(id, time)| key(id, time))
-            .collect();
-        assert_eq!(places(&all), [1, 2, 3]);
+/// `relation` is an open BRIN index with more columns than `column`.
+unsafe fn keeps_extremes(relation: pg_sys::Relation, column: usize, family: u32) -> bool {
+    // SAFETY: as the caller promises; each column has a family and as many support functions as
+    // the access method says.
+    unsafe {
+        let functions = usize::from((*(*relation).rd_indam).amsupport);
+        (*(*relation).rd_opfamily.add(column)).to_u32() == family
+            && (0..MINMAX.len()).all(|number| {
+                let function = *(*relation).rd_support.add(column * functions + number);
+                function.to_u32() == MINMAX[number]
+            })
     }
 }

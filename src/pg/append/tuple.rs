@@ -3,6 +3,7 @@
 use pgrx::pg_sys;
 
 use super::{OutboxRow, MAX_ALLOC_SIZE};
+use crate::core::messages::extremes::Stamp;
 use crate::pg::{encoding, growth};
 
 /// A buffer for a text is given back if it is larger than this.
@@ -10,6 +11,9 @@ const KEPT_WORDS: usize = 32 * 1024;
 /// xid, id, message_id, event_key, webhook_key, captured_at: never null, and all that the
 /// extension's own indexes contain.
 pub(super) const KEY_COLUMNS: usize = 6;
+/// Where they are among these.
+pub(super) const MESSAGE_ID: usize = 2;
+pub(super) const CAPTURED_AT: usize = 5;
 
 /// The values of the first columns of a row, by which its index entries are made.
 pub(super) type Keys = [pg_sys::Datum; KEY_COLUMNS];
@@ -25,14 +29,25 @@ pub(super) struct Scratch {
 
 /// The keys of a row. That of its message points to where the row has it.
 pub(super) fn keys(xid: u64, row: &OutboxRow<'_>) -> Keys {
-    [
+    let mut keys: Keys = [
         xid.into(),
         row.id.into(),
-        pg_sys::Datum::from(row.message_id.as_ptr()),
+        pg_sys::Datum::from(0usize),
         row.event_key.into(),
         row.webhook_key.into(),
-        row.captured_at.into(),
-    ]
+        pg_sys::Datum::from(0usize),
+    ];
+    keys[MESSAGE_ID] = pg_sys::Datum::from(row.message_id.as_ptr());
+    keys[CAPTURED_AT] = row.captured_at.into();
+    keys
+}
+
+/// # Safety
+/// The row with these keys is there.
+pub(super) unsafe fn stamp(keys: &Keys) -> Stamp {
+    // SAFETY: as the caller promises; the value is a pointer to 16 bytes.
+    let id = unsafe { *keys[MESSAGE_ID].cast_mut_ptr::<[u8; 16]>() };
+    (id, keys[CAPTURED_AT].value() as i64)
 }
 
 impl Scratch {

@@ -8,8 +8,9 @@
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
-use super::indexes::{Extremes, IndexPlan};
-use super::tuple::Keys;
+use super::indexes::{IndexPlan, KeyIndex};
+use super::tuple::{stamp, Keys, KEY_COLUMNS};
+use crate::core::messages::extremes::Extremes;
 
 // As PostgreSQL 15 to 18 declare them: utils/snapmgr.h, access/table.h, access/xact.h,
 // access/heapam.h, access/genam.h, catalog/indexing.h, commands/sequence.h.
@@ -140,8 +141,9 @@ pub(super) unsafe fn insert_many(
     keys: &[Keys],
 ) {
     let count = slots.len().min(keys.len());
-    // SAFETY: as the caller promises; nothing in the closure has a destructor, and places are
-    // below the count.
+    // SAFETY: as the caller promises. Nothing in the closure has a destructor or allocates, and
+    // nothing panics: places are below the count, which neither slots nor keys fall short of, and
+    // those of an index below the number of keys.
     unsafe {
         pg_guard_ffi_boundary(|| {
             let command = GetCurrentCommandId(true);
@@ -170,7 +172,7 @@ pub(super) unsafe fn insert_many(
 /// As [`insert_many`]; `start` is below `count`.
 unsafe fn enter_extremes(
     table: pg_sys::Relation,
-    index: &super::indexes::KeyIndex,
+    index: &KeyIndex,
     slots: &[*mut pg_sys::TupleTableSlot],
     keys: &[Keys],
     start: usize,
@@ -182,10 +184,10 @@ unsafe fn enter_extremes(
             let number = (*slots[place]).tts_tid.ip_blkid;
             (number.bi_hi, number.bi_lo)
         };
-        let mut extremes = Extremes::of(start);
+        let mut extremes = Extremes::of(start, stamp(&keys[start]));
         let mut end = start + 1;
         while end < count && block(end) == block(start) {
-            extremes.add(keys, end);
+            extremes.add(end, stamp(&keys[end]));
             end += 1;
         }
         for place in extremes.places() {
@@ -199,12 +201,12 @@ unsafe fn enter_extremes(
 /// As [`insert`].
 unsafe fn enter(
     table: pg_sys::Relation,
-    index: &super::indexes::KeyIndex,
+    index: &KeyIndex,
     tuple: pg_sys::ItemPointer,
     keys: &Keys,
 ) {
     let mut values = index.values(keys);
-    let mut nulls = [false; super::tuple::KEY_COLUMNS];
+    let mut nulls = [false; KEY_COLUMNS];
     // SAFETY: as the caller promises; the values are copied.
     unsafe {
         index_insert(
