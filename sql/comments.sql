@@ -101,6 +101,10 @@ comment on function webhook.explain_event(text) is
     'detail, and a last one, overall. About a change made in this session, now: capture, source and '
     'session_replication_role are those of the session, and a pause or a URL that backs off fails its check. '
     'Names in URLs are not resolved. Errors: 42704 unknown event.';
+comment on function webhook.message(uuid) is
+    'One row with everything about a message: its change, the body and headers that were or will be sent, rendered '
+    'now, and each URL with state, attempts, next attempt and give-up time. record, old_record and body are null '
+    'for webhook_reader. Errors: 22023 null, 42704 no such message (or past webhook.log_retention).';
 comment on function webhook.test_webhook(text) is
     'Sends a message of type webhook.test without data to each URL of a webhook, given by id or name, when '
     'the transaction commits; returns the URLs and the id of the message. It is signed, throttled, repeated, '
@@ -182,6 +186,12 @@ comment on function webhook.shared_trigger(oid, text) is
 comment on function webhook.masked_url(text) is
     'Internal: a text whose URLs are without what looks like a credential, for roles that may not call '
     'webhook.drop_webhook().';
+comment on function webhook.stored_json(text) is
+    'Internal: a stored record as jsonb, or as a JSON string where jsonb cannot hold it.';
+comment on function webhook.masked_headers(jsonb) is
+    'Internal: request headers without values that look like credentials.';
+comment on function webhook.masked_values(jsonb) is
+    'Internal: values in webhook.changes without what looks like a credential.';
 comment on function webhook.worker_process() is
     'Internal: process id and start of this databases worker, for the view webhook.worker.';
 comment on function webhook.worker_detail() is
@@ -242,6 +252,21 @@ comment on column webhook.webhooks.modified_by is
     'Role that made the last change.';
 comment on column webhook.webhooks.detail is
     'Why it cannot be used as it is; null = nothing wrong.';
+
+comment on column webhook.webhooks.headers is
+    'Extra request headers; values that look like credentials are ***.';
+comment on column webhook.webhooks.timeout_ms is
+    'Milliseconds that a call may take in all.';
+comment on column webhook.webhooks.max_attempts is
+    'Most calls per message and URL.';
+comment on column webhook.webhooks.max_age is
+    'A message older than this is given up.';
+comment on column webhook.webhooks.max_in_flight is
+    'Most calls at a time per URL.';
+comment on column webhook.webhooks.delivery_order is
+    'none, fifo or key; see webhook.create_webhook().';
+comment on column webhook.webhooks.log_level is
+    'Which calls are logged: all, errors or none.';
 
 comment on view webhook.events is
     'Events, one row each.';
@@ -403,6 +428,28 @@ comment on column webhook.worker.detail is
     'What holds the worker up, and how to end it: a lock and the process that holds it, a copy of another '
     'database, a standby that lags, too few file descriptors. NULL if nothing does.';
 
+comment on view webhook.changes is
+    'Who changed what through the functions, and when, one row a change, written in its transaction. Rows about '
+    'webhooks and events stay as long as these; others, and those of dropped ones, for webhook.log_retention.';
+comment on column webhook.changes.changed_at is
+    'When it was changed.';
+comment on column webhook.changes.changed_by is
+    'Role that changed it.';
+comment on column webhook.changes.action is
+    'create, update, drop, pause, resume, regenerate_secret, test; redeliver, redeliver_failed, retry_now, cancel, cancel_pending; start, stop, adopt.';
+comment on column webhook.changes.kind is
+    'webhook, event, message, worker or database.';
+comment on column webhook.changes.id is
+    'Id of the webhook, event or message.';
+comment on column webhook.changes.name is
+    'Name of its webhook at that time.';
+comment on column webhook.changes.old is
+    'What was there before: of an update the values that it changed, of a drop all of them. Never a secret; header values that look like credentials are ***.';
+comment on column webhook.changes.new is
+    'The same after it; how many messages or calls an action was about.';
+comment on column webhook.changes.webhook_id is
+    'Id of its webhook.';
+
 comment on view webhook.metrics is
     'Everything as numbers, one row a sample: webhook_messages_total, _calls_total, _call_errors_total and '
     '_event_disabled of each event; _pending_messages, _retrying_messages, _failed_messages, '
@@ -432,6 +479,10 @@ comment on table webhook.def_origin is
 comment on table webhook.control is
     'Internal: one row, whether the worker was stopped, which outbox table is written to, and where outbox '
     'and log were written.';
+comment on table webhook.change_log is
+    'Internal: the rows of webhook.changes.';
+comment on sequence webhook.change_log_change_id_seq is
+    'Internal: numbers the rows of webhook.change_log.';
 comment on table webhook.segment is
     'Internal: the tables of outbox and call log, since when each is written and when it was closed.';
 comment on table webhook.cancellation is

@@ -188,6 +188,32 @@ as 'MODULE_PATHNAME', 'explain_event_wrapper';
 
 -- Operating it
 
+create function webhook.message(message_id uuid)
+returns table (
+    message_id         uuid,
+    event_id           text,
+    webhook_id         text,
+    webhook_name       text,
+    event_type         text,
+    object_name        text,
+    event_date         timestamptz,
+    source             text,
+    actor              text,
+    status             text,
+    record             jsonb,
+    old_record         jsonb,
+    changed            text[],
+    headers            jsonb,
+    body               text,
+    deliveries         jsonb,
+    definition_changed boolean,
+    detail             text
+)
+language c
+rows 1
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'message_wrapper';
+
 create function webhook.test_webhook(webhook text)
 returns table (outgoing_url text, message_id uuid)
 language c
@@ -288,6 +314,33 @@ language c
 stable
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'delivery_hold_wrapper';
+
+-- A stored record as jsonb. What jsonb cannot hold (a NUL escape in a json column, a number or a depth beyond
+-- its limits) comes as a JSON string.
+create function webhook.stored_json(stored text)
+returns jsonb
+language plpgsql
+immutable
+strict
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return stored::jsonb;
+exception when data_exception or program_limit_exceeded then
+    return to_jsonb(stored);
+end
+$$;
+
+-- Request headers without values that look like credentials. Written in C: a nested statement would show its
+-- parameters to auto_explain.
+create function webhook.masked_headers(headers jsonb)
+returns jsonb
+language c
+immutable
+strict
+parallel safe
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'masked_headers_wrapper';
 
 -- Group roles with the privileges of webhook_admin or webhook_reader in this database alone.
 

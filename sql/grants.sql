@@ -123,7 +123,7 @@ begin
         on webhook.cancellation
         to webhook_worker;
     grant select, insert, delete on webhook.ledger, webhook.tick to webhook_worker;
-    grant select, delete on webhook.definition_change to webhook_worker;
+    grant select, delete on webhook.definition_change, webhook.change_log to webhook_worker;
     grant select, insert, update on webhook.lane, webhook.counter to webhook_worker;
     grant select, update on webhook.fold to webhook_worker;
     -- No function that runs with the rights of its owner.
@@ -194,7 +194,7 @@ grant usage on schema webhook to webhook_admin, webhook_reader;
 
 grant select
     on webhook.webhooks, webhook.events, webhook.messages, webhook.calls, webhook.queue, webhook.worker,
-       webhook.metrics
+       webhook.metrics, webhook.changes
     to webhook_admin, webhook_reader;
 
 -- A function in a view runs with the rights of the role that reads the view.
@@ -202,9 +202,23 @@ grant execute
     on function webhook.worker_process(), webhook.worker_detail(), webhook.worker_absence(), webhook.delivery_hold(),
        webhook.unseen_messages(), webhook.busy_messages()
     to webhook_reader;
-grant execute on function webhook.masked_url(text) to webhook_reader;
+grant execute on function webhook.masked_url(text), webhook.masked_headers(jsonb), webhook.masked_values(jsonb) to webhook_reader;
 grant execute on function webhook.match_kind(oid, oid), webhook.unknown_labels(oid, jsonb), webhook.shared_trigger(oid, text)
     to webhook_reader;
+-- What only reads. The functions check the caller's rights on tables, and mask what readers may not see.
+grant execute
+    on function webhook.message(uuid), webhook.explain_event(text), webhook.preview_payload(text, jsonb),
+       webhook.template_parameters(regclass)
+    to webhook_reader;
+
+-- Monitoring systems are members of this role of PostgreSQL.
+grant usage on schema webhook to pg_monitor;
+grant select on webhook.worker, webhook.queue, webhook.metrics to pg_monitor;
+grant execute
+    on function webhook.worker_process(), webhook.worker_detail(), webhook.worker_absence(), webhook.delivery_hold(),
+       webhook.unseen_messages(), webhook.busy_messages(), webhook.masked_url(text), webhook.match_kind(oid, oid),
+       webhook.unknown_labels(oid, jsonb), webhook.shared_trigger(oid, text)
+    to pg_monitor;
 
 grant execute on all functions in schema webhook to webhook_admin;
 revoke execute

@@ -466,3 +466,26 @@ create view webhook.call_log as
     union all select * from webhook.call_log_1
     union all select * from webhook.call_log_2
     union all select * from webhook.call_log_3;
+
+-- Who changed what through the functions, insert-only, in their transaction. Secrets are never in it, and
+-- headers with masked values. is_kept: as long as the definition lives, whatever webhook.log_retention says.
+create table webhook.change_log (
+    change_id   bigint generated always as identity primary key,
+    changed_at  timestamptz not null default pg_catalog.clock_timestamp(),
+    changed_by  text not null,
+    action      text not null,
+    kind        text not null,
+    id          text,
+    name        text,
+    webhook_id  text,
+    webhook_key integer,
+    event_key   integer,
+    is_kept     boolean not null,
+    old         jsonb,
+    new         jsonb
+);
+create index change_log_time on webhook.change_log (changed_at);
+create index change_log_id on webhook.change_log (id, changed_at);
+create index change_log_expiring on webhook.change_log (changed_at) where not is_kept;
+create index change_log_webhook on webhook.change_log (webhook_key) where is_kept;
+create index change_log_event on webhook.change_log (event_key) where is_kept and event_key is not null;

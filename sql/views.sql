@@ -54,7 +54,14 @@ select w.id,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then w.detail
            else webhook.masked_url(w.detail)
-       end as detail
+       end as detail,
+       case when w.headers = '{}' then w.headers else webhook.masked_headers(w.headers) end as headers,
+       w.timeout_ms,
+       w.max_attempts,
+       w.max_age,
+       w.max_in_flight,
+       w.delivery_order,
+       w.log_level
 from webhook.webhook_def w
 -- For the webhooks that are asked for, and not for all.
 cross join lateral (
@@ -360,5 +367,57 @@ from (values (current_database()::text)) as here (database)
 left join pg_extension x on x.extname = 'webhook_ext'
 left join webhook.worker_process() p on true
 cross join lateral (select case when p.pid is null then webhook.worker_absence() end) as a (reason);
+
+-- Who changed what through the functions.
+
+-- The texts in a row of webhook.changes as webhook.masked_url() shows them.
+create function webhook.masked_values(shown jsonb)
+returns jsonb
+language sql
+immutable
+strict
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_object_agg(
+               v.key,
+               case jsonb_typeof(v.value)
+                   when 'string' then to_jsonb(webhook.masked_url(v.value #>> '{}'))
+                   when 'array' then (
+                       select coalesce(
+                                  jsonb_agg(
+                                      case jsonb_typeof(i.value)
+                                          when 'string' then to_jsonb(webhook.masked_url(i.value #>> '{}'))
+                                          else i.value
+                                      end
+                                      order by i.place
+                                  ),
+                                  '[]'
+                              )
+                       from jsonb_array_elements(v.value) with ordinality as i (value, place)
+                   )
+                   else v.value
+               end
+           )
+    from jsonb_each(shown) v
+$$;
+
+create view webhook.changes as
+select c.changed_at,
+       c.changed_by,
+       c.action,
+       c.kind,
+       c.id,
+       c.name,
+       case
+           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then c.old
+           else webhook.masked_values(c.old)
+       end as old,
+       case
+           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then c.new
+           else webhook.masked_values(c.new)
+       end as new,
+       c.webhook_id
+from webhook.change_log c;
 
 set local search_path = webhook, pg_temp;

@@ -280,6 +280,34 @@ alter table webhook.lane add column active boolean generated always as (
 create index lane_active on webhook.lane (url_key) where active;
 create index lane_pending on webhook.lane (url_key) where pending operator(pg_catalog.<>) 0;
 
+-- Who changed what.
+create table webhook.change_log (
+    change_id   bigint generated always as identity primary key,
+    changed_at  timestamptz not null default pg_catalog.clock_timestamp(),
+    changed_by  text not null,
+    action      text not null,
+    kind        text not null,
+    id          text,
+    name        text,
+    webhook_id  text,
+    webhook_key integer,
+    event_key   integer,
+    is_kept     boolean not null,
+    old         jsonb,
+    new         jsonb
+);
+create index change_log_time on webhook.change_log (changed_at);
+create index change_log_id on webhook.change_log (id, changed_at);
+create index change_log_expiring on webhook.change_log (changed_at) where not is_kept;
+create index change_log_webhook on webhook.change_log (webhook_key) where is_kept;
+create index change_log_event on webhook.change_log (event_key) where is_kept and event_key is not null;
+revoke all on webhook.change_log from public;
+revoke all on sequence webhook.change_log_change_id_seq from public;
+comment on table webhook.change_log is
+    'Internal: the rows of webhook.changes.';
+comment on sequence webhook.change_log_change_id_seq is
+    'Internal: numbers the rows of webhook.change_log.';
+
 create function webhook.refuse_replicated()
 returns trigger
 language c
@@ -694,6 +722,20 @@ comment on column webhook.events.owner is
 comment on view webhook.event_owner is
     'Internal: the role that owns each event, and the right on the table that it has lost.';
 
+-- Request headers without values that look like credentials. Written in C: a nested statement would show its
+-- parameters to auto_explain.
+create function webhook.masked_headers(headers jsonb)
+returns jsonb
+language c
+immutable
+strict
+parallel safe
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'masked_headers_wrapper';
+revoke all on function webhook.masked_headers(jsonb) from public;
+comment on function webhook.masked_headers(jsonb) is
+    'Internal: request headers without values that look like credentials.';
+
 -- URLs, and what receivers and people write, without credentials for readers.
 set local search_path = pg_catalog, pg_temp;
 create or replace view webhook.webhooks as
@@ -726,7 +768,14 @@ select w.id,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then w.detail
            else webhook.masked_url(w.detail)
-       end as detail
+       end as detail,
+       case when w.headers = '{}' then w.headers else webhook.masked_headers(w.headers) end as headers,
+       w.timeout_ms,
+       w.max_attempts,
+       w.max_age,
+       w.max_in_flight,
+       w.delivery_order,
+       w.log_level
 from webhook.webhook_def w
 -- For the webhooks that are asked for, and not for all.
 cross join lateral (
@@ -1475,6 +1524,145 @@ comment on function webhook.resume_webhook(text) is
     'delivery_order fifo or key, messages that wait for a retry are due at once. Takes id or name. Errors: 42704 '
     'unknown webhook.';
 
+-- Everything about a message, who changed what, and all settings of a webhook.
+create function webhook.message(message_id uuid)
+returns table (
+    message_id         uuid,
+    event_id           text,
+    webhook_id         text,
+    webhook_name       text,
+    event_type         text,
+    object_name        text,
+    event_date         timestamptz,
+    source             text,
+    actor              text,
+    status             text,
+    record             jsonb,
+    old_record         jsonb,
+    changed            text[],
+    headers            jsonb,
+    body               text,
+    deliveries         jsonb,
+    definition_changed boolean,
+    detail             text
+)
+language c
+rows 1
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'message_wrapper';
+revoke all on function webhook.message(uuid) from public;
+comment on function webhook.message(uuid) is
+    'One row with everything about a message: its change, the body and headers that were or will be sent, rendered '
+    'now, and each URL with state, attempts, next attempt and give-up time. record, old_record and body are null '
+    'for webhook_reader. Errors: 22023 null, 42704 no such message (or past webhook.log_retention).';
+-- A stored record as jsonb. What jsonb cannot hold (a NUL escape in a json column, a number or a depth beyond
+-- its limits) comes as a JSON string.
+create function webhook.stored_json(stored text)
+returns jsonb
+language plpgsql
+immutable
+strict
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return stored::jsonb;
+exception when data_exception or program_limit_exceeded then
+    return to_jsonb(stored);
+end
+$$;
+revoke all on function webhook.stored_json(text) from public;
+comment on function webhook.stored_json(text) is
+    'Internal: a stored record as jsonb, or as a JSON string where jsonb cannot hold it.';
+-- The texts in a row of webhook.changes as webhook.masked_url() shows them.
+create function webhook.masked_values(shown jsonb)
+returns jsonb
+language sql
+immutable
+strict
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_object_agg(
+               v.key,
+               case jsonb_typeof(v.value)
+                   when 'string' then to_jsonb(webhook.masked_url(v.value #>> '{}'))
+                   when 'array' then (
+                       select coalesce(
+                                  jsonb_agg(
+                                      case jsonb_typeof(i.value)
+                                          when 'string' then to_jsonb(webhook.masked_url(i.value #>> '{}'))
+                                          else i.value
+                                      end
+                                      order by i.place
+                                  ),
+                                  '[]'
+                              )
+                       from jsonb_array_elements(v.value) with ordinality as i (value, place)
+                   )
+                   else v.value
+               end
+           )
+    from jsonb_each(shown) v
+$$;
+revoke all on function webhook.masked_values(jsonb) from public;
+comment on function webhook.masked_values(jsonb) is
+    'Internal: values in webhook.changes without what looks like a credential.';
+set local search_path = pg_catalog, pg_temp;
+create view webhook.changes as
+select c.changed_at,
+       c.changed_by,
+       c.action,
+       c.kind,
+       c.id,
+       c.name,
+       case
+           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then c.old
+           else webhook.masked_values(c.old)
+       end as old,
+       case
+           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then c.new
+           else webhook.masked_values(c.new)
+       end as new,
+       c.webhook_id
+from webhook.change_log c;
+set local search_path = webhook, pg_temp;
+revoke all on table webhook.changes from public;
+comment on view webhook.changes is
+    'Who changed what through the functions, and when, one row a change, written in its transaction. Rows about '
+    'webhooks and events stay as long as these; others, and those of dropped ones, for webhook.log_retention.';
+comment on column webhook.changes.changed_at is
+    'When it was changed.';
+comment on column webhook.changes.changed_by is
+    'Role that changed it.';
+comment on column webhook.changes.action is
+    'create, update, drop, pause, resume, regenerate_secret, test; redeliver, redeliver_failed, retry_now, cancel, cancel_pending; start, stop, adopt.';
+comment on column webhook.changes.kind is
+    'webhook, event, message, worker or database.';
+comment on column webhook.changes.id is
+    'Id of the webhook, event or message.';
+comment on column webhook.changes.name is
+    'Name of its webhook at that time.';
+comment on column webhook.changes.old is
+    'What was there before: of an update the values that it changed, of a drop all of them. Never a secret; header values that look like credentials are ***.';
+comment on column webhook.changes.new is
+    'The same after it; how many messages or calls an action was about.';
+comment on column webhook.changes.webhook_id is
+    'Id of its webhook.';
+comment on column webhook.webhooks.headers is
+    'Extra request headers; values that look like credentials are ***.';
+comment on column webhook.webhooks.timeout_ms is
+    'Milliseconds that a call may take in all.';
+comment on column webhook.webhooks.max_attempts is
+    'Most calls per message and URL.';
+comment on column webhook.webhooks.max_age is
+    'A message older than this is given up.';
+comment on column webhook.webhooks.max_in_flight is
+    'Most calls at a time per URL.';
+comment on column webhook.webhooks.delivery_order is
+    'none, fifo or key; see webhook.create_webhook().';
+comment on column webhook.webhooks.log_level is
+    'Which calls are logged: all, errors or none.';
+
 -- The role that the worker's statements run as: what they need, by name, and nothing else. Nobody is a
 -- member of it. A function, because a role that was dropped has to come back with its privileges.
 
@@ -1586,7 +1774,7 @@ begin
         on webhook.cancellation
         to webhook_worker;
     grant select, insert, delete on webhook.ledger, webhook.tick to webhook_worker;
-    grant select, delete on webhook.definition_change to webhook_worker;
+    grant select, delete on webhook.definition_change, webhook.change_log to webhook_worker;
     grant select, insert, update on webhook.lane, webhook.counter to webhook_worker;
     grant select, update on webhook.fold to webhook_worker;
     -- No function that runs with the rights of its owner.
@@ -1670,15 +1858,30 @@ drop function webhook.update_event(text, text[], text[], text[], text, text, boo
 grant usage on schema webhook to webhook_admin, webhook_reader;
 grant select
     on webhook.webhooks, webhook.events, webhook.messages, webhook.calls, webhook.queue, webhook.worker,
-       webhook.metrics
+       webhook.metrics, webhook.changes
     to webhook_admin, webhook_reader;
 grant execute
     on function webhook.worker_process(), webhook.worker_detail(), webhook.worker_absence(), webhook.delivery_hold(),
        webhook.unseen_messages(), webhook.busy_messages()
     to webhook_reader;
-grant execute on function webhook.masked_url(text) to webhook_reader;
+grant execute on function webhook.masked_url(text), webhook.masked_headers(jsonb), webhook.masked_values(jsonb) to webhook_reader;
 grant execute on function webhook.match_kind(oid, oid), webhook.unknown_labels(oid, jsonb), webhook.shared_trigger(oid, text)
     to webhook_reader;
+-- What only reads. The functions check the caller's rights on tables, and mask what readers may not see.
+grant execute
+    on function webhook.message(uuid), webhook.explain_event(text), webhook.preview_payload(text, jsonb),
+       webhook.template_parameters(regclass)
+    to webhook_reader;
+
+-- Monitoring systems are members of this role of PostgreSQL.
+grant usage on schema webhook to pg_monitor;
+grant select on webhook.worker, webhook.queue, webhook.metrics to pg_monitor;
+grant execute
+    on function webhook.worker_process(), webhook.worker_detail(), webhook.worker_absence(), webhook.delivery_hold(),
+       webhook.unseen_messages(), webhook.busy_messages(), webhook.masked_url(text), webhook.match_kind(oid, oid),
+       webhook.unknown_labels(oid, jsonb), webhook.shared_trigger(oid, text)
+    to pg_monitor;
+
 grant execute on all functions in schema webhook to webhook_admin;
 revoke execute
     on function webhook.definitions_changed(), webhook.definition_row_changed(), webhook.refuse_replicated(),

@@ -1,15 +1,17 @@
 //! `webhook.adopt`: a copy of a database becomes the one that captures and sends.
 
 use pgrx::prelude::*;
+use serde_json::json;
 
 use crate::core::definitions::webhook::shown;
 use crate::core::error::{Error, Kind, Result};
 use crate::pg::arguments::{required_word, TextArgument};
 use crate::pg::commit_start;
 use crate::pg::identity::is_superuser;
+use crate::pg::owner::current_role;
 use crate::pg::recovery;
 use crate::pg::report::{self, ok_or_raise};
-use crate::store::{deliveries, identity, worker_switch};
+use crate::store::{change_log, deliveries, identity, worker_switch};
 
 #[pg_extern(sql = false)]
 fn adopt(pending: Option<TextArgument>) {
@@ -23,6 +25,8 @@ fn adopt(pending: Option<TextArgument>) {
         pgrx::notice!("{count} pending messages are not sent");
     }
     identity::record_move();
+    let pending = if forgets { "forget" } else { "keep" };
+    change_log::adopted(json!({ "pending": pending }), &current_role());
     if !worker_switch::is_stopped() {
         commit_start::wake_worker_at_commit();
     }

@@ -12,8 +12,8 @@ use crate::core::definitions::webhook::{
 };
 use crate::core::definitions::words::{DeliveryOrder, LogLevel};
 use crate::core::error::{Error, Result};
-use crate::core::policy::headers;
 use crate::core::policy::secret::Secret;
+use crate::core::policy::{headers, masked_headers};
 use crate::pg::arguments::{json, list, text, word, JsonArgument, TextArgument, TextListArgument};
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
@@ -150,6 +150,7 @@ impl WebhookArguments<'_> {
 
 pub fn checked_headers(headers: JsonB) -> Result<JsonB> {
     headers::validate(&headers.0)?;
+    masked_headers::refuse_masks(&headers.0)?;
     Ok(headers)
 }
 

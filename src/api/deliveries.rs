@@ -2,6 +2,7 @@
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
+use serde_json::json;
 
 use super::adopt;
 use crate::core::definitions::limits::PATH_CHARS;
@@ -9,9 +10,10 @@ use crate::core::definitions::webhook::shown as shown_text;
 use crate::core::error::{Error, Kind, Result};
 use crate::pg::arguments::{required_word, text, TextArgument};
 use crate::pg::commit_start;
+use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
 use crate::store::deliveries::{self, FoundMessage};
-use crate::store::{reach, redelivery, webhook_definitions, worker_switch};
+use crate::store::{change_log, reach, redelivery, webhook_definitions, worker_switch};
 
 /// So many failed messages are taken up by one statement …
 const PART: i64 = 20_000;
@@ -37,6 +39,7 @@ fn redeliver(message_id: Option<pgrx::Uuid>) -> i32 {
         message.captured_at,
     ));
     let calls = deliveries::redeliver(id, &message);
+    log_message(id, &message, "redeliver", calls);
     wake();
     i32::try_from(calls).unwrap_or(i32::MAX)
 }
@@ -56,19 +59,27 @@ fn redeliver_failed(
             pgrx::notice!("{so_far} failed messages queued so far");
         }
     });
+    let details = json!({
+        "calls": total,
+        "since": since.map(|at| at.to_iso_string()),
+        "until": until.map(|at| at.to_iso_string()),
+    });
+    change_log::webhook_happened(key, "redeliver_failed", details, &current_role());
     wake();
     total
 }
 
 #[pg_extern(sql = false)]
 fn retry_now(webhook: Option<TextArgument>, outgoing_url: Option<TextArgument>) -> i64 {
-    let wanted = || -> Result<(i32, Vec<i32>)> {
+    let wanted = || -> Result<(i32, Vec<i32>, Option<String>)> {
         let outgoing_url = text(outgoing_url, "outgoing_url", PATH_CHARS)?;
         let key = key_of(webhook)?;
-        Ok((key, urls(key, outgoing_url.as_deref())?))
+        Ok((key, urls(key, outgoing_url.as_deref())?, outgoing_url))
     };
-    let (key, url_keys) = ok_or_raise(wanted());
+    let (key, url_keys, outgoing_url) = ok_or_raise(wanted());
     let due = redelivery::retry_now(key, &url_keys);
+    let details = json!({ "calls": due, "outgoing_url": outgoing_url });
+    change_log::webhook_happened(key, "retry_now", details, &current_role());
     wake();
     due
 }
@@ -94,6 +105,7 @@ fn urls(webhook_key: i32, outgoing_url: Option<&str>) -> Result<Vec<i32>> {
 fn cancel(message_id: Option<pgrx::Uuid>) -> bool {
     let (id, message) = ok_or_raise(found(message_id));
     let canceled = deliveries::cancel(id, &message);
+    log_message(id, &message, "cancel", canceled);
     wake();
     canceled > 0
 }
@@ -102,8 +114,19 @@ fn cancel(message_id: Option<pgrx::Uuid>) -> bool {
 fn cancel_pending(webhook: Option<TextArgument>) -> i64 {
     let key = ok_or_raise(key_of(webhook));
     let canceled = deliveries::cancel_pending(key);
+    let details = json!({ "messages": canceled });
+    change_log::webhook_happened(key, "cancel_pending", details, &current_role());
     wake();
     canceled
+}
+
+/// Unless nothing came of it.
+fn log_message(id: pgrx::Uuid, message: &FoundMessage, action: &str, calls: i64) {
+    if calls > 0 {
+        let details = json!({ "calls": calls });
+        let by = current_role();
+        change_log::message_happened(shown(id), message.webhook_key, action, details, &by);
+    }
 }
 
 fn key_of(webhook: Option<TextArgument>) -> Result<i32> {

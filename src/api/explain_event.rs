@@ -8,7 +8,7 @@ use crate::pg::arguments::{required_word, TextArgument};
 use crate::pg::report::ok_or_raise;
 use crate::pg::text::Text;
 use crate::pg::{liveness, session, settings, wake};
-use crate::store::{event_definitions, explanation, identity, worker_switch};
+use crate::store::{caller, event_definitions, explanation, identity, worker_switch};
 
 #[pg_extern(sql = false)]
 fn explain_event(
@@ -22,11 +22,17 @@ fn explain_event(
     ),
 > {
     let checks = || -> Result<Vec<Check>> {
-        let key = event_definitions::find(&required_word(event, "event")?)?;
+        let key = event_definitions::look_up(&required_word(event, "event")?)?;
         let (event, urls) = (explanation::event(key), explanation::urls(key));
         Ok(explain(&event, &urls, &server()))
     };
-    let rows = ok_or_raise(checks()).into_iter();
+    let mut checks = ok_or_raise(checks());
+    if !caller::is_admin() {
+        for check in &mut checks {
+            check.detail = caller::masked(&check.detail);
+        }
+    }
+    let rows = checks.into_iter();
     TableIterator::new(rows.map(|check| (check.name.into(), check.ok, check.detail.into())))
 }
 

@@ -12,7 +12,7 @@ use crate::pg::local_settings::with_settings;
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
 use crate::pg::{commit_start, liveness, poll, recovery, registration, settings, wake};
-use crate::store::{identity, idleness, webhook_definitions, worker_switch};
+use crate::store::{change_log, identity, idleness, webhook_definitions, worker_switch};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Short beside what a call takes, long beside what a look costs.
@@ -109,6 +109,7 @@ fn checked_timeout(timeout: Option<Interval>) -> Result<Duration> {
 fn start_worker() -> bool {
     ok_or_raise(recovery::check_is_over(wake::CANNOT_START));
     if worker_switch::set_stopped(false) {
+        change_log::worker_switched("start", &current_role());
         let absent = live_worker().is_none();
         commit_start::start_worker_at_commit();
         return absent;
@@ -118,7 +119,9 @@ fn start_worker() -> bool {
 
 #[pg_extern(sql = false)]
 fn stop_worker() -> bool {
-    worker_switch::set_stopped(true);
+    if worker_switch::set_stopped(true) {
+        change_log::worker_switched("stop", &current_role());
+    }
     let Some(pid) = live_worker() else {
         return false;
     };

@@ -11,6 +11,7 @@ use crate::core::error::{Error, Kind, Result};
 use crate::core::payloads::body::Body;
 use crate::core::payloads::default_payload::PayloadConstants;
 use crate::core::payloads::template::render::{push_name_list, MessageParts, TemplateConstants};
+use crate::core::policy::redaction::MASK;
 use crate::core::policy::secret::Secret;
 use crate::pg::arguments::{json, required_word, JsonArgument, TextArgument};
 use crate::pg::report::ok_or_raise;
@@ -18,6 +19,7 @@ use crate::pg::row_json::LimitedText;
 use crate::pg::sample_row::SampleRow;
 use crate::pg::text::Text;
 use crate::pg::{clock, session, settings};
+use crate::store::caller;
 use crate::store::capture_definitions::{self, CaptureDefinition};
 use crate::store::previews::{self, PreviewedEvent};
 use crate::store::row_parts::RowParts;
@@ -31,7 +33,12 @@ const NO_ID: Uuid = Uuid::nil();
 fn preview_payload(event: Option<TextArgument>, record: Option<JsonArgument>) -> Text {
     let previewed = || -> Result<String> {
         let event = required_word(event, "event")?;
-        preview(&event, json(record, "record")?.map(JsonB))
+        let body = preview(&event, json(record, "record")?.map(JsonB))?;
+        Ok(if caller::is_admin() {
+            body
+        } else {
+            caller::masked(&body)
+        })
     };
     ok_or_raise(previewed()).into()
 }
@@ -155,7 +162,10 @@ fn name_list(names: &[String]) -> String {
 }
 
 fn compiled(event: &PreviewedEvent, table: &UserTable) -> Result<Body> {
-    let token = Secret::parse(&event.secret)?.token();
+    let token = match caller::is_admin() {
+        true => Secret::parse(&event.secret)?.token(),
+        false => MASK.to_owned(),
+    };
     Body::compile(
         event.payload_template.as_deref(),
         &TemplateConstants {

@@ -4,7 +4,9 @@
 //! (a busy table, a server in recovery) stays an error of SQL. Whatever is checked is
 //! checked before anything is written, so an answer of 400 has changed nothing.
 
+use pgrx::datum::Interval;
 use pgrx::prelude::*;
+use pgrx::JsonB;
 use serde_json::Value;
 
 use super::create_event::{self, Wanted, CONDITION_PATH};
@@ -106,7 +108,7 @@ fn webhooks(method: Method, body: Option<&Value>) -> Answered {
     let mut body = WebhookBody::read(body)?;
     body.description = body.description.filter(|text| !text.is_empty());
     body.call_throttling = body.call_throttling.filter(|calls| *calls != 0);
-    let created = create_webhook::create(webhook_arguments(&body))?;
+    let created = create_webhook::create(webhook_arguments(&body)?)?;
     let (id, .., secret, _token, _created_at, _created_by) = created;
     let mut body = rest_answers::webhook(&id).unwrap_or_default();
     body["Secret"] = secret.0.into();
@@ -114,6 +116,9 @@ fn webhooks(method: Method, body: Option<&Value>) -> Answered {
 }
 
 fn one_webhook(method: Method, webhook: &str, body: Option<&Value>) -> Answered {
+    if method == Method::Get {
+        return found(rest_answers::webhook(webhook), "webhook", webhook);
+    }
     let key = webhook_key(webhook)?;
     match method {
         Method::Delete => {
@@ -125,7 +130,7 @@ fn one_webhook(method: Method, webhook: &str, body: Option<&Value>) -> Answered 
         }
         Method::Put => {
             let body = WebhookBody::read(body)?;
-            update_webhook::update(webhook, webhook_arguments(&body))?;
+            update_webhook::update(webhook, webhook_arguments(&body)?)?;
         }
         Method::Get | Method::Post => {}
     }
@@ -133,10 +138,13 @@ fn one_webhook(method: Method, webhook: &str, body: Option<&Value>) -> Answered 
 }
 
 fn events(method: Method, webhook: &str, body: Option<&Value>) -> Answered {
-    webhook_key(webhook)?;
     if method == Method::Get {
+        if rest_answers::webhook(webhook).is_none() {
+            return Err(Answer::not_found("webhook", webhook));
+        }
         return Ok(Answer::new(OK, rest_answers::events(webhook)));
     }
+    webhook_key(webhook)?;
     let body = EventBody::read(body)?;
     let object = required("object_name", body.object_name.as_deref())?;
     let table = user_table::by_label(object)?;
@@ -146,8 +154,14 @@ fn events(method: Method, webhook: &str, body: Option<&Value>) -> Answered {
 }
 
 fn one_event(method: Method, webhook: &str, event: &str, body: Option<&Value>) -> Answered {
-    webhook_key(webhook)?;
+    // What only reads takes no lock, which a standby does not have.
+    if method != Method::Get {
+        webhook_key(webhook)?;
+    }
     let Some(present) = rest_answers::event(webhook, event) else {
+        if rest_answers::webhook(webhook).is_none() {
+            return Err(Answer::not_found("webhook", webhook));
+        }
         return Err(Answer::not_found("event", event));
     };
     match method {
@@ -193,15 +207,25 @@ fn refuse_change(property: &str, wanted: Option<&str>, present: &Value) -> Resul
     }
 }
 
-fn webhook_arguments(body: &WebhookBody) -> WebhookArguments<'_> {
-    WebhookArguments {
+fn webhook_arguments(body: &WebhookBody) -> Result<WebhookArguments<'_>, Answer> {
+    let max_age = body.max_age.map(|age| {
+        Interval::new(age.months, age.days, age.micros)
+            .map_err(|_| Error::invalid("max_age is out of range"))
+    });
+    Ok(WebhookArguments {
         name: body.name.as_deref(),
         outgoing_urls: body.outgoing_urls.clone(),
         description: body.description.clone(),
         call_throttling: body.call_throttling,
         enabled: body.enabled,
-        ..WebhookArguments::default()
-    }
+        headers: body.headers.clone().map(JsonB),
+        timeout_ms: body.timeout_ms,
+        max_attempts: body.max_attempts,
+        max_age: max_age.transpose()?,
+        max_in_flight: body.max_in_flight,
+        delivery_order: body.delivery_order.as_deref(),
+        log_level: body.log_level.as_deref(),
+    })
 }
 
 fn wanted(body: &EventBody) -> Wanted<'_> {

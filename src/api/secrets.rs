@@ -5,19 +5,24 @@
 
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::prelude::*;
+use serde_json::json;
 
 use super::operate::{micros, DAY_MICROS};
 use super::random;
 use crate::core::error::{Error, Result};
 use crate::core::policy::secret::Secret;
 use crate::pg::arguments::{required_word, TextArgument};
+use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
 use crate::pg::text::Text;
+use crate::store::change_log;
 use crate::store::webhook_definitions::{self, SecretRow};
 
 const DEFAULT_OVERLAP_HOURS: i32 = 24;
 /// Ten years: receivers know the new secret long before.
 const MAX_OVERLAP_DAYS: i32 = 3_650;
+
+const MICROS_A_SECOND: i128 = 1_000_000;
 
 /// As the function returns it, column by column.
 type RevealedSecret = (Text, Text, Option<TimestampWithTimeZone>);
@@ -34,7 +39,7 @@ fn reveal_secret(
     ),
 > {
     let revealed = || -> Result<Vec<RevealedSecret>> {
-        let (key, _) = webhook_definitions::find(&required_word(webhook, "webhook")?)?;
+        let key = webhook_definitions::look_up(&required_word(webhook, "webhook")?)?;
         webhook_definitions::secrets(key)
             .into_iter()
             .map(with_token)
@@ -55,7 +60,10 @@ fn regenerate_secret(webhook: Option<TextArgument>, overlap: Option<Interval>) -
         let overlap = overlap.unwrap_or_else(|| Interval::from_hours(DEFAULT_OVERLAP_HOURS));
         check_overlap(&overlap)?;
         let secret = Secret::from_random(random::bytes()?);
+        let details =
+            json!({ "overlap_seconds": i64::try_from(micros(&overlap) / MICROS_A_SECOND).ok() });
         webhook_definitions::replace_secret(key, &secret, overlap)?;
+        change_log::webhook_happened(key, "regenerate_secret", details, &current_role());
         Ok(secret.expose().into())
     };
     ok_or_raise(regenerated())

@@ -9,6 +9,7 @@ use crate::core::definitions::limits::DESCRIPTION_CHARS;
 use crate::core::definitions::webhook::{self, MAX_ATTEMPTS, MAX_IN_FLIGHT, MAX_URLS, TIMEOUT_MS};
 use crate::core::definitions::words::{DeliveryOrder, LogLevel};
 use crate::core::error::Result;
+use crate::core::policy::masked_headers;
 use crate::pg::arguments::{
     json, list, required_word, text, word, JsonArgument, TextArgument, TextListArgument,
 };
@@ -89,12 +90,21 @@ fn update_webhook(
 /// Changes the webhook with this id or name; checks everything before it writes.
 pub fn update(webhook: &str, wanted: WebhookArguments<'_>) -> Result<ChangedWebhook> {
     let (key, _) = webhook_definitions::find(webhook)?;
-    let changes = checked(wanted)?;
+    let changes = checked(with_stored_headers(key, wanted)?)?;
     reach::check_changes(key, &changes)?;
     if changes.delivery_order == Some(DeliveryOrder::Key.as_str()) {
         order_key::check_webhook(key)?;
     }
     webhook_changes::apply(key, changes, &current_role())
+}
+
+/// A client that writes back what the view or the REST API has shown leaves masked values as they are.
+fn with_stored_headers(key: i32, mut wanted: WebhookArguments<'_>) -> Result<WebhookArguments<'_>> {
+    if let Some(JsonB(headers)) = wanted.headers.take() {
+        let stored = webhook_definitions::headers(key);
+        wanted.headers = Some(JsonB(masked_headers::unmasked(headers, &stored)?));
+    }
+    Ok(wanted)
 }
 
 fn checked(wanted: WebhookArguments<'_>) -> Result<WebhookChanges> {

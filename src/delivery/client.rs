@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::core::error::system_text;
 use crate::core::policy::address::AddressPolicy;
 use crate::core::policy::endpoint::Endpoint;
+use crate::core::policy::headers;
 
 use super::call::SentAt;
 use super::local;
@@ -72,7 +73,7 @@ impl Default for ClientConfig {
             max_message_size: 10 * 1024 * 1024,
             max_response_size: 16 * 1024,
             ca_pem: None,
-            user_agent: concat!("webhook_ext/", env!("CARGO_PKG_VERSION")).to_owned(),
+            user_agent: headers::USER_AGENT.to_owned(),
             refused_socket: 0,
         }
     }
@@ -243,7 +244,10 @@ fn build<'a>(call: &Request<'a>) -> Result<http::Request<&'a [u8]>, Error> {
     let url = Uri::try_from(call.url.as_str()).map_err(http::Error::from)?;
     let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
     let mut request = http::Request::post(url)
-        .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+        .header(
+            CONTENT_TYPE,
+            HeaderValue::from_static(headers::CONTENT_TYPE),
+        )
         .header(
             WEBHOOK_ID,
             &*call.message_id.hyphenated().encode_lower(&mut id),

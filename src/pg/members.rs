@@ -26,6 +26,9 @@ const RELATIONS: &[&CStr] = &[
     c"calls",
     c"cancellation",
     c"cancellation_cancellation_id_seq",
+    c"change_log",
+    c"change_log_change_id_seq",
+    c"changes",
     c"control",
     c"counter",
     c"def_origin",
@@ -73,9 +76,12 @@ const RELATIONS: &[&CStr] = &[
 const FUNCTIONS: &[&CStr] = &[
     c"capture",
     c"columns_present",
+    c"masked_headers",
+    c"masked_url",
     c"match_kind",
     c"present_columns",
     c"shared_trigger",
+    c"stored_json",
 ];
 
 const RESTORE: &str =

@@ -45,6 +45,10 @@ impl From<&str> for Text {
     }
 }
 
+/// A jsonb that nobody looks into, by its text.
+#[derive(Clone, Debug)]
+pub struct JsonText(pub String);
+
 /// A list as SQL takes it.
 pub fn texts(list: Vec<String>) -> Vec<Text> {
     list.into_iter().map(Text).collect()
@@ -87,12 +91,8 @@ impl FromDatum for Json {
         if is_null {
             return None;
         }
-        // SAFETY: the caller asks for jsonb, so the datum is one; the text is copied.
-        let text = unsafe {
-            let printed =
-                pgrx::direct_function_call::<&std::ffi::CStr>(pg_sys::jsonb_out, &[Some(datum)]);
-            encoding::from_server(printed.expect("a jsonb has a text").to_bytes())
-        };
+        // SAFETY: the caller asks for jsonb, so the datum is one.
+        let text = unsafe { json_text(datum) };
         Some(Self(
             serde_json::from_str(&text).expect("PostgreSQL prints JSON"),
         ))
@@ -101,17 +101,52 @@ impl FromDatum for Json {
 
 impl IntoDatum for Json {
     fn into_datum(self) -> Option<pg_sys::Datum> {
-        let text = self.0.to_string();
-        let bytes = encoding::to_server(&text).into_owned();
-        let text = std::ffi::CString::new(bytes).expect("JSON escapes NUL");
-        // SAFETY: the argument of jsonb_in is a C string that outlives the call.
-        unsafe {
-            pgrx::direct_function_call_as_datum(pg_sys::jsonb_in, &[text.as_c_str().into_datum()])
-        }
+        json_datum(&self.0.to_string())
     }
 
     fn type_oid() -> pg_sys::Oid {
         pg_sys::JSONBOID
+    }
+}
+
+impl FromDatum for JsonText {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _type: pg_sys::Oid,
+    ) -> Option<Self> {
+        // SAFETY: the caller asks for jsonb, so the datum is one.
+        (!is_null).then(|| Self(unsafe { json_text(datum) }))
+    }
+}
+
+impl IntoDatum for JsonText {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        json_datum(&self.0)
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::JSONBOID
+    }
+}
+
+/// # Safety
+/// `datum` is a jsonb that is not null.
+unsafe fn json_text(datum: pg_sys::Datum) -> String {
+    // SAFETY: as this function's; the text is copied.
+    unsafe {
+        let printed =
+            pgrx::direct_function_call::<&std::ffi::CStr>(pg_sys::jsonb_out, &[Some(datum)]);
+        encoding::from_server(printed.expect("a jsonb has a text").to_bytes())
+    }
+}
+
+fn json_datum(text: &str) -> Option<pg_sys::Datum> {
+    let bytes = encoding::to_server(text).into_owned();
+    let text = std::ffi::CString::new(bytes).expect("JSON escapes NUL");
+    // SAFETY: the argument of jsonb_in is a C string that outlives the call.
+    unsafe {
+        pgrx::direct_function_call_as_datum(pg_sys::jsonb_in, &[text.as_c_str().into_datum()])
     }
 }
 
@@ -171,6 +206,7 @@ macro_rules! passed {
 
 passed!(Text, "text");
 passed!(Json, "jsonb");
+passed!(JsonText, "jsonb");
 
 /// A parameter of a statement.
 #[repr(transparent)]
@@ -267,4 +303,6 @@ columns!(
     String: Text, |text| text.0;
     Vec<String>: Vec<Text>, |list| list.into_iter().map(|text| text.0).collect();
     JsonB: Json, |json| JsonB(json.0);
+    JsonText: JsonText, |json| json;
+    pgrx::Uuid: pgrx::Uuid, |value| value;
 );

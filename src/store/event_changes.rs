@@ -6,6 +6,7 @@
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 
+use super::change_log;
 use super::event_definitions::MatchParams;
 use super::event_matching::CheckedMatch;
 use super::rows::{execute, first};
@@ -225,11 +226,13 @@ pub fn refuse_duplicate(event_key: i32, changes: &EventChanges) -> Result<()> {
 pub fn apply(event_key: i32, changes: EventChanges, by: &str, takes_over: bool) -> EventRow {
     let caller = current_role_oid();
     as_owner(|| {
+        let before = change_log::event_state(event_key);
         execute(RENUMBER, &[event_key.into()]);
         if takes_over {
             execute(TAKE_OVER, &[event_key.into(), caller.into(), by.into()]);
         }
         write(event_key, changes, by);
+        change_log::event_changed(event_key, &before, by);
         first(AS_IT_IS, &[event_key.into()], |row| {
             (
                 row.value(1),

@@ -7,6 +7,7 @@
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{pg_sys, JsonB};
 
+use super::change_log;
 use super::event_matching::CheckedMatch;
 use super::event_trigger::{self, EventTrigger};
 use super::rows::{execute, first, query};
@@ -86,6 +87,13 @@ where e.id = $1
   and e.dropped_at is null
 for update";
 
+/// The same without the lock, which a standby does not have.
+const READ_BY_ID: &str = "
+select e.event_key
+from webhook.event_def e
+where e.id = $1
+  and e.dropped_at is null";
+
 const OF_WEBHOOK: &str = "
 select event_key
 from webhook.event_def
@@ -120,6 +128,7 @@ pub fn insert(
     refuse_duplicate(webhook_key, table, event)?;
     let owner = current_role_oid();
     let created_at = as_owner(|| insert_row(webhook_key, table, event.clone(), owner));
+    change_log::event_created(&event.id, &event.created_by);
     let trigger = EventTrigger {
         id: &event.id,
         event_type: event.event_type,
@@ -256,13 +265,22 @@ fn split(fields: Option<Fields>) -> (Option<Vec<String>>, Option<Vec<i16>>) {
 
 /// The key of the event with this id; it and its webhook are locked.
 pub fn find(event: &str) -> Result<i32> {
-    as_owner(|| first(BY_ID, &[event.into()], |row| row.value(1))).ok_or_else(|| {
-        Error::new(
-            Kind::UndefinedObject,
-            format!("event \"{}\" does not exist", shown(event)),
-        )
-        .with_hint("the view webhook.events lists ids")
-    })
+    as_owner(|| first(BY_ID, &[event.into()], |row| row.value(1)))
+        .ok_or_else(|| no_such_event(event))
+}
+
+/// The key of an event that is only read.
+pub fn look_up(event: &str) -> Result<i32> {
+    as_owner(|| first(READ_BY_ID, &[event.into()], |row| row.value(1)))
+        .ok_or_else(|| no_such_event(event))
+}
+
+fn no_such_event(event: &str) -> Error {
+    Error::new(
+        Kind::UndefinedObject,
+        format!("event \"{}\" does not exist", shown(event)),
+    )
+    .with_hint("the view webhook.events lists ids")
 }
 
 /// The keys of a webhook's events; they are locked.
@@ -278,6 +296,7 @@ pub fn drop_superfluous_triggers(event_key: i32) {
 /// Leaves tombstones, and drops the triggers that no other event needs.
 pub fn drop(event_keys: &[i32], by: &str) {
     as_owner(|| {
+        change_log::events_dropped(event_keys, by);
         for key in event_keys {
             event_trigger::drop_own(*key);
             execute(DROP, &[(*key).into(), by.into()]);

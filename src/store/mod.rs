@@ -8,8 +8,10 @@
 
 pub mod blockers;
 pub mod call_log;
+pub mod caller;
 pub mod cancellations;
 pub mod capture_definitions;
+pub mod change_log;
 pub mod definition_changes;
 pub mod definition_log;
 pub mod deliveries;
@@ -22,6 +24,7 @@ pub mod identity;
 pub mod idleness;
 pub mod key_order;
 pub mod lifecycle;
+pub mod message_details;
 pub mod order_key;
 pub mod outbox;
 pub mod outbox_tables;

@@ -6,6 +6,7 @@ use pgrx::JsonB;
 use serde_json::Value;
 
 use super::rows::first;
+use crate::pg::local_settings::with_settings;
 use crate::pg::owner::as_owner;
 use crate::pg::text::Param;
 
@@ -33,6 +34,13 @@ macro_rules! webhooks {
             'CallThrottling', w.call_throttling,
             'Enabled', w.status <> 'Inactive',
             'Status', w.status,
+            'Headers', w.headers,
+            'TimeoutMs', w.timeout_ms,
+            'MaxAttempts', w.max_attempts,
+            'MaxAge', w.max_age::pg_catalog.text,
+            'MaxInFlight', w.max_in_flight,
+            'DeliveryOrder', w.delivery_order,
+            'LogLevel', w.log_level,
             'DateCreated', ",
             time!("w.created_at"),
             ",
@@ -104,12 +112,12 @@ const EVENT: &str = events!(" and e.id = $2");
 
 /// All webhooks, without their counts: a list shall be quick.
 pub fn webhooks() -> Value {
-    as_owner(|| list(WEBHOOKS, &[false.into()]))
+    as_owner(|| with_intervals(|| list(WEBHOOKS, &[false.into()])))
 }
 
 /// One webhook with its counts.
 pub fn webhook(id: &str) -> Option<Value> {
-    as_owner(|| only(list(WEBHOOK, &[true.into(), id.into()])))
+    as_owner(|| with_intervals(|| only(list(WEBHOOK, &[true.into(), id.into()]))))
 }
 
 /// The events of a webhook.
@@ -120,6 +128,11 @@ pub fn events(webhook: &str) -> Value {
 /// One event of a webhook.
 pub fn event(webhook: &str, event: &str) -> Option<Value> {
     as_owner(|| only(list(EVENT, &[webhook.into(), event.into()])))
+}
+
+/// As a body of a request has them, whatever the session's IntervalStyle.
+fn with_intervals<T>(f: impl FnOnce() -> T) -> T {
+    with_settings(&[(c"intervalstyle", "postgres")], f)
 }
 
 fn list(sql: &str, arguments: &[Param]) -> Value {

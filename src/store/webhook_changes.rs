@@ -8,8 +8,9 @@ use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::{JsonB, PgSqlErrorCode};
 use zeroize::Zeroizing;
 
+use super::change_log::{self, Action};
 use super::rows::{execute, first, first_with};
-use super::webhook_definitions::{name_is_taken, refuse_id_as_name};
+use super::webhook_definitions::{self, name_is_taken, refuse_id_as_name};
 use crate::core::error::Result;
 use crate::pg::owner::as_owner;
 use crate::pg::report::translated;
@@ -138,8 +139,13 @@ pub fn apply(webhook_key: i32, changes: WebhookChanges, by: &str) -> Result<Chan
     as_owner(|| {
         refuse_taken_name(webhook_key, changes.name.as_deref())?;
         let (urls, enabled) = (changes.outgoing_urls.clone(), changes.enabled);
+        let headers = changes.headers.as_ref();
+        let headers_differ =
+            headers.is_some_and(|JsonB(given)| *given != webhook_definitions::headers(webhook_key));
+        let before = change_log::webhook_state(webhook_key);
         update_row(webhook_key, changes, by);
         if let Some(enabled) = enabled {
+            change_log::events_enabled(webhook_key, enabled, by);
             execute(SET_EVENTS, &[webhook_key.into(), enabled.into(), by.into()]);
         }
         if let Some(urls) = urls {
@@ -147,6 +153,7 @@ pub fn apply(webhook_key: i32, changes: WebhookChanges, by: &str) -> Result<Chan
                 execute(statement, &[webhook_key.into(), urls.clone().into()]);
             }
         }
+        change_log::webhook_changed(webhook_key, Action::Update, &before, headers_differ, by);
         Ok(as_it_is(webhook_key))
     })
 }

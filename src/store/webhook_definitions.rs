@@ -6,8 +6,10 @@
 
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::{JsonB, PgSqlErrorCode};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::change_log::{self, Action};
 use super::identity;
 use super::rows::{execute, first, first_with, query};
 use crate::core::definitions::webhook::shown;
@@ -99,6 +101,30 @@ where w.webhook_key = coalesce(
   and (w.id = $1 or w.name = $1)
   and w.dropped_at is null
 for update";
+
+/// The same without the lock, which a standby does not have.
+const READ_BY_ID_OR_NAME: &str = "
+select w.webhook_key
+from webhook.webhook_def w
+where w.webhook_key = coalesce(
+      (
+          select i.webhook_key
+          from webhook.webhook_def i
+          where i.id = $1
+            and i.dropped_at is null
+      ),
+      (
+          select n.webhook_key
+          from webhook.webhook_def n
+          where n.name = $1
+            and n.dropped_at is null
+      )
+  )";
+
+const HEADERS: &str = "
+select w.headers
+from webhook.webhook_def w
+where w.webhook_key = $1";
 
 const PAUSE: &str = "
 update webhook.webhook_def
@@ -206,7 +232,7 @@ pub fn insert(webhook: NewWebhook, secret: &Secret) -> Result<TimestampWithTimeZ
         }
         refuse_id_as_name(&name, None)?;
         identity::record_origin();
-        let urls = webhook.outgoing_urls.clone();
+        let (urls, by) = (webhook.outgoing_urls.clone(), webhook.created_by.clone());
         // The unique index decides between two who take one name at the same time.
         let (key, created_at): (i32, TimestampWithTimeZone) = translated(
             || insert_row(webhook),
@@ -217,6 +243,7 @@ pub fn insert(webhook: NewWebhook, secret: &Secret) -> Result<TimestampWithTimeZ
         );
         execute(INSERT_URLS, &[key.into(), urls.into()]);
         insert_secret(key, secret);
+        change_log::webhook_created(key, &by);
         Ok(created_at)
     })
 }
@@ -257,24 +284,44 @@ pub fn find(webhook: &str) -> Result<(i32, String)> {
             (row.value(1), row.value(2))
         })
     })
-    .ok_or_else(|| {
-        Error::new(
-            Kind::UndefinedObject,
-            format!("webhook \"{}\" does not exist", shown(webhook)),
-        )
-        .with_hint("the view webhook.webhooks lists ids and names")
-    })
+    .ok_or_else(|| no_such_webhook(webhook))
+}
+
+/// The key of a webhook that is only read.
+pub fn look_up(webhook: &str) -> Result<i32> {
+    as_owner(|| first(READ_BY_ID_OR_NAME, &[webhook.into()], |row| row.value(1)))
+        .ok_or_else(|| no_such_webhook(webhook))
+}
+
+fn no_such_webhook(webhook: &str) -> Error {
+    Error::new(
+        Kind::UndefinedObject,
+        format!("webhook \"{}\" does not exist", shown(webhook)),
+    )
+    .with_hint("the view webhook.webhooks lists ids and names")
+}
+
+/// Its request headers, as they are sent.
+pub fn headers(webhook_key: i32) -> Value {
+    let stored = as_owner(|| first(HEADERS, &[webhook_key.into()], |row| row.value::<JsonB>(1)));
+    stored.map(|JsonB(headers)| headers).unwrap_or_default()
 }
 
 /// Holds delivery, or lets it go on; the latter re-opens URLs that were switched off, and where
 /// the order is kept the message that holds the others is due at once.
 pub fn set_paused(webhook_key: i32, paused: bool, by: &str) {
     as_owner(|| {
+        let before = change_log::webhook_state(webhook_key);
         execute(PAUSE, &[webhook_key.into(), paused.into(), by.into()]);
         if !paused {
             execute(ENABLE_URLS, &[webhook_key.into()]);
             execute(RETRY_NOW, &[webhook_key.into()]);
         }
+        let action = match paused {
+            true => Action::Pause,
+            false => Action::Resume,
+        };
+        change_log::webhook_changed(webhook_key, action, &before, false, by);
     });
 }
 
@@ -320,6 +367,7 @@ pub fn secrets(webhook_key: i32) -> Vec<SecretRow> {
 /// Leaves a tombstone, without secrets and with nothing to repeat.
 pub fn drop(webhook_key: i32, by: &str) {
     as_owner(|| {
+        change_log::webhook_dropped(webhook_key, by);
         execute(DROP, &[webhook_key.into(), by.into()]);
         for statement in [DROP_URLS, FORGET_SECRETS, CANCEL_RETRIES] {
             execute(statement, &[webhook_key.into()]);

@@ -16,6 +16,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("call_log_2", &["INSERT", "TRUNCATE"]),
     ("call_log_3", &["INSERT", "TRUNCATE"]),
     ("cancellation", &["SELECT", "DELETE"]),
+    ("change_log", &["SELECT", "DELETE"]),
     ("control", &["SELECT"]),
     ("counter", &["SELECT", "INSERT", "UPDATE"]),
     ("def_origin", &["SELECT"]),

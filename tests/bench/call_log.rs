@@ -203,6 +203,10 @@ fn questions(cluster: &Cluster) -> Vec<Question> {
             "a message by its id",
             one("messages", format!("message_id = '{message}'")),
         ),
+        limited(
+            "everything about a message",
+            format!("select * from webhook.message('{message}')"),
+        ),
         limited("newest messages in a span", messages(span("event_date"))),
         limited(
             "newest messages of a webhook in a span",

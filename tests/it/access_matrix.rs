@@ -14,8 +14,9 @@ const EXPECTED: &str = include_str!("../../docs/access.md");
 const WORKER: &str = "webhook_worker";
 
 /// The columns of the matrix: what they are called and which role is tried.
-const ROLES: [(&str, &str); 8] = [
+const ROLES: [(&str, &str); 9] = [
     ("public", "anybody"),
+    ("monitor", "a_monitor"),
     ("reader", "a_reader"),
     ("admin", "an_admin"),
     ("event's owner", "event_owner"),
@@ -27,6 +28,7 @@ const ROLES: [(&str, &str); 8] = [
 
 const SCENE: &str = "
 create role anybody login;
+create role a_monitor login in role pg_monitor;
 create role a_reader login in role webhook_reader;
 create role an_admin login in role webhook_admin;
 create role event_owner login in role webhook_admin;
@@ -90,6 +92,7 @@ const CALLS: &[(&str, &str)] = &[
         "select webhook.template_parameters('items')",
     ),
     ("explain_event", "select webhook.explain_event('{event}')"),
+    ("message", "select webhook.message('{message}')"),
     ("test_webhook", "select webhook.test_webhook('hook')"),
     ("redeliver", "select webhook.redeliver('{message}')"),
     (
@@ -123,11 +126,14 @@ const INTERNAL: &[&str] = &[
     "definitions_changed",
     "delivery_hold",
     "extension_installed",
+    "masked_headers",
     "masked_url",
+    "masked_values",
     "match_kind",
     "present_columns",
     "refuse_replicated",
     "shared_trigger",
+    "stored_json",
     "unknown_labels",
     "unseen_messages",
     "worker_absence",
@@ -136,7 +142,7 @@ const INTERNAL: &[&str] = &[
 ];
 
 const VIEWS: &[&str] = &[
-    "webhooks", "events", "messages", "calls", "queue", "worker", "metrics",
+    "webhooks", "events", "messages", "calls", "queue", "worker", "metrics", "changes",
 ];
 
 /// Runs `statement` as `role` and undoes it: yes, or no for want of a privilege.

@@ -54,6 +54,20 @@ fn a_standby_sends_nothing_until_it_is_promoted_and_then_everything_pending() {
         standby.value::<i64>("select count(*) from webhook.messages where status = 'pending'"),
         50
     );
+    // What only reads takes no lock and no transaction id.
+    let webhook = "'/v3/outgoingWebhooks/' || (select id from webhook.webhooks)";
+    for found in [
+        "webhook.explain_event((select id from webhook.events)) e where check_name = 'worker' and not ok".to_owned(),
+        "webhook.reveal_secret('/ok/a') e".to_owned(),
+        "webhook.template_parameters('items') e where parameter = '[@field:id]'".to_owned(),
+        format!("webhook.rest('GET', {webhook}) e where status = 200"),
+        format!("webhook.rest('GET', {webhook} || '/events') e where status = 200"),
+        "webhook.message((select message_id from webhook.messages where status = 'pending' limit 1)) e
+         where body is not null".to_owned(),
+    ] {
+        let asked = format!("select count(*) from {found}");
+        assert_eq!(standby.value::<i64>(&asked), 1, "{asked}");
+    }
     assert_eq!(receiver.count("/ok/a").requests, 20);
 
     primary.stop(StopMode::Immediate);

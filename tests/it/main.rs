@@ -64,6 +64,7 @@ mod log_lookups;
 mod many_webhooks;
 mod masked_texts;
 mod matching;
+mod message_details;
 mod metrics;
 mod multicast;
 mod object_privileges;

@@ -39,6 +39,32 @@ fn assert_forgotten(name: &str, retention: &str) {
 }
 
 #[test]
+fn who_changed_what_is_kept_for_the_retention_and_as_long_as_the_definition_lives() {
+    let (cluster, receiver) = small_cluster("changes_retention", "10s");
+    watch_items(&cluster, &receiver, "/ok/a");
+    watch_items(&cluster, &receiver, "/ok/b");
+    cluster.sql(
+        "select webhook.pause_webhook('/ok/a'); select webhook.drop_webhook('/ok/b');
+         select webhook.cancel_pending('/ok/a')",
+    );
+    let kept = "select string_agg(concat_ws(' ', name, kind, action), ', ' order by changed_at)
+                from webhook.changes";
+    let all: String = cluster.value(kept);
+    for action in [
+        "/ok/b webhook create",
+        "/ok/b event drop",
+        "/ok/a webhook cancel_pending",
+    ] {
+        assert!(all.contains(action), "{all}");
+    }
+    let of_what_lives: String = cluster.value(
+        "select string_agg(concat_ws(' ', name, kind, action), ', ' order by changed_at)
+         from webhook.changes where name = '/ok/a' and action <> 'cancel_pending'",
+    );
+    cluster.wait_for_text(ROTATED_LIMIT, kept, &of_what_lives);
+}
+
+#[test]
 fn what_was_delivered_or_has_failed_is_forgotten_after_its_retention() {
     assert_forgotten("retention", "2s");
 }

@@ -2,6 +2,7 @@
 
 pub mod event;
 pub mod ids;
+pub mod interval;
 pub mod limits;
 pub mod matching;
 pub mod rest;

@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value};
 
+use super::interval::{self, Parts};
 use super::webhook::shown;
 use crate::core::error::{Error, Result};
 
@@ -82,6 +83,13 @@ pub struct WebhookBody {
     /// 0 is no limit.
     pub call_throttling: Option<i32>,
     pub enabled: Option<bool>,
+    pub headers: Option<Value>,
+    pub timeout_ms: Option<i32>,
+    pub max_attempts: Option<i32>,
+    pub max_age: Option<Parts>,
+    pub max_in_flight: Option<i32>,
+    pub delivery_order: Option<String>,
+    pub log_level: Option<String>,
 }
 
 impl WebhookBody {
@@ -94,8 +102,16 @@ impl WebhookBody {
                 "OutgoingUrls" => read.outgoing_urls = Some(texts(property, value)?),
                 "CallThrottling" => read.call_throttling = Some(number_or_null(property, value)?),
                 "Enabled" => read.enabled = Some(boolean(property, value)?),
+                "Headers" => read.headers = Some(object_or_null(property, value)?),
+                "TimeoutMs" => read.timeout_ms = Some(number(property, value)?),
+                "MaxAttempts" => read.max_attempts = Some(number(property, value)?),
+                "MaxAge" => read.max_age = Some(interval(property, value)?),
+                "MaxInFlight" => read.max_in_flight = Some(number(property, value)?),
+                "DeliveryOrder" => read.delivery_order = Some(text(property, value)?),
+                "LogLevel" => read.log_level = Some(text(property, value)?),
                 _ => {
-                    let known = "Name, Description, OutgoingUrls, CallThrottling, Enabled";
+                    let known = "Name, Description, OutgoingUrls, CallThrottling, Enabled, Headers, \
+                                 TimeoutMs, MaxAttempts, MaxAge, MaxInFlight, DeliveryOrder, LogLevel";
                     return Err(unknown(property, known));
                 }
             }
@@ -196,8 +212,19 @@ fn number_or_null(property: &str, value: &Value) -> Result<i32> {
     if value.is_null() {
         return Ok(0);
     }
+    number(property, value)
+}
+
+fn number(property: &str, value: &Value) -> Result<i32> {
     let number = value.as_i64().and_then(|number| i32::try_from(number).ok());
     number.ok_or_else(|| wrong(property, "an integer"))
+}
+
+fn interval(property: &str, value: &Value) -> Result<Parts> {
+    value
+        .as_str()
+        .and_then(interval::read)
+        .ok_or_else(|| wrong(property, "an interval").with_hint("use one like \"3 days\""))
 }
 
 fn object_or_null(property: &str, value: &Value) -> Result<Value> {
@@ -215,7 +242,7 @@ fn boolean(property: &str, value: &Value) -> Result<bool> {
 }
 
 /// Arguments of the SQL functions and what the API calls them.
-const PROPERTIES: [(&str, &str); 12] = [
+const PROPERTIES: [(&str, &str); 19] = [
     ("name", "Name"),
     ("description", "Description"),
     ("outgoing_urls", "OutgoingUrls"),
@@ -228,6 +255,13 @@ const PROPERTIES: [(&str, &str); 12] = [
     ("payload_template", "CustomPayloadTemplate"),
     ("match", "Match"),
     ("order_key", "OrderKey"),
+    ("headers", "Headers"),
+    ("timeout_ms", "TimeoutMs"),
+    ("max_attempts", "MaxAttempts"),
+    ("max_age", "MaxAge"),
+    ("max_in_flight", "MaxInFlight"),
+    ("delivery_order", "DeliveryOrder"),
+    ("log_level", "LogLevel"),
 ];
 
 /// One sentence of an error, under the API's names.
@@ -340,6 +374,10 @@ mod tests {
                 "CallThrottling is not an integer",
             ),
             (json!({"Enabled": "yes"}), "Enabled is not true or false"),
+            (json!({"Headers": ["x"]}), "Headers is not a JSON object"),
+            (json!({"TimeoutMs": null}), "TimeoutMs is not an integer"),
+            (json!({"MaxAge": "soon"}), "MaxAge is not an interval"),
+            (json!({"LogLevel": 1}), "LogLevel is not a string"),
             (json!([]), "the body is not a JSON object"),
         ] {
             let error = WebhookBody::read(Some(&body)).expect_err(said);

@@ -10,6 +10,10 @@ use serde_json::Value;
 
 use crate::core::error::{Error, Result};
 
+/// What each request says of itself.
+pub const CONTENT_TYPE: &str = "application/json";
+pub const USER_AGENT: &str = concat!("webhook_ext/", env!("CARGO_PKG_VERSION"));
+
 /// All of them together must leave room for our own in one 16 kB buffer.
 const MAX_TOTAL_BYTES: usize = 8 * 1024;
 const MAX_HEADERS: usize = 50;

@@ -6,6 +6,7 @@ pub mod budget;
 pub mod descriptors;
 pub mod endpoint;
 pub mod headers;
+pub mod masked_headers;
 pub mod redaction;
 pub mod retry;
 pub mod secret;

@@ -31,17 +31,23 @@ pub fn credentials_in_url(url: &str) -> Vec<Zeroizing<String>> {
     let mut found = Vec::new();
     for part in query.split(['&', ';', '?']) {
         let (name, value) = part.split_once('=').unwrap_or(("", part));
-        let name = name.to_ascii_lowercase();
-        let is_named = CREDENTIAL_NAMES.iter().any(|word| name.contains(word));
-        let is_drawn =
-            value.chars().count() >= LEAST_DRAWN_CHARS && value.bytes().any(|b| b.is_ascii_digit());
-        if is_named || is_drawn {
+        if is_credential_name(&name.to_ascii_lowercase()) || looks_drawn(value) {
             let read = form_urlencoded::parse(value.as_bytes()).next();
             found.push(Zeroizing::new(value.to_owned()));
             found.extend(read.map(|(read, _)| Zeroizing::new(read.into_owned())));
         }
     }
     found
+}
+
+/// Whether a value of this name, in lower case, counts as a credential.
+pub fn is_credential_name(name: &str) -> bool {
+    CREDENTIAL_NAMES.iter().any(|word| name.contains(word))
+}
+
+/// Whether a value is as long as keys are, and not a word.
+pub fn looks_drawn(value: &str) -> bool {
+    value.chars().count() >= LEAST_DRAWN_CHARS && value.bytes().any(|b| b.is_ascii_digit())
 }
 
 /// Credentials of a webhook, in each spelling in which an answer may repeat them.

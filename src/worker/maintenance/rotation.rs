@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::core::messages::rotation::{self, Growth, Limits, Plan, Segment};
 use crate::pg::settings::Delivery;
 use crate::pg::tx::{self, Failure};
+use crate::store::change_log;
 use crate::store::segments::{self, Ring};
 use crate::worker::locks::{Locks, Work};
 use crate::worker::time::Ticker;
@@ -26,6 +27,9 @@ const NEEDED_AGAIN: Duration = Duration::from_secs(5);
 const LOCKED_AGAIN: Duration = Duration::from_secs(1);
 /// Block ranges that are indexed in one look: 12 MB, a few milliseconds.
 const RANGES_A_LOOK: i64 = 48;
+/// Rows of the log of changes that are deleted in one look, and how often at most there is one.
+const CHANGES_A_LOOK: i64 = 1_000;
+const FORGET_CHANGES: Duration = Duration::from_secs(60);
 /// Blocks of a table are of this size.
 const BLOCK_BYTES: i64 = pgrx::pg_sys::BLCKSZ as i64;
 /// The two rings share webhook.log_max_size.
@@ -48,6 +52,8 @@ pub(super) struct Rotation {
     growth: [Growth; RINGS],
     /// How long sizes need no look, at this growth.
     pause: Duration,
+    /// Old rows of the log of changes are looked for.
+    next_forget: Instant,
     /// Not before this is a table tried again that could not be emptied.
     blocked_until: [[Option<Instant>; TABLES]; RINGS],
 }
@@ -64,6 +70,7 @@ impl Rotation {
             summarised: [0; TABLES],
             growth: Default::default(),
             pause: WHILE_BUSY,
+            next_forget: Instant::now(),
             blocked_until: Default::default(),
         }
     }
@@ -112,6 +119,7 @@ impl Rotation {
         self.pause = WHILE_BUSY;
         self.look_after(Ring::Outbox, locks, ticker);
         self.look_after(Ring::CallLog, locks, ticker);
+        self.forget_changes();
         let busy = seq != self.seen || self.is_behind;
         self.seen = seq;
         let pause = match busy {
@@ -236,6 +244,23 @@ impl Rotation {
                 self.summarised[place(table.number)] = done;
             }
         }
+    }
+
+    /// Who changed what is kept as long as messages are, and longer where it is about what lives.
+    fn forget_changes(&mut self) {
+        if Instant::now() < self.next_forget {
+            return;
+        }
+        let retention = micros(self.log_retention);
+        let forgotten = tx::transaction(|| change_log::forget(retention, CHANGES_A_LOOK));
+        let forgotten = self.success(forgotten, "forget old rows of the log of changes");
+        let pause = match forgotten {
+            Some(number) if number as i64 >= CHANGES_A_LOOK => WHILE_BUSY,
+            _ => FORGET_CHANGES
+                .min(self.log_retention / LOOKS_A_RETENTION)
+                .max(WHILE_BUSY),
+        };
+        self.next_forget = Instant::now() + pause;
     }
 
     /// That a lock was not free is no trouble.
