@@ -76,6 +76,7 @@ const RELATIONS: &[&CStr] = &[
 const FUNCTIONS: &[&CStr] = &[
     c"capture",
     c"columns_present",
+    c"delivery_hold",
     c"masked_headers",
     c"masked_url",
     c"match_kind",

@@ -124,7 +124,8 @@ limit 1";
 
 /// $1 xid, $2 id, $3 webhook, $4 message, $5 when it was captured, $6 whether URLs and errors are shown as they
 /// are. The states are those of `webhook.messages`, for each URL by itself. A URL that came after the message is not
-/// one of its URLs, unless the message was sent there or waits for it.
+/// one of its URLs, unless the message was sent there or waits for it. The next attempt is the earliest moment, as in
+/// `webhook.queue`; null where something else has to happen first.
 const DELIVERIES: &str = "
 select coalesce(
            pg_catalog.jsonb_agg(
@@ -134,10 +135,14 @@ select coalesce(
                    'attempts', d.attempts,
                    'nextAttemptAt',
                    case
-                       when d.state in ('pending', 'retrying') and not d.is_held
+                       when d.state in ('pending', 'retrying') and not d.is_held and d.next_at is distinct from 'infinity'
                        then greatest(
-                           case when d.next_at < 'infinity' then d.next_at end,
-                           case when d.lane ->> 'state' = 'backing_off' then (d.lane ->> 'next')::pg_catalog.timestamptz end
+                           pg_catalog.statement_timestamp(),
+                           d.next_at,
+                           case
+                               when d.lane ->> 'state' in ('backing_off', 'throttled')
+                               then (d.lane ->> 'next')::pg_catalog.timestamptz
+                           end
                        )
                    end,
                    'givenUpAt',
@@ -156,7 +161,9 @@ from (
            coalesce(r.accepted_at, $5) as accepted_at,
            w.max_age,
            n.state as lane,
-           w.paused or u.disabled_at is not null as is_held,
+           w.paused or u.disabled_at is not null or w.detail is not null
+               or coalesce(n.state ->> 'state' = 'blocked', false)
+               or (select webhook.delivery_hold()) is not null as is_held,
            case
                when q.state in ('pending', 'retrying', 'sending') and (w.dropped_at is not null or u.dropped_at is not null)
                then 'canceled'
