@@ -451,9 +451,9 @@ comment on column webhook.changes.webhook_id is
     'Id of its webhook.';
 
 comment on view webhook.metrics is
-    'Everything as numbers, one row a sample: webhook_messages_total, _calls_total, _call_errors_total and '
-    '_event_disabled of each event; _pending_messages, _retrying_messages, _failed_messages, '
-    '_oldest_pending_seconds, _url_disabled and _url_backing_off of each URL; webhook_worker_up, _bytes of tables.';
+    'Everything as numbers, one row a sample: webhook_messages_total, _calls_total, _call_errors_total, _event_disabled '
+    'of each event; _pending_messages, _oldest_pending_seconds, _since_success_seconds, _url_disabled and more of each '
+    'URL; _call_duration_seconds of each webhook; _worker_*, _delivery_enabled, _bytes.';
 comment on column webhook.metrics.name is
     'Name of the metric; those in _total only grow.';
 comment on column webhook.metrics.labels is
@@ -461,8 +461,79 @@ comment on column webhook.metrics.labels is
 comment on column webhook.metrics.value is
     'The value now.';
 
+comment on function webhook.duration_quantile(text, double precision, double precision) is
+    'Milliseconds that a part of the calls (0.5, 0.95, ...) did not exceed, 6 % at most off, never above max_ms; '
+    'null without calls. durations: of webhook.activity; those of several rows are joined by '
+    'string_agg(durations, '' ''). Errors: 22023 longer than 32 million characters.';
+
+comment on view webhook.activity is
+    'What happened in each minute, one row a minute and URL that had messages or calls. Kept for 30 days, in '
+    'blocks of ten. Written every ten seconds: a crash may lose what is younger.';
+comment on column webhook.activity.minute is
+    'Begin of the minute.';
+comment on column webhook.activity.webhook_id is
+    'Id of the webhook.';
+comment on column webhook.activity.outgoing_url is
+    'The URL.';
+comment on column webhook.activity.messages is
+    'Messages that came for the URL.';
+comment on column webhook.activity.calls is
+    'Calls that ended, retries included.';
+comment on column webhook.activity.failures is
+    'Those of them that failed.';
+comment on column webhook.activity.p50_ms is
+    'Half of the calls took no longer, in milliseconds, 6 % at most off.';
+comment on column webhook.activity.p95_ms is
+    '95 % of the calls took no longer, in milliseconds, 6 % at most off.';
+comment on column webhook.activity.max_ms is
+    'The longest call, in milliseconds.';
+comment on column webhook.activity.pending is
+    'Messages not settled when the row was last written, those that wait for a retry not counted.';
+comment on column webhook.activity.webhook_name is
+    'Name of the webhook.';
+comment on column webhook.activity.connect_failures is
+    'Failures: the name has no address, nobody listens, the connection broke.';
+comment on column webhook.activity.tls_failures is
+    'Failures: no secure connection, for example because of the certificate.';
+comment on column webhook.activity.timeouts is
+    'Failures: timeout_ms was over.';
+comment on column webhook.activity.http_4xx is
+    'Failures: answered 400 to 499.';
+comment on column webhook.activity.http_5xx is
+    'Failures: answered 500 to 599.';
+comment on column webhook.activity.other_failures is
+    'Failures: any other, as a redirect, a refused address or a message that is too large.';
+comment on column webhook.activity.durations is
+    'How many calls took how long, for webhook.duration_quantile().';
+
+comment on function webhook.prometheus() is
+    'All of webhook.metrics as text in the format of OpenMetrics 1.0, which Prometheus scrapes: with TYPE, UNIT and '
+    'HELP of each metric, and # EOF at the end. Serve it as application/openmetrics-text.';
+
+comment on domain webhook."text/html" is
+    'A page, for what serves a result by the name of its type, as PostgREST does.';
+comment on function webhook.status_page(interval) is
+    'A page that shows how webhooks fare: one verdict, figures, the last hour, each URL with the statement that mends '
+    'it, failures by cause, the last calls, events that produce nothing. refresh: the page loads itself again after '
+    'so long, 0 = never. Roles that may not call webhook.drop_webhook() see no answers. Errors: 22023 refresh '
+    'out of range.';
+
 -- Internal
 
+comment on table webhook.activity_0 is
+    'Internal: what happened in each minute, by URL; emptied as a whole.';
+comment on table webhook.activity_1 is
+    'Internal: what happened in each minute, by URL; emptied as a whole.';
+comment on table webhook.activity_2 is
+    'Internal: what happened in each minute, by URL; emptied as a whole.';
+comment on table webhook.activity_3 is
+    'Internal: what happened in each minute, by URL; emptied as a whole.';
+comment on table webhook.call_duration is
+    'Internal: how long the calls of each URL took.';
+comment on table webhook.worker_total is
+    'Internal: one row, how often the worker has started, and how long locks held it up.';
+comment on view webhook.activity_row is
+    'Internal: all tables of what happened in each minute.';
 comment on table webhook.webhook_def is
     'Internal: webhooks. Holds request headers, which may carry credentials. A dropped one keeps its row.';
 comment on table webhook.secret_def is

@@ -115,6 +115,10 @@ begin
     grant select, insert, truncate
         on webhook.outbox_0, webhook.outbox_1, webhook.outbox_2, webhook.outbox_3
         to webhook_worker;
+    grant select, insert, update, truncate
+        on webhook.activity_0, webhook.activity_1, webhook.activity_2, webhook.activity_3
+        to webhook_worker;
+    grant select, insert, update on webhook.call_duration, webhook.worker_total to webhook_worker;
     grant insert, truncate
         on webhook.call_log_0, webhook.call_log_1, webhook.call_log_2, webhook.call_log_3
         to webhook_worker;
@@ -194,7 +198,7 @@ grant usage on schema webhook to webhook_admin, webhook_reader;
 
 grant select
     on webhook.webhooks, webhook.events, webhook.messages, webhook.calls, webhook.queue, webhook.worker,
-       webhook.metrics, webhook.changes
+       webhook.metrics, webhook.changes, webhook.activity
     to webhook_admin, webhook_reader;
 
 -- A function in a view runs with the rights of the role that reads the view.
@@ -203,6 +207,10 @@ grant execute
        webhook.unseen_messages(), webhook.busy_messages()
     to webhook_reader;
 grant execute on function webhook.masked_url(text), webhook.masked_headers(jsonb), webhook.masked_values(jsonb) to webhook_reader;
+grant execute
+    on function webhook.duration_quantile(text, double precision, double precision), webhook.prometheus(),
+       webhook.status_page(interval)
+    to webhook_reader;
 grant execute on function webhook.match_kind(oid, oid), webhook.unknown_labels(oid, jsonb), webhook.shared_trigger(oid, text)
     to webhook_reader;
 -- What only reads. The functions check the caller's rights on tables, and mask what readers may not see.
@@ -213,11 +221,12 @@ grant execute
 
 -- Monitoring systems are members of this role of PostgreSQL.
 grant usage on schema webhook to pg_monitor;
-grant select on webhook.worker, webhook.queue, webhook.metrics to pg_monitor;
+grant select on webhook.worker, webhook.queue, webhook.metrics, webhook.activity to pg_monitor;
 grant execute
     on function webhook.worker_process(), webhook.worker_detail(), webhook.worker_absence(), webhook.delivery_hold(),
        webhook.unseen_messages(), webhook.busy_messages(), webhook.masked_url(text), webhook.match_kind(oid, oid),
-       webhook.unknown_labels(oid, jsonb), webhook.shared_trigger(oid, text)
+       webhook.unknown_labels(oid, jsonb), webhook.shared_trigger(oid, text),
+       webhook.duration_quantile(text, double precision, double precision), webhook.prometheus()
     to pg_monitor;
 
 grant execute on all functions in schema webhook to webhook_admin;

@@ -29,8 +29,11 @@ cross join lateral (
         ('webhook_oldest_pending_seconds',
          coalesce(greatest(extract(epoch from clock_timestamp() - q.oldest_pending), 0), 0)),
         ('webhook_url_disabled', (q.state = 'disabled')::integer::numeric),
-        ('webhook_url_backing_off', (q.state = 'backing_off')::integer::numeric)
+        ('webhook_url_backing_off', (q.state = 'backing_off')::integer::numeric),
+        ('webhook_since_success_seconds', greatest(extract(epoch from clock_timestamp() - q.last_success_at), 0))
 ) as waiting (name, value)
+-- A URL that never answered has no time since it did.
+where waiting.value is not null
 union all
 -- What decides whether an enabled event makes messages is the same for all events of a group, of which
 -- there are few, whatever is defined.
@@ -68,11 +71,53 @@ union all
 select 'webhook_worker_up', '{}', (w.pid is not null)::integer::double precision
 from webhook.worker w
 union all
+select total.name, '{}', total.value
+from webhook.worker_total t
+cross join lateral (
+    values
+        ('webhook_worker_starts_total', t.starts::double precision),
+        ('webhook_worker_blocked_seconds_total', t.blocked_seconds)
+) as total (name, value)
+union all
+select 'webhook_delivery_enabled', '{}', current_setting('webhook.delivery', true)::boolean::integer::double precision
+union all
+-- URLs that were dropped count, too: what is counted only grows.
+select counted.name,
+       counted.labels || jsonb_build_object('webhook_id', w.id, 'webhook', w.name),
+       counted.value
+from (
+    select u.webhook_key, sum(d.calls) as calls, sum(d.seconds) as seconds
+    from webhook.call_duration d
+    join webhook.url_def u on u.url_key = d.url_key
+    group by u.webhook_key
+) h
+join webhook.webhook_def w on w.webhook_key = h.webhook_key
+cross join lateral (
+    select 'webhook_call_duration_seconds_count' as name, '{}'::jsonb as labels, h.calls::double precision as value
+    union all
+    select 'webhook_call_duration_seconds_sum', '{}', h.seconds
+    union all
+    select 'webhook_call_duration_seconds_bucket', jsonb_build_object('le', b.le), coalesce((
+        select sum(d.calls)::double precision
+        from webhook.url_def u
+        join webhook.call_duration d on d.url_key = u.url_key
+        where u.webhook_key = h.webhook_key
+          and d.bound < b.place
+    ), 0)
+    from unnest(array[
+        '0.005', '0.01', '0.025', '0.05', '0.1', '0.25', '0.5', '1.0', '2.5', '5.0', '10.0', '30.0', '60.0', '600.0', '+Inf'
+    ]) with ordinality as b (le, place)
+) counted
+where w.dropped_at is null
+union all
 select stored.name, '{}', sum(pg_total_relation_size(c.oid))::double precision
 from pg_class c
 join pg_namespace n on n.oid = c.relnamespace and n.nspname = 'webhook'
 join (
-    values ('webhook_outbox_bytes', '^outbox_[0-9]$'), ('webhook_call_log_bytes', '^call_log_[0-9]$')
+    values
+        ('webhook_outbox_bytes', '^outbox_[0-9]$'),
+        ('webhook_call_log_bytes', '^call_log_[0-9]$'),
+        ('webhook_activity_bytes', '^activity_[0-9]$')
 ) as stored (name, pattern) on c.relname ~ stored.pattern
 where c.relkind = 'r'
 group by stored.name;

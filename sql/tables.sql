@@ -217,10 +217,10 @@ create table webhook.control (
 );
 insert into webhook.control default values;
 
--- Outbox and call log are rings of tables: one is written, full or old ones are closed, and
+-- Outbox, call log and the figures of minutes are rings of tables: one is written, full or old ones are closed, and
 -- what is past retention is emptied as a whole. Nothing is deleted row by row.
 create table webhook.segment (
-    kind      text not null check (kind operator(pg_catalog.=) any (array['outbox', 'call_log'])),
+    kind      text not null check (kind operator(pg_catalog.=) any (array['outbox', 'call_log', 'activity'])),
     number    smallint not null,
     -- both null: empty; closed_at null: being written
     opened_at timestamptz,
@@ -229,7 +229,7 @@ create table webhook.segment (
 );
 insert into webhook.segment (kind, number, opened_at)
 select k.kind, n.number, case when n.number operator(pg_catalog.=) 0 then pg_catalog.clock_timestamp() end
-from (values ('outbox'), ('call_log')) as k (kind)
+from (values ('outbox'), ('call_log'), ('activity')) as k (kind)
 cross join (values (0), (1), (2), (3)) as n (number);
 
 -- Messages: insert-only, read between snapshots. id = flush number << 20 | place within the flush;

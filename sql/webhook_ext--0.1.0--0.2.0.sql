@@ -1029,85 +1029,6 @@ comment on column webhook.queue.last_success_at is
     'Start of the last call that succeeded.';
 comment on column webhook.queue.last_error_at is
     'Start of the last call that failed.';
--- Events that a change of the schema has switched off.
-create or replace view webhook.metrics as
-select counted.name,
-       jsonb_build_object('webhook_id', w.id, 'webhook', w.name, 'event_id', e.id) as labels,
-       coalesce(counted.value, 0)::double precision as value
-from webhook.event_def e
-join webhook.webhook_def w on w.webhook_key = e.webhook_key
-left join webhook.event_count k on k.event_key = e.event_key
-cross join lateral (
-    values
-        ('webhook_messages_total', k.messages),
-        ('webhook_calls_total', k.calls),
-        ('webhook_call_errors_total', k.errors)
-) as counted (name, value)
-where e.dropped_at is null
-union all
-select waiting.name,
-       jsonb_build_object('webhook_id', q.webhook_id, 'webhook', q.webhook_name, 'outgoing_url', q.outgoing_url),
-       waiting.value::double precision
-from webhook.queue q
-cross join lateral (
-    values
-        ('webhook_pending_messages', q.pending::numeric),
-        ('webhook_retrying_messages', q.retrying::numeric),
-        ('webhook_failed_messages', q.failed::numeric),
-        ('webhook_oldest_pending_seconds',
-         coalesce(greatest(extract(epoch from clock_timestamp() - q.oldest_pending), 0), 0)),
-        ('webhook_url_disabled', (q.state = 'disabled')::integer::numeric),
-        ('webhook_url_backing_off', (q.state = 'backing_off')::integer::numeric)
-) as waiting (name, value)
-union all
--- What decides whether an enabled event makes messages is the same for all events of a group, of which
--- there are few, whatever is defined.
-select 'webhook_event_disabled',
-       jsonb_build_object('webhook_id', w.id, 'webhook', w.name, 'event_id', e.id),
-       coalesce(s.is_stopped, false)::integer::double precision
-from webhook.event_def e
-join webhook.webhook_def w on w.webhook_key = e.webhook_key
-left join (
-    select k.event_key, n.is_stopped
-    from (
-        select min(d.event_key) as first, array_agg(d.event_key) as event_keys
-        from webhook.event_def d
-        join webhook.webhook_def h on h.webhook_key = d.webhook_key
-        where d.dropped_at is null
-          and d.enabled
-          and h.enabled
-        group by d.object_name, d.object_oid, d.event_type, d.owner_oid, d.owner_name,
-                 d.object_fields, d.object_attnums, d.payload_fields, d.payload_attnums,
-                 d.template_fields, d.template_attnums, d.match_fields, d.match_attnums, d.match_kinds,
-                 d.order_key, d.order_key_attnums, h.delivery_order,
-                 case when d.condition is not null then d.event_key end
-    ) g
-    cross join lateral (
-        select not v.active as is_stopped
-        from webhook.event_now v
-        where v.event_key = g.first
-        offset 0
-    ) n
-    cross join lateral unnest(g.event_keys) as k (event_key)
-    where n.is_stopped
-) s on s.event_key = e.event_key
-where e.dropped_at is null
-union all
-select 'webhook_worker_up', '{}', (w.pid is not null)::integer::double precision
-from webhook.worker w
-union all
-select stored.name, '{}', sum(pg_total_relation_size(c.oid))::double precision
-from pg_class c
-join pg_namespace n on n.oid = c.relnamespace and n.nspname = 'webhook'
-join (
-    values ('webhook_outbox_bytes', '^outbox_[0-9]$'), ('webhook_call_log_bytes', '^call_log_[0-9]$')
-) as stored (name, pattern) on c.relname ~ stored.pattern
-where c.relkind = 'r'
-group by stored.name;
-comment on view webhook.metrics is
-    'Everything as numbers, one row a sample: webhook_messages_total, _calls_total, _call_errors_total and '
-    '_event_disabled of each event; _pending_messages, _retrying_messages, _failed_messages, '
-    '_oldest_pending_seconds, _url_disabled and _url_backing_off of each URL; webhook_worker_up, _bytes of tables.';
 set local search_path = webhook, pg_temp;
 
 -- A receiver is back.
@@ -1663,6 +1584,435 @@ comment on column webhook.webhooks.delivery_order is
 comment on column webhook.webhooks.log_level is
     'Which calls are logged: all, errors or none.';
 
+-- What happened in each minute.
+alter table webhook.segment drop constraint segment_kind_check;
+alter table webhook.segment add constraint segment_kind_check
+    check (kind operator(pg_catalog.=) any (array['outbox', 'call_log', 'activity']));
+insert into webhook.segment (kind, number, opened_at)
+select 'activity', n.number, case when n.number operator(pg_catalog.=) 0 then pg_catalog.clock_timestamp() end
+from (values (0), (1), (2), (3)) as n (number);
+
+-- Names and operators below are PostgreSQL's own, whatever else the schema may hold.
+set local search_path = pg_catalog, pg_temp;
+
+-- A ring of tables as the call log: one is written for ten days at most, and what is past thirty days is
+-- emptied as a whole. One row for what a run of counting saw of a URL in a minute: a worker begins a run when it
+-- starts and when it writes another table, and writes its row again until the minute is over.
+-- durations: see src/core/values/durations.rs.
+create table webhook.activity_0 (
+    minute           timestamptz not null,
+    url_key          integer not null,
+    run              bigint not null,
+    messages         bigint not null,
+    calls            bigint not null,
+    connect_failures bigint not null,
+    tls_failures     bigint not null,
+    timeouts         bigint not null,
+    http_4xx         bigint not null,
+    http_5xx         bigint not null,
+    other_failures   bigint not null,
+    durations        text not null,
+    max_ms           double precision not null,
+    pending          bigint not null
+);
+create table webhook.activity_1 (like webhook.activity_0 including all);
+create table webhook.activity_2 (like webhook.activity_0 including all);
+create table webhook.activity_3 (like webhook.activity_0 including all);
+create unique index activity_0_url on webhook.activity_0 (url_key, minute, run);
+create unique index activity_1_url on webhook.activity_1 (url_key, minute, run);
+create unique index activity_2_url on webhook.activity_2 (url_key, minute, run);
+create unique index activity_3_url on webhook.activity_3 (url_key, minute, run);
+create index activity_0_minute on webhook.activity_0 (minute);
+create index activity_1_minute on webhook.activity_1 (minute);
+create index activity_2_minute on webhook.activity_2 (minute);
+create index activity_3_minute on webhook.activity_3 (minute);
+
+-- How long the calls of a URL took, since the URL was made. bound: a place in the list that
+-- webhook.metrics has, from 0 on; the row after the last is for what took longer. seconds: a part of the sum
+-- of all durations.
+create table webhook.call_duration (
+    url_key integer not null,
+    bound   integer not null,
+    calls   bigint not null,
+    seconds double precision not null,
+    primary key (url_key, bound)
+);
+
+-- One row: how often the worker has started, and for how long locks of other sessions held it up.
+create table webhook.worker_total (
+    only_row        boolean primary key default true check (only_row),
+    starts          bigint not null,
+    blocked_seconds double precision not null
+);
+insert into webhook.worker_total values (true, 0, 0);
+
+-- In milliseconds: what a part of the calls did not exceed, 6 % at most off; null without calls.
+create function webhook.duration_quantile(durations text, part double precision, max_ms double precision)
+returns double precision
+language c
+immutable
+strict
+parallel safe
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'duration_quantile_wrapper';
+
+create view webhook.activity_row as
+    select * from webhook.activity_0
+    union all select * from webhook.activity_1
+    union all select * from webhook.activity_2
+    union all select * from webhook.activity_3;
+
+-- Grouped after the joins, so that a webhook, an hour or both are found by an index.
+create view webhook.activity as
+select a.minute,
+       w.id as webhook_id,
+       case
+           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then u.url
+           else webhook.masked_url(u.url)
+       end as outgoing_url,
+       sum(a.messages)::bigint as messages,
+       sum(a.calls)::bigint as calls,
+       sum(
+           a.connect_failures + a.tls_failures + a.timeouts + a.http_4xx + a.http_5xx + a.other_failures
+       )::bigint as failures,
+       webhook.duration_quantile(string_agg(a.durations, ' '), 0.5, max(a.max_ms)) as p50_ms,
+       webhook.duration_quantile(string_agg(a.durations, ' '), 0.95, max(a.max_ms)) as p95_ms,
+       case when sum(a.calls) > 0 then max(a.max_ms) end as max_ms,
+       (array_agg(a.pending order by a.run desc))[1] as pending,
+       w.name as webhook_name,
+       sum(a.connect_failures)::bigint as connect_failures,
+       sum(a.tls_failures)::bigint as tls_failures,
+       sum(a.timeouts)::bigint as timeouts,
+       sum(a.http_4xx)::bigint as http_4xx,
+       sum(a.http_5xx)::bigint as http_5xx,
+       sum(a.other_failures)::bigint as other_failures,
+       string_agg(a.durations, ' ') as durations
+from webhook.activity_row a
+join webhook.url_def u on u.url_key = a.url_key
+join webhook.webhook_def w on w.webhook_key = u.webhook_key
+group by a.minute, u.url_key, w.webhook_key;
+
+set local search_path = webhook, pg_temp;
+
+do $$
+declare
+    name text;
+begin
+    for name in
+        select c.relname
+        from pg_catalog.pg_class c
+        where c.relnamespace operator(pg_catalog.=) 'webhook'::pg_catalog.regnamespace
+          and c.relkind operator(pg_catalog.=) 'r'
+          and c.relname operator(pg_catalog.~) '^(activity_[0-9]|call_duration|worker_total)$'
+        order by c.relname
+    loop
+        execute pg_catalog.format(
+            'create trigger refuse_replicated before insert or truncate on webhook.%I'
+            ' for each statement execute function webhook.refuse_replicated()', name);
+        execute pg_catalog.format(
+            'create trigger refuse_replicated_rows after insert or update or delete on webhook.%I'
+            ' for each row execute function webhook.refuse_replicated()', name);
+        execute pg_catalog.format('alter table webhook.%I enable replica trigger refuse_replicated', name);
+        execute pg_catalog.format('alter table webhook.%I enable replica trigger refuse_replicated_rows', name);
+    end loop;
+end
+$$;
+
+comment on function webhook.duration_quantile(text, double precision, double precision) is
+    'Milliseconds that a part of the calls (0.5, 0.95, ...) did not exceed, 6 % at most off, never above max_ms; '
+    'null without calls. durations: of webhook.activity; those of several rows are joined by '
+    'string_agg(durations, '' ''). Errors: 22023 longer than 32 million characters.';
+
+comment on view webhook.activity is
+    'What happened in each minute, one row a minute and URL that had messages or calls. Kept for 30 days, in '
+    'blocks of ten. Written every ten seconds: a crash may lose what is younger.';
+comment on column webhook.activity.minute is
+    'Begin of the minute.';
+comment on column webhook.activity.webhook_id is
+    'Id of the webhook.';
+comment on column webhook.activity.outgoing_url is
+    'The URL.';
+comment on column webhook.activity.messages is
+    'Messages that came for the URL.';
+comment on column webhook.activity.calls is
+    'Calls that ended, retries included.';
+comment on column webhook.activity.failures is
+    'Those of them that failed.';
+comment on column webhook.activity.p50_ms is
+    'Half of the calls took no longer, in milliseconds, 6 % at most off.';
+comment on column webhook.activity.p95_ms is
+    '95 % of the calls took no longer, in milliseconds, 6 % at most off.';
+comment on column webhook.activity.max_ms is
+    'The longest call, in milliseconds.';
+comment on column webhook.activity.pending is
+    'Messages not settled when the row was last written, those that wait for a retry not counted.';
+comment on column webhook.activity.webhook_name is
+    'Name of the webhook.';
+comment on column webhook.activity.connect_failures is
+    'Failures: the name has no address, nobody listens, the connection broke.';
+comment on column webhook.activity.tls_failures is
+    'Failures: no secure connection, for example because of the certificate.';
+comment on column webhook.activity.timeouts is
+    'Failures: timeout_ms was over.';
+comment on column webhook.activity.http_4xx is
+    'Failures: answered 400 to 499.';
+comment on column webhook.activity.http_5xx is
+    'Failures: answered 500 to 599.';
+comment on column webhook.activity.other_failures is
+    'Failures: any other, as a redirect, a refused address or a message that is too large.';
+comment on column webhook.activity.durations is
+    'How many calls took how long, for webhook.duration_quantile().';
+
+comment on table webhook.activity_0 is
+    'Internal: what happened in each minute, by URL; emptied as a whole.';
+comment on table webhook.activity_1 is
+    'Internal: what happened in each minute, by URL; emptied as a whole.';
+comment on table webhook.activity_2 is
+    'Internal: what happened in each minute, by URL; emptied as a whole.';
+comment on table webhook.activity_3 is
+    'Internal: what happened in each minute, by URL; emptied as a whole.';
+comment on table webhook.call_duration is
+    'Internal: how long the calls of each URL took.';
+comment on table webhook.worker_total is
+    'Internal: one row, how often the worker has started, and how long locks held it up.';
+comment on view webhook.activity_row is
+    'Internal: all tables of what happened in each minute.';
+
+-- More metrics, and as text.
+set local search_path = pg_catalog, pg_temp;
+
+create or replace view webhook.metrics as
+select counted.name,
+       jsonb_build_object('webhook_id', w.id, 'webhook', w.name, 'event_id', e.id) as labels,
+       coalesce(counted.value, 0)::double precision as value
+from webhook.event_def e
+join webhook.webhook_def w on w.webhook_key = e.webhook_key
+left join webhook.event_count k on k.event_key = e.event_key
+cross join lateral (
+    values
+        ('webhook_messages_total', k.messages),
+        ('webhook_calls_total', k.calls),
+        ('webhook_call_errors_total', k.errors)
+) as counted (name, value)
+where e.dropped_at is null
+union all
+select waiting.name,
+       jsonb_build_object('webhook_id', q.webhook_id, 'webhook', q.webhook_name, 'outgoing_url', q.outgoing_url),
+       waiting.value::double precision
+from webhook.queue q
+cross join lateral (
+    values
+        ('webhook_pending_messages', q.pending::numeric),
+        ('webhook_retrying_messages', q.retrying::numeric),
+        ('webhook_failed_messages', q.failed::numeric),
+        ('webhook_oldest_pending_seconds',
+         coalesce(greatest(extract(epoch from clock_timestamp() - q.oldest_pending), 0), 0)),
+        ('webhook_url_disabled', (q.state = 'disabled')::integer::numeric),
+        ('webhook_url_backing_off', (q.state = 'backing_off')::integer::numeric),
+        ('webhook_since_success_seconds', greatest(extract(epoch from clock_timestamp() - q.last_success_at), 0))
+) as waiting (name, value)
+-- A URL that never answered has no time since it did.
+where waiting.value is not null
+union all
+-- What decides whether an enabled event makes messages is the same for all events of a group, of which
+-- there are few, whatever is defined.
+select 'webhook_event_disabled',
+       jsonb_build_object('webhook_id', w.id, 'webhook', w.name, 'event_id', e.id),
+       coalesce(s.is_stopped, false)::integer::double precision
+from webhook.event_def e
+join webhook.webhook_def w on w.webhook_key = e.webhook_key
+left join (
+    select k.event_key, n.is_stopped
+    from (
+        select min(d.event_key) as first, array_agg(d.event_key) as event_keys
+        from webhook.event_def d
+        join webhook.webhook_def h on h.webhook_key = d.webhook_key
+        where d.dropped_at is null
+          and d.enabled
+          and h.enabled
+        group by d.object_name, d.object_oid, d.event_type, d.owner_oid, d.owner_name,
+                 d.object_fields, d.object_attnums, d.payload_fields, d.payload_attnums,
+                 d.template_fields, d.template_attnums, d.match_fields, d.match_attnums, d.match_kinds,
+                 d.order_key, d.order_key_attnums, h.delivery_order,
+                 case when d.condition is not null then d.event_key end
+    ) g
+    cross join lateral (
+        select not v.active as is_stopped
+        from webhook.event_now v
+        where v.event_key = g.first
+        offset 0
+    ) n
+    cross join lateral unnest(g.event_keys) as k (event_key)
+    where n.is_stopped
+) s on s.event_key = e.event_key
+where e.dropped_at is null
+union all
+select 'webhook_worker_up', '{}', (w.pid is not null)::integer::double precision
+from webhook.worker w
+union all
+select total.name, '{}', total.value
+from webhook.worker_total t
+cross join lateral (
+    values
+        ('webhook_worker_starts_total', t.starts::double precision),
+        ('webhook_worker_blocked_seconds_total', t.blocked_seconds)
+) as total (name, value)
+union all
+select 'webhook_delivery_enabled', '{}', current_setting('webhook.delivery', true)::boolean::integer::double precision
+union all
+-- URLs that were dropped count, too: what is counted only grows.
+select counted.name,
+       counted.labels || jsonb_build_object('webhook_id', w.id, 'webhook', w.name),
+       counted.value
+from (
+    select u.webhook_key, sum(d.calls) as calls, sum(d.seconds) as seconds
+    from webhook.call_duration d
+    join webhook.url_def u on u.url_key = d.url_key
+    group by u.webhook_key
+) h
+join webhook.webhook_def w on w.webhook_key = h.webhook_key
+cross join lateral (
+    select 'webhook_call_duration_seconds_count' as name, '{}'::jsonb as labels, h.calls::double precision as value
+    union all
+    select 'webhook_call_duration_seconds_sum', '{}', h.seconds
+    union all
+    select 'webhook_call_duration_seconds_bucket', jsonb_build_object('le', b.le), coalesce((
+        select sum(d.calls)::double precision
+        from webhook.url_def u
+        join webhook.call_duration d on d.url_key = u.url_key
+        where u.webhook_key = h.webhook_key
+          and d.bound < b.place
+    ), 0)
+    from unnest(array[
+        '0.005', '0.01', '0.025', '0.05', '0.1', '0.25', '0.5', '1.0', '2.5', '5.0', '10.0', '30.0', '60.0', '600.0', '+Inf'
+    ]) with ordinality as b (le, place)
+) counted
+where w.dropped_at is null
+union all
+select stored.name, '{}', sum(pg_total_relation_size(c.oid))::double precision
+from pg_class c
+join pg_namespace n on n.oid = c.relnamespace and n.nspname = 'webhook'
+join (
+    values
+        ('webhook_outbox_bytes', '^outbox_[0-9]$'),
+        ('webhook_call_log_bytes', '^call_log_[0-9]$'),
+        ('webhook_activity_bytes', '^activity_[0-9]$')
+) as stored (name, pattern) on c.relname ~ stored.pattern
+where c.relkind = 'r'
+group by stored.name;
+
+set local search_path = webhook, pg_temp;
+
+set local search_path = pg_catalog, pg_temp;
+
+-- In the format of OpenMetrics 1.0. A metric that is not listed here is shown without a help text.
+create function webhook.prometheus()
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+    with listed (family, kind, unit, help) as (
+        values
+            ('webhook_messages', 'counter', null, 'Messages captured for an event.'),
+            ('webhook_calls', 'counter', null, 'HTTP requests made for an event.'),
+            ('webhook_call_errors', 'counter', null, 'HTTP requests of an event that failed.'),
+            ('webhook_call_duration_seconds', 'histogram', 'seconds', 'How long the calls of a webhook took.'),
+            ('webhook_pending_messages', 'gauge', null, 'Messages not settled for a URL, without those that wait for a retry.'),
+            ('webhook_retrying_messages', 'gauge', null, 'Messages whose call failed and will be repeated.'),
+            ('webhook_failed_messages', 'gauge', null, 'Messages that were given up.'),
+            ('webhook_oldest_pending_seconds', 'gauge', 'seconds', 'Age of the oldest message that waits for a URL, 0 without any.'),
+            ('webhook_since_success_seconds', 'gauge', 'seconds', 'Time since the last successful call of a URL.'),
+            ('webhook_url_disabled', 'gauge', null, '1: the URL is switched off.'),
+            ('webhook_url_backing_off', 'gauge', null, '1: the URL fails, the next call is a probe.'),
+            ('webhook_event_disabled', 'gauge', null, '1: the event is enabled and makes no messages; webhook.events.detail says why.'),
+            ('webhook_delivery_enabled', 'gauge', null, '1: webhook.delivery is on.'),
+            ('webhook_worker_up', 'gauge', null, '1: the worker of this database runs.'),
+            ('webhook_worker_starts', 'counter', null, 'Starts of the worker of this database.'),
+            ('webhook_worker_blocked_seconds', 'counter', 'seconds', 'Time in which locks of other sessions held the worker up.'),
+            ('webhook_outbox_bytes', 'gauge', 'bytes', 'Size of the outbox on disk.'),
+            ('webhook_call_log_bytes', 'gauge', 'bytes', 'Size of the log of calls on disk.'),
+            ('webhook_activity_bytes', 'gauge', 'bytes', 'Size of the figures of minutes on disk.')
+    ),
+    sample as (
+        select m.name,
+               m.labels,
+               m.value,
+               regexp_replace(m.name, '_(total|bucket|count|sum)$', '') as family
+        from webhook.metrics m
+    ),
+    line as (
+        select s.family,
+               coalesce((s.labels - 'le')::text, '') as labelled,
+               s.name,
+               (s.labels ->> 'le')::double precision as le,
+               concat(
+                   s.name,
+                   '{' || (
+                       -- With a backslash, a quote and a line break escaped.
+                       select string_agg(
+                                  concat(
+                                      l.key, '="',
+                                      replace(replace(replace(l.value, E'\\', E'\\\\'), '"', E'\\"'), E'\n', E'\\n'), '"'
+                                  ),
+                                  ',' order by l.key
+                              )
+                       from jsonb_each_text(s.labels) as l (key, value)
+                       where l.value is not null
+                   ) || '}',
+                   ' ',
+                   replace(s.value::text, 'Infinity', '+Inf')
+               ) as text
+        from sample s
+    ),
+    family as (
+        select concat(
+                   '# TYPE ', l.family, ' ', coalesce(k.kind, case when min(l.name) ~ '_total$' then 'counter' else 'gauge' end), E'\n',
+                   '# UNIT ' || l.family || ' ' || k.unit || E'\n',
+                   '# HELP ' || l.family || ' ' || k.help || E'\n',
+                   string_agg(l.text, E'\n' order by l.labelled collate "C", l.name collate "C", l.le), E'\n'
+               ) as text,
+               l.family as name
+        from line l
+        left join listed k on k.family = l.family
+        group by l.family, k.kind, k.unit, k.help
+    )
+    select concat(string_agg(f.text, '' order by f.name collate "C"), E'# EOF\n')
+    from family f
+$$;
+
+set local search_path = webhook, pg_temp;
+
+comment on view webhook.metrics is
+    'Everything as numbers, one row a sample: webhook_messages_total, _calls_total, _call_errors_total, _event_disabled '
+    'of each event; _pending_messages, _oldest_pending_seconds, _since_success_seconds, _url_disabled and more of each '
+    'URL; _call_duration_seconds of each webhook; _worker_*, _delivery_enabled, _bytes.';
+comment on function webhook.prometheus() is
+    'All of webhook.metrics as text in the format of OpenMetrics 1.0, which Prometheus scrapes: with TYPE, UNIT and '
+    'HELP of each metric, and # EOF at the end. Serve it as application/openmetrics-text.';
+
+-- A page for people.
+
+-- PostgREST serves what a function returns as this domain with the media type that the domain is named for.
+create domain webhook."text/html" as pg_catalog.text;
+revoke all on type webhook."text/html" from public;
+
+create function webhook.status_page(refresh interval default '10 seconds')
+returns webhook."text/html"
+language c
+set search_path = pg_catalog, pg_temp
+set jit = off
+as 'MODULE_PATHNAME', 'status_page_wrapper';
+
+comment on domain webhook."text/html" is
+    'A page, for what serves a result by the name of its type, as PostgREST does.';
+comment on function webhook.status_page(interval) is
+    'A page that shows how webhooks fare: one verdict, figures, the last hour, each URL with the statement that mends '
+    'it, failures by cause, the last calls, events that produce nothing. refresh: the page loads itself again after '
+    'so long, 0 = never. Roles that may not call webhook.drop_webhook() see no answers. Errors: 22023 refresh '
+    'out of range.';
+
 -- The role that the worker's statements run as: what they need, by name, and nothing else. Nobody is a
 -- member of it. A function, because a role that was dropped has to come back with its privileges.
 
@@ -1766,6 +2116,10 @@ begin
     grant select, insert, truncate
         on webhook.outbox_0, webhook.outbox_1, webhook.outbox_2, webhook.outbox_3
         to webhook_worker;
+    grant select, insert, update, truncate
+        on webhook.activity_0, webhook.activity_1, webhook.activity_2, webhook.activity_3
+        to webhook_worker;
+    grant select, insert, update on webhook.call_duration, webhook.worker_total to webhook_worker;
     grant insert, truncate
         on webhook.call_log_0, webhook.call_log_1, webhook.call_log_2, webhook.call_log_3
         to webhook_worker;
@@ -1858,13 +2212,17 @@ drop function webhook.update_event(text, text[], text[], text[], text, text, boo
 grant usage on schema webhook to webhook_admin, webhook_reader;
 grant select
     on webhook.webhooks, webhook.events, webhook.messages, webhook.calls, webhook.queue, webhook.worker,
-       webhook.metrics, webhook.changes
+       webhook.metrics, webhook.changes, webhook.activity
     to webhook_admin, webhook_reader;
 grant execute
     on function webhook.worker_process(), webhook.worker_detail(), webhook.worker_absence(), webhook.delivery_hold(),
        webhook.unseen_messages(), webhook.busy_messages()
     to webhook_reader;
 grant execute on function webhook.masked_url(text), webhook.masked_headers(jsonb), webhook.masked_values(jsonb) to webhook_reader;
+grant execute
+    on function webhook.duration_quantile(text, double precision, double precision), webhook.prometheus(),
+       webhook.status_page(interval)
+    to webhook_reader;
 grant execute on function webhook.match_kind(oid, oid), webhook.unknown_labels(oid, jsonb), webhook.shared_trigger(oid, text)
     to webhook_reader;
 -- What only reads. The functions check the caller's rights on tables, and mask what readers may not see.
@@ -1875,11 +2233,12 @@ grant execute
 
 -- Monitoring systems are members of this role of PostgreSQL.
 grant usage on schema webhook to pg_monitor;
-grant select on webhook.worker, webhook.queue, webhook.metrics to pg_monitor;
+grant select on webhook.worker, webhook.queue, webhook.metrics, webhook.activity to pg_monitor;
 grant execute
     on function webhook.worker_process(), webhook.worker_detail(), webhook.worker_absence(), webhook.delivery_hold(),
        webhook.unseen_messages(), webhook.busy_messages(), webhook.masked_url(text), webhook.match_kind(oid, oid),
-       webhook.unknown_labels(oid, jsonb), webhook.shared_trigger(oid, text)
+       webhook.unknown_labels(oid, jsonb), webhook.shared_trigger(oid, text),
+       webhook.duration_quantile(text, double precision, double precision), webhook.prometheus()
     to pg_monitor;
 
 grant execute on all functions in schema webhook to webhook_admin;

@@ -56,11 +56,30 @@ extension_sql_file!(
     name = "views",
     requires = ["events_now"]
 );
-extension_sql_file!("../sql/metrics.sql", name = "metrics", requires = ["views"]);
+extension_sql_file!(
+    "../sql/activity.sql",
+    name = "activity",
+    requires = ["views"]
+);
+extension_sql_file!(
+    "../sql/metrics.sql",
+    name = "metrics",
+    requires = ["activity"]
+);
+extension_sql_file!(
+    "../sql/prometheus.sql",
+    name = "prometheus",
+    requires = ["metrics"]
+);
+extension_sql_file!(
+    "../sql/status_page.sql",
+    name = "status_page",
+    requires = ["prometheus"]
+);
 extension_sql_file!(
     "../sql/changes.sql",
     name = "changes",
-    requires = ["metrics"]
+    requires = ["status_page"]
 );
 extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["changes"]);
 extension_sql_file!(

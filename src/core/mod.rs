@@ -14,4 +14,5 @@ pub mod messages;
 pub mod payloads;
 pub mod policy;
 pub mod scheduling;
+pub mod status_page;
 pub mod values;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use uuid::Uuid;
 
+use super::failure_class::FailureClass;
 use crate::core::messages::oversize::Oversize;
 use crate::core::policy::endpoint::Endpoint;
 use crate::core::policy::redaction::Redactions;
@@ -136,6 +137,8 @@ pub struct Outcome {
     /// From status 429 and 503 only; at most one hour.
     pub retry_after: Option<Duration>,
     pub verdict: Verdict,
+    /// `None`: it was delivered, or not made.
+    pub failure_class: Option<FailureClass>,
     /// The last job of its run: the thread is free again.
     pub ends_run: bool,
 }

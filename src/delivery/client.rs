@@ -20,6 +20,7 @@ use crate::core::policy::endpoint::Endpoint;
 use crate::core::policy::headers;
 
 use super::call::SentAt;
+use super::failure_class::{self, FailureClass};
 use super::local;
 use super::names::Names;
 use super::ongoing::Ongoing;
@@ -105,6 +106,7 @@ pub struct Answer {
     pub retry_after: Option<String>,
     /// Why the answer is missing or incomplete.
     pub fault: Option<String>,
+    pub fault_class: FailureClass,
     /// The fault is local (see [`super::local`]): the call was not made.
     pub is_local: bool,
 }
@@ -190,6 +192,7 @@ impl UreqClient {
             ..Answer::default()
         };
         if let Err(error) = read_body(response.into_body(), self.max_response_size, &mut answer) {
+            answer.fault_class = failure_class::of_error(&error);
             answer.fault = Some(match error {
                 Error::Timeout(_) => "timed out while reading the answer".to_owned(),
                 Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
@@ -211,6 +214,7 @@ impl Client for UreqClient {
                 Answer {
                     is_local: local.is_some(),
                     fault: local.or_else(|| Some(describe(&error))),
+                    fault_class: failure_class::of_error(&error),
                     ..Answer::default()
                 }
             }

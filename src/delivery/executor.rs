@@ -14,6 +14,7 @@ use crate::core::policy::signing;
 use super::answer;
 use super::call::{CallStamp, Job, Outcome, Target, Verdict};
 use super::client::{Answer, Client, Request, Rules};
+use super::failure_class::{self, FailureClass};
 
 /// A larger body buffer is freed after the call.
 const KEPT_BODY_BYTES: usize = 64 * 1024;
@@ -151,6 +152,7 @@ fn blank(job: &Job, stamp: &CallStamp, message_size: usize) -> Outcome {
         detail: None,
         retry_after: None,
         verdict: Verdict::Failed,
+        failure_class: Some(FailureClass::Other),
         ends_run: true,
     }
 }
@@ -165,12 +167,14 @@ pub fn recalled(job: &Job) -> Outcome {
     };
     Outcome {
         verdict: Verdict::NotAttempted,
+        failure_class: None,
         ..blank(job, &stamp, 0)
     }
 }
 
 fn settle(outcome: &mut Outcome, answer: Answer, max_response_size: usize) {
     outcome.http_code = answer.http_code;
+    let fault_class = answer.fault.is_some().then_some(answer.fault_class);
     outcome.response = answer::readable(&answer.body, answer.was_cut, max_response_size);
     (outcome.verdict, outcome.detail) = match (answer.fault, answer.http_code) {
         (Some(fault), _) if answer.is_local => (Verdict::Local, Some(fault)),
@@ -178,6 +182,8 @@ fn settle(outcome: &mut Outcome, answer: Answer, max_response_size: usize) {
         (None, Some(code)) => answer::judge_status(code),
         (None, None) => (Verdict::Failed, Some("no answer".to_owned())),
     };
+    outcome.failure_class =
+        failure_class::of_outcome(outcome.verdict, outcome.http_code, fault_class);
     if outcome.http_code.is_some_and(answer::may_ask_to_wait) {
         outcome.retry_after = answer
             .retry_after

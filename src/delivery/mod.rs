@@ -9,6 +9,7 @@
 
 pub mod call;
 pub mod client;
+pub mod failure_class;
 pub mod pool;
 pub mod tls;
 mod tls_failures;

@@ -17,24 +17,28 @@ use ureq::unversioned::transport::NextTimeout;
 use ureq::{Error, Timeout};
 
 use super::client::ClientConfig;
+use super::failure_class::FailureClass;
 use super::local::{is_local, local_failure};
 use super::names::{NameFailure, Names};
 use super::ongoing::Ongoing;
 
 /// Why a call is refused before it is dialled; the text becomes the call's detail.
 #[derive(Debug)]
-pub struct Refused(pub String);
+pub struct Refused {
+    pub why: String,
+    pub class: FailureClass,
+}
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.why)
     }
 }
 
 impl std::error::Error for Refused {}
 
-fn refuse(why: String) -> Error {
-    Error::Other(Box::new(Refused(why)))
+fn refuse(why: String, class: FailureClass) -> Error {
+    Error::Other(Box::new(Refused { why, class }))
 }
 
 /// Resolves a host, then checks each of its addresses against the policy.
@@ -69,9 +73,10 @@ impl PolicyResolver {
             .map_err(|failure| match failure {
                 NameFailure::TimedOut => Error::Timeout(Timeout::Resolve),
                 NameFailure::Local(why) => local_failure(why),
-                NameFailure::Unknown(why) => {
-                    refuse(format!("host name {host} cannot be resolved: {why}"))
-                }
+                NameFailure::Unknown(why) => refuse(
+                    format!("host name {host} cannot be resolved: {why}"),
+                    FailureClass::Connect,
+                ),
             })
     }
 
@@ -94,17 +99,21 @@ impl PolicyResolver {
         let policy = &self.config.policy;
         policy
             .judge(address)
-            .map_err(|refusal| refuse(refusal.to_string()))?;
+            .map_err(|refusal| refuse(refusal.to_string(), FailureClass::Other))?;
         if self.config.require_https && !is_https && !policy.is_explicitly_allowed(address) {
-            return Err(refuse(format!(
-                "plain http to {address} is not allowed (webhook.require_https, webhook.allowed_networks)"
-            )));
+            return Err(refuse(
+                format!("plain http to {address} is not allowed (webhook.require_https, webhook.allowed_networks)"),
+                FailureClass::Other,
+            ));
         }
         if port == self.config.refused_socket && is_of_this_host(address)? {
-            return Err(refuse(format!(
-                "{} is this PostgreSQL server",
-                SocketAddr::new(address, port)
-            )));
+            return Err(refuse(
+                format!(
+                    "{} is this PostgreSQL server",
+                    SocketAddr::new(address, port)
+                ),
+                FailureClass::Other,
+            ));
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ use ureq::unversioned::transport::{
 use ureq::{Error, Timeout};
 
 use super::buffers::WireBuffers;
+use super::failure_class::FailureClass;
 use super::local::{self, local_failure};
 use super::ongoing::Ongoing;
 use super::resolver::Refused;
@@ -215,8 +216,9 @@ impl Transport for Socket {
             (received, None) => received?,
         };
         if !self.ongoing.note_received(received) {
-            let endless = Refused("the answer has no end".to_owned());
-            return Err(Error::Other(Box::new(endless)));
+            let why = "the answer has no end".to_owned();
+            let class = FailureClass::Other;
+            return Err(Error::Other(Box::new(Refused { why, class })));
         }
         self.buffers.input_appended(received);
         Ok(received > 0)

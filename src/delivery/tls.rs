@@ -16,6 +16,7 @@ use ureq::unversioned::transport::{
 use ureq::Error;
 
 use super::buffers::WireBuffers;
+use super::failure_class::FailureClass;
 use super::resolver::Refused;
 use super::socket::Socket;
 use super::tls_failures::{describe, describe_ca};
@@ -90,7 +91,9 @@ impl TlsSocket {
 }
 
 fn tls_failure(why: &str) -> Error {
-    Error::Other(Box::new(Refused(format!("tls: {why}"))))
+    let why = format!("tls: {why}");
+    let class = FailureClass::Tls;
+    Error::Other(Box::new(Refused { why, class }))
 }
 
 /// Timeouts and broken connections keep their error kind.

@@ -17,7 +17,14 @@ use crate::core::error::{Error, Kind, Result};
 
 /// Every relation of the extension; `tests/it/own_schema.rs` compares.
 const RELATIONS: &[&CStr] = &[
+    c"activity",
+    c"activity_0",
+    c"activity_1",
+    c"activity_2",
+    c"activity_3",
+    c"activity_row",
     c"busy",
+    c"call_duration",
     c"call_log",
     c"call_log_0",
     c"call_log_1",
@@ -69,6 +76,7 @@ const RELATIONS: &[&CStr] = &[
     c"webhook_def",
     c"webhooks",
     c"worker",
+    c"worker_total",
 ];
 
 /// Functions that statements of this library call. One of the same name and with other arguments

@@ -296,6 +296,7 @@ columns!(
     i16: i16, |value| value;
     i32: i32, |value| value;
     i64: i64, |value| value;
+    f64: f64, |value| value;
     pg_sys::Oid: pg_sys::Oid, |value| value;
     TimestampWithTimeZone: TimestampWithTimeZone, |value| value;
     Vec<u8>: Vec<u8>, |value| value;

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::cast_possible_truncation))]
 
+pub mod activity;
 pub mod blockers;
 pub mod call_log;
 pub mod caller;
@@ -40,6 +41,7 @@ pub mod rows;
 pub mod segments;
 pub mod settlement_log;
 pub mod shared_windows;
+pub mod status_page;
 mod table_label;
 pub mod test_message;
 pub mod ticks;

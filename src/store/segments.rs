@@ -1,4 +1,4 @@
-//! The rings of tables that outbox and call log consist of.
+//! The rings of tables that outbox, call log and the figures of minutes consist of.
 //!
 //! A table is emptied by TRUNCATE under a lock that is not waited for: a waiting one would
 //! block the sessions behind it. What is still to be sent holds its table back; the few
@@ -17,6 +17,7 @@ const BLOCKS_A_RANGE: i64 = 32;
 pub enum Ring {
     Outbox,
     CallLog,
+    Activity,
 }
 
 impl Ring {
@@ -25,6 +26,7 @@ impl Ring {
         match self {
             Self::Outbox => "outbox",
             Self::CallLog => "call_log",
+            Self::Activity => "activity",
         }
     }
 }

@@ -11,6 +11,11 @@ use crate::pg::spi::{Arg, Query};
 use crate::pg::worker_role::refusal;
 
 const TABLES: &[(&str, &[&str])] = &[
+    ("activity_0", &["SELECT", "INSERT", "UPDATE", "TRUNCATE"]),
+    ("activity_1", &["SELECT", "INSERT", "UPDATE", "TRUNCATE"]),
+    ("activity_2", &["SELECT", "INSERT", "UPDATE", "TRUNCATE"]),
+    ("activity_3", &["SELECT", "INSERT", "UPDATE", "TRUNCATE"]),
+    ("call_duration", &["SELECT", "INSERT", "UPDATE"]),
     ("call_log_0", &["INSERT", "TRUNCATE"]),
     ("call_log_1", &["INSERT", "TRUNCATE"]),
     ("call_log_2", &["INSERT", "TRUNCATE"]),
@@ -38,6 +43,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("unfolded", &["SELECT"]),
     ("url_def", &["SELECT"]),
     ("webhook_def", &["SELECT"]),
+    ("worker_total", &["SELECT", "INSERT", "UPDATE"]),
 ];
 
 /// Columns that the worker updates in tables that are others' to change.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
+use std::time::Duration;
 
 use crate::pg::{process, tx};
 use crate::store::blockers::{Blocker, BlockerStore};
@@ -42,6 +43,7 @@ pub enum Work {
     DefinitionLog,
     Details,
     WallClock,
+    Activity,
 }
 
 impl Work {
@@ -75,10 +77,11 @@ impl Work {
             Self::Tail => &["ledger", "tick"],
             Self::Outcomes => &["retry", "cancellation", "url_def", "call_log_%"],
             Self::Compaction => &["ledger", "fold", "lane", "counter", "tick"],
-            Self::Upkeep => &["segment", "control", "outbox_%", "call_log_%"],
+            Self::Upkeep => &["segment", "control", "outbox_%", "call_log_%", "activity_%"],
             Self::DefinitionLog => &["definition_change"],
             Self::Details => &["webhook_def"],
             Self::WallClock => &["retry"],
+            Self::Activity => &["activity_%", "call_duration", "worker_total"],
         }
     }
 }
@@ -98,6 +101,8 @@ pub struct Locks {
     is_shown: bool,
     /// `lock_timeout` is short.
     is_impatient: bool,
+    /// Up to when waits were counted, while work waits.
+    counted_until: Option<u64>,
 }
 
 impl Locks {
@@ -109,6 +114,7 @@ impl Locks {
             next_log: 0,
             is_shown: false,
             is_impatient: false,
+            counted_until: None,
         }
     }
 
@@ -137,6 +143,15 @@ impl Locks {
     pub fn next_try(&self, now: u64) -> Option<u64> {
         let pauses = self.waits.values().map(|wait| wait.next_try);
         pauses.filter(|next_try| *next_try > now).min()
+    }
+
+    /// For how long work has waited since the last call.
+    pub fn take_blocked(&mut self, now: u64) -> Option<Duration> {
+        let since = self.counted_until.take();
+        if !self.waits.is_empty() {
+            self.counted_until = Some(now);
+        }
+        since.map(|since| Duration::from_nanos(now.saturating_sub(since)))
     }
 
     /// Work that nobody wants any more waits for nothing.

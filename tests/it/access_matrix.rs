@@ -93,6 +93,12 @@ const CALLS: &[(&str, &str)] = &[
     ),
     ("explain_event", "select webhook.explain_event('{event}')"),
     ("message", "select webhook.message('{message}')"),
+    (
+        "duration_quantile",
+        "select webhook.duration_quantile('80:1', 0.5, 1)",
+    ),
+    ("prometheus", "select webhook.prometheus()"),
+    ("status_page", "select webhook.status_page()"),
     ("test_webhook", "select webhook.test_webhook('hook')"),
     ("redeliver", "select webhook.redeliver('{message}')"),
     (
@@ -142,7 +148,7 @@ const INTERNAL: &[&str] = &[
 ];
 
 const VIEWS: &[&str] = &[
-    "webhooks", "events", "messages", "calls", "queue", "worker", "metrics", "changes",
+    "webhooks", "events", "messages", "calls", "queue", "worker", "metrics", "activity", "changes",
 ];
 
 /// Runs `statement` as `role` and undoes it: yes, or no for want of a privilege.

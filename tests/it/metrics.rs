@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::support::definitions::wait_idle;
 use super::support::items::{cluster_with, insert, pause, watch};
+use super::support::PATIENCE;
 
 #[test]
 fn the_metrics_show_every_number_to_a_reader() {
@@ -20,6 +21,9 @@ fn the_metrics_show_every_number_to_a_reader() {
     wait_idle(&cluster);
     pause(&cluster, "good");
     insert(&cluster, 4..=4);
+    let histograms = "select count(distinct labels ->> 'webhook')::text from webhook.metrics
+                      where name = 'webhook_call_duration_seconds_count'";
+    cluster.wait_for_text(PATIENCE, histograms, "2");
     cluster.sql("create role a_reader login in role webhook_reader");
     let mut reader = cluster.connect_as("a_reader", "postgres");
     let rows = reader
@@ -57,7 +61,7 @@ fn the_metrics_show_every_number_to_a_reader() {
     positive("webhook_outbox_bytes");
     positive("webhook_call_log_bytes");
     let names: BTreeSet<&str> = rows.iter().map(|row| row.get(0)).collect();
-    assert_eq!(names.len(), 13, "{names:?}");
+    assert_eq!(names.len(), 21, "{names:?}");
 
     assert_eq!(of("webhook_event_disabled"), ["bad 0", "good 0"]);
 

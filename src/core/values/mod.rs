@@ -1,5 +1,6 @@
-//! PostgreSQL's values as JSON and as text: numbers, times, `jsonb`, `hstore`.
+//! PostgreSQL's values as JSON and as text: numbers, times, `jsonb`, `hstore`; and how long calls took.
 
+pub mod durations;
 pub mod hstore_image;
 pub mod hstore_text;
 pub mod json_text;

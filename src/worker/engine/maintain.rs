@@ -14,6 +14,8 @@ impl Engine {
         let seq = self.settler.seq();
         let number = self.maintenance.rotate(seq, is_quiet, &mut self.locks);
         self.settler.log_to(number);
+        self.settler
+            .record_activity_in(self.maintenance.activity_number());
         self.definitions
             .forget_changes(&mut self.locks, self.ticker);
     }
@@ -55,6 +57,9 @@ impl Engine {
         self.definitions
             .show_details_if_due(&mut self.locks, self.ticker);
         self.locks.adjust_lock_timeout(self.settler.has_locked());
+        if let Some(blocked) = self.locks.take_blocked(self.ticker.now()) {
+            self.settler.add_blocked(blocked.as_secs_f64());
+        }
         if let Some(text) = self.locks.look_if_due(self.ticker.now()) {
             self.notices.set(Topic::Blocked, text);
         }

@@ -31,12 +31,34 @@ impl Engine {
         if self.settler.compaction_is_due() {
             self.compact();
         }
+        if self.settler.activity_is_due() {
+            let _ = self.record_activity();
+        }
+    }
+
+    /// `false` if it has to be tried again.
+    fn record_activity(&mut self) -> bool {
+        match self.settler.write_activity() {
+            Ok(()) => {
+                self.locks.succeeded(Work::Activity);
+                true
+            }
+            Err(failure) if failure.is_lock_not_available() => {
+                self.locks.failed(Work::Activity, self.ticker.now());
+                false
+            }
+            Err(failure) => {
+                pgrx::warning!("could not write webhook.activity: {}", failure.message);
+                false
+            }
+        }
     }
 
     /// At an orderly end: those that are locked are tried once more.
     pub(super) fn settle_at_last(&mut self) {
         self.settler.try_locked_now();
         self.settle();
+        while self.settler.has_activity() && self.record_activity() {}
     }
 
     /// Writes everything that is known, but for URLs that locks keep from it.

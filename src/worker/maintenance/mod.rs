@@ -67,6 +67,11 @@ impl Maintenance {
         self.rotation.call_log_number()
     }
 
+    /// The table of the figures of minutes that is written from now on.
+    pub fn activity_number(&self) -> usize {
+        self.rotation.activity_number()
+    }
+
     /// `true` if retries have another time now, because the clock was set back. May open a
     /// transaction.
     pub fn adjust_for_clock_step(&mut self, locks: &mut Locks) -> bool {

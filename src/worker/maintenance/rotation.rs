@@ -32,14 +32,20 @@ const CHANGES_A_LOOK: i64 = 1_000;
 const FORGET_CHANGES: Duration = Duration::from_secs(60);
 /// Blocks of a table are of this size.
 const BLOCK_BYTES: i64 = pgrx::pg_sys::BLCKSZ as i64;
-/// The two rings share webhook.log_max_size.
-const RINGS: usize = 2;
+/// Outbox and call log share webhook.log_max_size.
+const SHARING_RINGS: i64 = 2;
+const RINGS: usize = 3;
+/// The figures of minutes are kept for so long …
+const ACTIVITY_KEPT: Duration = Duration::from_secs(30 * 86_400);
+/// … or until they take this part of webhook.log_max_size, in addition to it.
+const ACTIVITY_PART: i64 = 10;
 const TABLES: usize = 4;
 
 /// See the module.
 pub(super) struct Rotation {
-    /// The call log table that is written.
+    /// The tables that are written.
     call_log_number: usize,
+    activity_number: usize,
     log_retention: Duration,
     log_max_bytes: Option<i64>,
     next_look: Instant,
@@ -62,6 +68,7 @@ impl Rotation {
     pub fn new(settings: &Delivery) -> Self {
         Self {
             call_log_number: 0,
+            activity_number: 0,
             log_retention: settings.log_retention,
             log_max_bytes: settings.log_max_bytes,
             next_look: Instant::now(),
@@ -109,6 +116,10 @@ impl Rotation {
         self.call_log_number
     }
 
+    pub fn activity_number(&self) -> usize {
+        self.activity_number
+    }
+
     pub fn is_due(&self) -> bool {
         Instant::now() >= self.next_look
     }
@@ -119,6 +130,7 @@ impl Rotation {
         self.pause = WHILE_BUSY;
         self.look_after(Ring::Outbox, locks, ticker);
         self.look_after(Ring::CallLog, locks, ticker);
+        self.look_after(Ring::Activity, locks, ticker);
         self.forget_changes();
         let busy = seq != self.seen || self.is_behind;
         self.seen = seq;
@@ -149,8 +161,8 @@ impl Rotation {
         else {
             return;
         };
-        if let (Ring::CallLog, Some(number)) = (ring, rotation::written(&tables)) {
-            self.call_log_number = place(number);
+        if let Some(number) = rotation::written(&tables) {
+            self.note_written(ring, number);
         }
         let plan = Plan::of(&tables, now, self.limits(ring, &tables, now));
         for number in plan.empty {
@@ -166,7 +178,11 @@ impl Rotation {
 
     /// Also learns how fast the ring grows, and when to look again.
     fn limits(&mut self, ring: Ring, tables: &[Segment], now: i64) -> Limits {
-        let max_bytes = self.log_max_bytes.map(|most| most / RINGS as i64);
+        let part = match ring {
+            Ring::Outbox | Ring::CallLog => SHARING_RINGS,
+            Ring::Activity => ACTIVITY_PART,
+        };
+        let max_bytes = self.log_max_bytes.map(|most| most / part);
         let growth = &mut self.growth[ring as usize];
         growth.look(tables, now);
         let longest = micros(WHILE_BUSY);
@@ -175,7 +191,10 @@ impl Rotation {
         let pause = Duration::from_micros(pause.unsigned_abs());
         self.pause = self.pause.min(pause);
         Limits {
-            retention_micros: micros(self.log_retention),
+            retention_micros: micros(match ring {
+                Ring::Outbox | Ring::CallLog => self.log_retention,
+                Ring::Activity => ACTIVITY_KEPT,
+            }),
             max_bytes,
             headroom_bytes,
         }
@@ -225,8 +244,17 @@ impl Rotation {
             Some(next)
         });
         let turned = self.success(turned, "write outbox or log to another table");
-        if let (Ring::CallLog, Some(Some(number))) = (ring, turned) {
-            self.call_log_number = place(number);
+        if let Some(Some(number)) = turned {
+            self.note_written(ring, number);
+        }
+    }
+
+    /// Writers of the outbox learn the number from webhook.control.
+    fn note_written(&mut self, ring: Ring, number: i16) {
+        match ring {
+            Ring::Outbox => {}
+            Ring::CallLog => self.call_log_number = place(number),
+            Ring::Activity => self.activity_number = place(number),
         }
     }
 

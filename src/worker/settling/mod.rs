@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod activity;
 mod apart;
 mod failures;
 mod locked_urls;
@@ -33,6 +34,7 @@ use crate::worker::reading::TailState;
 use crate::worker::scheduling::{CanceledMessage, HeldBackMessage};
 use crate::worker::settled::Settled;
 use crate::worker::time::Ticker;
+use activity::Activity;
 use failures::Failures;
 use pending_writes::PendingWrites;
 
@@ -54,6 +56,7 @@ pub struct Settler {
     failures: Failures,
     /// The call log table that is written.
     call_log_number: usize,
+    activity: Activity,
     ticker: Ticker,
 }
 
@@ -80,6 +83,7 @@ impl Settler {
             routing: RoutingStore::new(),
             failures: Failures::default(),
             call_log_number: 0,
+            activity: Activity::new(),
             ticker,
         }
     }
@@ -97,6 +101,7 @@ impl Settler {
     /// The tail has seen a message for the URL.
     pub fn count_arrival(&mut self, url_key: i32) {
         self.pending.count_arrival(url_key);
+        self.activity.count_arrival(url_key, self.ticker.now());
     }
 
     /// The tail was read, or bodies: counts wait for a write, too.
@@ -127,7 +132,9 @@ impl Settler {
 
     /// A call has ended.
     pub fn add(&mut self, settled: Settled) {
-        self.pending.add(settled, self.ticker.now());
+        let now = self.ticker.now();
+        self.activity.add(&settled, now);
+        self.pending.add(settled, now);
     }
 
     /// A lane came to a message that was canceled.
@@ -227,7 +234,36 @@ impl Settler {
 
     /// How long until something must be written or compacted.
     pub fn due_in(&self) -> Option<Duration> {
-        self.pending.due_in(self.ticker.now())
+        let now = self.ticker.now();
+        let activity = self.activity.due_in_nanos(now).map(Duration::from_nanos);
+        let due = [self.pending.due_in(now), activity];
+        due.into_iter().flatten().min()
+    }
+
+    /// The figures of minutes are written to this table of their ring from now on.
+    pub fn record_activity_in(&mut self, number: usize) {
+        self.activity.write_to(number);
+    }
+
+    /// Locks of other sessions have held work up for so long.
+    pub fn add_blocked(&mut self, seconds: f64) {
+        self.activity.add_blocked(seconds, self.ticker.now());
+    }
+
+    pub fn activity_is_due(&self) -> bool {
+        self.activity.is_due(self.ticker.now())
+    }
+
+    pub fn has_activity(&self) -> bool {
+        self.activity.has_unwritten()
+    }
+
+    /// Writes the figures of minutes. Opens a transaction.
+    ///
+    /// # Errors
+    /// It is tried again later.
+    pub fn write_activity(&mut self) -> Result<(), Failure> {
+        self.activity.write(self.ticker.now())
     }
 
     /// The last row of the settlement log.

@@ -13,9 +13,14 @@ const SCRIPT: &str = include_str!("verify_signature.py");
 /// Where scripts/setup makes the Python environment, unless WEBHOOK_PYTHON says otherwise.
 const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/venv/bin/python");
 
+/// The interpreter with the packages that tests use.
+pub fn python() -> String {
+    env::var("WEBHOOK_PYTHON").unwrap_or_else(|_| PYTHON.into())
+}
+
 /// The raw body and headers as they came over the wire, checked with `secret`.
 pub fn verify(received: &Received, secret: &str) -> Result<(), String> {
-    let python = env::var("WEBHOOK_PYTHON").unwrap_or_else(|_| PYTHON.into());
+    let python = python();
     let mut child = Command::new(&python)
         .args(["-c", SCRIPT])
         .stdin(Stdio::piped())

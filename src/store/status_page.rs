@@ -1,0 +1,299 @@
+//! What `webhook.status_page()` shows: read from the views that users read, with their rights.
+
+use super::rows::{first, query, Row};
+use crate::core::status_page::facts::{
+    Call, Cause, Change, Event, Facts, Hour, Minute, Server, Totals, Url,
+};
+use crate::core::values::durations::Durations;
+
+/// URLs that are shown, and hours of each.
+const URLS_AT_MOST: i64 = 30;
+const HOURS: usize = 24;
+/// Lists end here.
+const ROWS_AT_MOST: i64 = 50;
+/// The failed calls whose causes are counted.
+const FAILURES: i64 = 1000;
+
+/// As the page shows times: in UTC.
+macro_rules! utc {
+    ($time:literal) => {
+        concat!(
+            "pg_catalog.to_char(",
+            $time,
+            " at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS\"Z\"')"
+        )
+    };
+}
+
+const SERVER: &str = concat!(
+    "
+select ",
+    utc!("pg_catalog.clock_timestamp()"),
+    ", w.database, w.version, w.pid, w.state, w.last_error, w.detail,
+       pg_catalog.pg_is_in_recovery(),
+       pg_catalog.current_setting('webhook.delivery', true)::pg_catalog.bool,
+       (
+           select sum(m.value)::pg_catalog.int8
+           from webhook.metrics m
+           where m.name in ('webhook_outbox_bytes', 'webhook_call_log_bytes')
+       ),
+       (
+           select case when s.setting::pg_catalog.int8 > 0 then s.setting::pg_catalog.int8 * 1048576 end
+           from pg_catalog.pg_settings s
+           where s.name = 'webhook.log_max_size'
+       ),
+       (select count(*) from webhook.events e where e.status = 'Inactive' and e.detail is not null)
+from webhook.worker w"
+);
+
+/// All URLs are looked at once: the totals come with the rows that are shown. $1: how many.
+const URLS: &str = concat!(
+    "
+select q.webhook_id, q.webhook_name, q.outgoing_url, q.state, q.pending, q.retrying, q.failed, ",
+    utc!("q.next_attempt_at"),
+    ", q.last_error,
+       count(*) over (),
+       (sum(q.pending) over ())::pg_catalog.int8,
+       (sum(q.retrying) over ())::pg_catalog.int8,
+       (sum(q.failed) over ())::pg_catalog.int8,
+       extract(epoch from pg_catalog.clock_timestamp() - min(q.oldest_pending) over ())::pg_catalog.float8,
+       count(*) filter (where q.is_failing) over (),
+       count(*) filter (where q.state = 'disabled') over (),
+       count(*) filter (where q.state = 'blocked') over (),
+       count(*) filter (where q.state = 'paused') over (), ",
+    utc!("q.failing_since"),
+    ", ",
+    utc!("q.last_success_at"),
+    ", ",
+    utc!("min(q.failing_since) over ()"),
+    "
+from (
+    select u.*, u.state in ('failing', 'backing_off') as is_failing
+    from webhook.queue u
+) q
+order by array_position(
+             array['disabled', 'blocked', 'failing', 'backing_off', 'no_worker', 'delivery_off', 'paused', 'throttled'],
+             q.state
+         ),
+         q.failed > 0 desc, q.retrying desc, q.pending desc, q.webhook_name, q.outgoing_url
+limit $1"
+);
+
+const MINUTES: &str = "
+select pg_catalog.to_char(m.minute at time zone 'UTC', 'HH24:MI'),
+       coalesce(a.calls - a.failures, 0)::pg_catalog.int8,
+       coalesce(a.failures, 0)::pg_catalog.int8,
+       webhook.duration_quantile(a.durations, 0.5, a.max_ms),
+       webhook.duration_quantile(a.durations, 0.95, a.max_ms)
+from pg_catalog.generate_series(
+    pg_catalog.date_trunc('minute', pg_catalog.now()) - interval '59 minutes',
+    pg_catalog.date_trunc('minute', pg_catalog.now()),
+    interval '1 minute'
+) as m (minute)
+left join (
+    select n.minute, sum(n.calls) as calls, sum(n.failures) as failures,
+           pg_catalog.string_agg(n.durations, ' ') as durations, max(n.max_ms) as max_ms
+    from webhook.activity n
+    where n.minute >= pg_catalog.date_trunc('minute', pg_catalog.now()) - interval '59 minutes'
+    group by n.minute
+) a on a.minute = m.minute
+order by m.minute";
+
+/// $1 ids of webhooks, $2 URLs. Hours are counted back from the present one, 0.
+const HOURS_OF_URLS: &str = "
+select a.webhook_id, a.outgoing_url,
+       (extract(epoch from pg_catalog.date_trunc('hour', pg_catalog.now())
+                           - pg_catalog.date_trunc('hour', a.minute)) / 3600)::pg_catalog.int4,
+       sum(a.calls)::pg_catalog.int8,
+       sum(a.failures)::pg_catalog.int8,
+       pg_catalog.string_agg(a.durations, ' '),
+       max(a.max_ms)
+from webhook.activity a
+where a.minute >= pg_catalog.date_trunc('hour', pg_catalog.now()) - interval '23 hours'
+  and a.webhook_id = any ($1)
+group by 1, 2, 3";
+
+const CAUSES: &str = concat!(
+    "
+select f.cause, count(*), count(distinct f.outgoing_url), ",
+    utc!("max(f.called_at)"),
+    "
+from (
+    select coalesce(c.detail, 'HTTP ' || c.http_code, 'unknown') as cause, c.outgoing_url, c.called_at
+    from webhook.calls c
+    where c.status = 'Failure'
+    order by c.called_at desc
+    limit $1
+) f
+group by f.cause
+order by 2 desc, 1
+limit $2"
+);
+
+const CALLS: &str = concat!(
+    "
+select ",
+    utc!("c.called_at"),
+    ", coalesce(c.webhook_name, c.webhook_id, ''), coalesce(c.outgoing_url, ''),
+       concat_ws(' of ', c.event_type, c.object_name), c.attempt, c.status = 'Success', c.http_code, c.duration_ms,
+       c.message_id::pg_catalog.text, c.detail,
+       case
+           when pg_catalog.has_function_privilege('webhook.drop_webhook(text)', 'execute') then c.http_response
+       end
+from webhook.calls c
+order by c.called_at desc
+limit $1"
+);
+
+const EVENTS: &str = "
+select e.id, e.webhook_name, e.event_type, coalesce(e.object_name, ''), e.detail
+from webhook.events e
+where e.status = 'Inactive'
+order by e.detail is null, e.webhook_name, e.id
+limit $1";
+
+/// Everything that the page shows.
+pub fn facts(refresh_seconds: u32) -> Facts {
+    let (now, server, events_off) = server();
+    let (mut urls, mut totals) = urls();
+    totals.events_off = events_off;
+    read_hours(&mut urls);
+    Facts {
+        now,
+        refresh_seconds,
+        server,
+        totals,
+        minutes: query(MINUTES, &[], |row| Minute {
+            label: row.value(1),
+            delivered: row.value(2),
+            failed: row.value(3),
+            p50_ms: row.get(4),
+            p95_ms: row.get(5),
+        }),
+        urls,
+        causes: query(CAUSES, &[FAILURES.into(), ROWS_AT_MOST.into()], |row| {
+            Cause {
+                cause: row.value(1),
+                calls: row.value(2),
+                urls: row.value(3),
+                last_at: row.value(4),
+            }
+        }),
+        calls: query(CALLS, &[ROWS_AT_MOST.into()], call),
+        events: query(EVENTS, &[ROWS_AT_MOST.into()], |row| Event {
+            id: row.value(1),
+            webhook: row.value(2),
+            event_type: row.value(3),
+            object_name: row.value(4),
+            reason: row.get(5),
+        }),
+        changes: changes(),
+    }
+}
+
+fn changes() -> Vec<Change> {
+    Vec::new()
+}
+
+fn server() -> (String, Server, i64) {
+    let read = first(SERVER, &[], |row| {
+        let server = Server {
+            database: row.value(2),
+            version: row.get(3).unwrap_or_default(),
+            worker_pid: row.get(4),
+            worker_state: row.value(5),
+            worker_error: row.get(6),
+            worker_detail: row.get(7),
+            in_recovery: row.value(8),
+            delivery_is_on: row.get(9).unwrap_or(true),
+            disk_bytes: row.get(10).unwrap_or(0),
+            disk_limit_bytes: row.get(11),
+        };
+        (row.value(1), server, row.value(12))
+    });
+    read.expect("webhook.worker has one row")
+}
+
+fn urls() -> (Vec<Url>, Totals) {
+    let rows = query(URLS, &[URLS_AT_MOST.into()], |row| {
+        let totals = Totals {
+            urls: row.value(10),
+            pending: row.value(11),
+            retrying: row.value(12),
+            failed: row.value(13),
+            oldest_seconds: row.get(14),
+            failing: row.value(15),
+            disabled: row.value(16),
+            blocked: row.value(17),
+            paused: row.value(18),
+            failing_since: row.get(21),
+            ..Totals::default()
+        };
+        let url = Url {
+            webhook_id: row.value(1),
+            webhook: row.value(2),
+            url: row.value(3),
+            state: row.value(4),
+            pending: row.value(5),
+            retrying: row.value(6),
+            failed: row.value(7),
+            next_attempt_at: row.get(8),
+            last_error: row.get(9),
+            failing_since: row.get(19),
+            last_success_at: row.get(20),
+            hours: vec![Hour::default(); HOURS],
+            p95_ms: None,
+        };
+        (url, totals)
+    });
+    let totals = rows.first().map(|(_, totals)| totals.clone());
+    let urls = rows.into_iter().map(|(url, _)| url).collect();
+    (urls, totals.unwrap_or_default())
+}
+
+fn read_hours(urls: &mut [Url]) {
+    let webhooks: Vec<String> = urls.iter().map(|url| url.webhook_id.clone()).collect();
+    let rows = query(HOURS_OF_URLS, &[webhooks.into()], |row| {
+        let key: (String, String) = (row.value(1), row.value(2));
+        let hour = Hour {
+            calls: row.value(4),
+            failures: row.value(5),
+        };
+        let durations: (Option<String>, Option<f64>) = (row.get(6), row.get(7));
+        (key, row.value::<i32>(3), hour, durations)
+    });
+    for url in urls {
+        let mut all = Durations::default();
+        let mut max_ms = 0.0_f64;
+        let own = rows
+            .iter()
+            .filter(|((webhook, address), ..)| (webhook, address) == (&url.webhook_id, &url.url));
+        for (_, back, hour, (durations, longest)) in own {
+            let place = usize::try_from(*back)
+                .ok()
+                .and_then(|back| (HOURS - 1).checked_sub(back));
+            if let Some(cell) = place.and_then(|place| url.hours.get_mut(place)) {
+                cell.clone_from(hour);
+            }
+            all.add_text(durations.as_deref().unwrap_or_default());
+            max_ms = max_ms.max(longest.unwrap_or(0.0));
+        }
+        url.p95_ms = all.quantile_ms(0.95).map(|p95| p95.min(max_ms));
+    }
+}
+
+fn call(row: &Row<'_>) -> Call {
+    Call {
+        called_at: row.value(1),
+        webhook: row.value(2),
+        url: row.value(3),
+        event: row.value(4),
+        attempt: row.value(5),
+        success: row.value(6),
+        http_code: row.get(7),
+        duration_ms: row.value(8),
+        message_id: row.value(9),
+        detail: row.get(10),
+        response: row.get(11),
+    }
+}
