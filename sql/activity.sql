@@ -21,15 +21,13 @@ create table webhook.activity_0 (
     other_failures   bigint not null,
     durations        text not null,
     max_ms           double precision not null,
-    pending          bigint not null
+    pending          bigint not null,
+    -- a table in a publication needs a key
+    primary key (url_key, minute, run)
 );
 create table webhook.activity_1 (like webhook.activity_0 including all);
 create table webhook.activity_2 (like webhook.activity_0 including all);
 create table webhook.activity_3 (like webhook.activity_0 including all);
-create unique index activity_0_url on webhook.activity_0 (url_key, minute, run);
-create unique index activity_1_url on webhook.activity_1 (url_key, minute, run);
-create unique index activity_2_url on webhook.activity_2 (url_key, minute, run);
-create unique index activity_3_url on webhook.activity_3 (url_key, minute, run);
 create index activity_0_minute on webhook.activity_0 (minute);
 create index activity_1_minute on webhook.activity_1 (minute);
 create index activity_2_minute on webhook.activity_2 (minute);

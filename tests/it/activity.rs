@@ -202,7 +202,7 @@ fn an_hour_of_one_webhook_is_found_by_an_index() {
     let plan = of(&format!(
         "webhook_id = '{id}' and minute >= now() - interval '1 hour'"
     ));
-    assert!(plan.contains("activity_0_url"), "{plan}");
+    assert!(plan.contains("activity_0_pkey"), "{plan}");
     assert!(!plan.contains("Seq Scan on activity_0"), "{plan}");
     let plan = of("minute >= now() - interval '1 hour'");
     assert!(plan.contains("activity_0_minute"), "{plan}");

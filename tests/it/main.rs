@@ -100,6 +100,7 @@ mod server_log;
 mod shared_triggers;
 mod soak;
 mod status_page;
+mod status_page_browser;
 mod subtransactions;
 mod table_code;
 mod template_changes;

@@ -84,6 +84,11 @@ fn readers_see_no_credential_in_any_text() {
         .unwrap()
         .get(0);
     assert_eq!(seen, "https://***@example.com/a?token=***&page=2");
+    for text in ["status_page()::text", "prometheus()"] {
+        let query = format!("select webhook.{text}");
+        let shown: String = reader.query_one(&query, &[]).unwrap().get(0);
+        assert!(!shown.contains("hush"), "{shown}");
+    }
 }
 
 /// Masking takes no time that grows faster than the answer.

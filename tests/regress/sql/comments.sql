@@ -13,7 +13,8 @@ order by 1;
 select a.attrelid::regclass as view, a.attname as column_without_comment
 from pg_attribute a
 where a.attrelid in ('webhook.webhooks'::regclass, 'webhook.events'::regclass, 'webhook.messages'::regclass,
-                     'webhook.calls'::regclass, 'webhook.queue'::regclass, 'webhook.worker'::regclass)
+                     'webhook.calls'::regclass, 'webhook.queue'::regclass, 'webhook.worker'::regclass,
+                     'webhook.activity'::regclass)
   and a.attnum > 0
   and col_description(a.attrelid, a.attnum) is null;
 
