@@ -9,7 +9,7 @@ use super::html::{escaped, Html};
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 180.0;
 /// Around the plot: left for numbers, below for times.
-const LEFT: f64 = 48.0;
+const LEFT: f64 = 60.0;
 const RIGHT: f64 = 8.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 24.0;
@@ -31,7 +31,7 @@ pub fn calls(minutes: &[Minute]) -> Html {
         "Calls a minute in the last hour: {delivered} delivered, {failed} failed, at most {} in a minute",
         most.unwrap_or(0)
     );
-    let mut plot = Plot::begin(&title, "calls a minute", top, minutes);
+    let mut plot = Plot::begin(&title, "calls/min", top, minutes);
     let step = (WIDTH - LEFT - RIGHT) / minutes.len().max(1) as f64;
     for (place, minute) in minutes.iter().enumerate() {
         let x = LEFT + step * place as f64;
@@ -123,7 +123,13 @@ impl Plot {
         for (place, minute) in minutes.iter().enumerate().step_by(MINUTES_A_LABEL) {
             let _ = write!(
                 plot.svg,
-                "<text class=\"axis\" x=\"{:.1}\" y=\"{:.0}\">{}</text>",
+                "<text class=\"axis{}\" x=\"{:.1}\" y=\"{:.0}\">{}</text>",
+                // On a phone every other one is left out.
+                if (place / MINUTES_A_LABEL).is_multiple_of(2) {
+                    ""
+                } else {
+                    " minor"
+                },
                 LEFT + step * place as f64,
                 HEIGHT - 6.0,
                 escaped(&minute.label)

@@ -150,7 +150,8 @@ fn card(url: &Url) -> Html {
     };
     fact("errors", &rate);
     if let Some(p95) = url.p95_ms {
-        fact("p95", &format!("{p95:.0} ms"));
+        let digits = usize::from(p95 < 10.0);
+        fact("p95", &format!("{p95:.digits$} ms"));
     }
     let waits = [
         (url.pending, "pending"),

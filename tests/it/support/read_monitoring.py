@@ -70,5 +70,7 @@ for expression in expressions:
     for opening, closing in ("()", "[]", "{}"):
         assert expression.count(opening) == expression.count(closing), expression
 
-named = sorted({name for e in expressions for name in re.findall(r"\bwebhook_[a-z_]+\b", e)})
+# Labels stand behind by.
+bare = [re.sub(r"\bby \([^)]*\)", "", expression) for expression in expressions]
+named = sorted({name for e in bare for name in re.findall(r"\bwebhook_[a-z_]+\b", e)})
 json.dump({"queries": queries, "named": named, "alerts": len(alerts)}, sys.stdout)
