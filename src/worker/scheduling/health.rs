@@ -66,6 +66,7 @@ mod tests {
             detail: Some(detail.to_owned()),
             retry_after: None,
             verdict,
+            failure_class: None,
             ends_run: true,
         }
     }
