@@ -6,6 +6,7 @@ use ureq::Error;
 
 use super::call::Verdict;
 use super::resolver::Refused;
+use super::tls::tls_error;
 
 /// See the module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +27,7 @@ pub(super) fn of_error(error: &Error) -> FailureClass {
     match error {
         Error::Timeout(_) => FailureClass::Timeout,
         Error::Io(error) if error.kind() == ErrorKind::TimedOut => FailureClass::Timeout,
+        Error::Io(error) if tls_error(error).is_some() => FailureClass::Tls,
         Error::Io(_) | Error::HostNotFound | Error::ConnectionFailed => FailureClass::Connect,
         Error::Other(other) => other
             .downcast_ref::<Refused>()
