@@ -152,6 +152,25 @@ where e.status = 'Inactive'
 order by e.detail is null, e.webhook_name, e.id
 limit $1";
 
+/// A value that changed as old and new; others are in webhook.changes.
+const CHANGES: &str = concat!(
+    "
+select ",
+    utc!("c.changed_at"),
+    ", coalesce(c.changed_by, ''), coalesce(c.action, ''),
+       concat_ws(' ', c.kind, coalesce(c.name, c.id), case when c.old is not null then 'old ' || c.old end,
+                 case when c.new is not null then 'new ' || c.new end)
+from (
+    select n.*
+    from webhook.changes n
+    order by n.changed_at desc
+    limit $1
+) c
+order by c.changed_at desc"
+);
+/// Of a change that is shown.
+const CHANGE_CHARS: usize = 300;
+
 /// Everything that the page shows.
 pub fn facts(refresh_seconds: u32) -> Facts {
     let (now, server, events_off) = server();
@@ -192,7 +211,12 @@ pub fn facts(refresh_seconds: u32) -> Facts {
 }
 
 fn changes() -> Vec<Change> {
-    Vec::new()
+    query(CHANGES, &[ROWS_AT_MOST.into()], |row| Change {
+        changed_at: row.value(1),
+        changed_by: row.value(2),
+        action: row.value(3),
+        what: row.value::<String>(4).chars().take(CHANGE_CHARS).collect(),
+    })
 }
 
 fn server() -> (String, Server, i64) {

@@ -49,7 +49,7 @@ fn exporters_rules_and_dashboard_name_metrics_that_exist() {
     assert!(unknown.is_empty(), "{unknown:?} are none of {listed:?}");
     assert!(kit["alerts"].as_i64().unwrap() >= 5);
 
-    cluster.sql("create role scraper login in role webhook_reader");
+    cluster.sql("create role scraper login in role pg_monitor");
     let mut scraper = cluster.connect_as("scraper", "postgres");
     let mut exported: Vec<String> = Vec::new();
     for query in kit["queries"].as_array().unwrap() {
