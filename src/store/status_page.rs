@@ -158,8 +158,8 @@ const CHANGES: &str = concat!(
 select ",
     utc!("c.changed_at"),
     ", coalesce(c.changed_by, ''), coalesce(c.action, ''),
-       concat_ws(' ', c.kind, coalesce(c.name, c.id), case when c.old is not null then 'old ' || c.old end,
-                 case when c.new is not null then 'new ' || c.new end)
+       concat_ws(' ', c.kind, coalesce(c.name, c.id), case when c.old is not null then concat('old ', c.old) end,
+                 case when c.new is not null then concat('new ', c.new) end)
 from (
     select n.*
     from webhook.changes n
