@@ -146,6 +146,7 @@ fn values_of(sql_type: &str) -> Vec<&'static str> {
         "text[]" => TEXT_LISTS.to_vec(),
         "jsonb" => DOCUMENTS.to_vec(),
         "boolean" => vec!["true", "false"],
+        "double precision" => vec!["'NaN'", "'infinity'", "'-infinity'", "-1", "0", "1e308"],
         "integer" | "bigint" => INTEGERS.to_vec(),
         "smallint[]" => vec!["'{}'", "'{1,2,3}'", "'{{1,2},{3,4}}'", "'{-32768,null}'"],
         "oid" => vec!["0", "1259", "4294967295"],

@@ -10,6 +10,9 @@ use std::time::Duration;
 /// Buckets of a power of two, as a power of two.
 const STEP_BITS: u32 = 3;
 
+/// Of what 64 bits of microseconds can hold.
+const LAST_BUCKET: u16 = (63 << STEP_BITS) | ((1 << STEP_BITS) - 1);
+
 /// Upper bounds of the histogram that Prometheus gets, in seconds.
 pub const BOUNDS_S: [f64; 14] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0,
@@ -30,7 +33,9 @@ impl Durations {
             let Some((bucket, count)) = part.split_once(':') else {
                 continue;
             };
-            if let (Ok(bucket), Ok(count)) = (bucket.parse(), count.parse::<u64>()) {
+            if let (Ok(bucket @ 0..=LAST_BUCKET), Ok(count)) =
+                (bucket.parse(), count.parse::<u64>())
+            {
                 let sum = self.0.entry(bucket).or_default();
                 *sum = sum.saturating_add(count);
             }
@@ -111,7 +116,7 @@ mod tests {
     #[test]
     fn text_of_another_form_counts_nothing() {
         let mut durations = Durations::default();
-        durations.add_text("1: :2 x 3:y -1:5 70000:1 3:99999999999999999999");
+        durations.add_text("1: :2 x 3:y -1:5 512:1 65535:1 70000:1 3:99999999999999999999");
         assert_eq!(durations.count(), 0);
         assert_eq!(durations.quantile_ms(0.5), None);
     }
