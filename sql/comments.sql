@@ -90,7 +90,8 @@ comment on function webhook.preview_payload(text, jsonb) is
     'and 64 levels. The caller needs TRIGGER '
     'and SELECT on the table; where its row security applies to the caller, the row is one of nulls. Code of the '
     'table (checks of domains, policies) runs as the table''s owner, so each type of its columns must belong to '
-    'a role with that owner''s rights. Errors: 42704 unknown event or column, 22023 a value that does not fit its '
+    'a role with that owner''s rights. For webhook_reader the token and what looks like a credential in a URL are ***. '
+    'Errors: 42704 unknown event or column, 22023 a value that does not fit its '
     'column, 42501 privilege missing.';
 comment on function webhook.template_parameters(regclass) is
     'The parameters that payload templates for this table may hold, and what each means. The caller needs '
@@ -102,9 +103,9 @@ comment on function webhook.explain_event(text) is
     'session_replication_role are those of the session, and a pause or a URL that backs off fails its check. '
     'Names in URLs are not resolved. Errors: 42704 unknown event.';
 comment on function webhook.message(uuid) is
-    'One row with everything about a message: its change, the body and headers that were or will be sent, rendered '
-    'now, and each URL with state, attempts, next attempt and give-up time. record, old_record and body are null '
-    'for webhook_reader. Errors: 22023 null, 42704 no such message (or past webhook.log_retention).';
+    'All about a message in one row: its change, the body and headers that were or will be sent, rendered '
+    'now, and each URL with state, attempts, next attempt and give-up time. record, old_record and body: null for '
+    'webhook_reader. Errors: 22023 null, 42704 none such (or past webhook.log_retention).';
 comment on function webhook.test_webhook(text) is
     'Sends a message of type webhook.test without data to each URL of a webhook, given by id or name, when '
     'the transaction commits; returns the URLs and the id of the message. It is signed, throttled, repeated, '

@@ -1376,7 +1376,8 @@ comment on function webhook.preview_payload(text, jsonb) is
     'and 64 levels. The caller needs TRIGGER '
     'and SELECT on the table; where its row security applies to the caller, the row is one of nulls. Code of the '
     'table (checks of domains, policies) runs as the table''s owner, so each type of its columns must belong to '
-    'a role with that owner''s rights. Errors: 42704 unknown event or column, 22023 a value that does not fit its '
+    'a role with that owner''s rights. For webhook_reader the token and what looks like a credential in a URL are ***. '
+    'Errors: 42704 unknown event or column, 22023 a value that does not fit its '
     'column, 42501 privilege missing.';
 comment on function webhook.redeliver(uuid) is
     'Sends a message again under its old id, whatever became of it, to each URL of its webhook; a retry '
@@ -1473,9 +1474,9 @@ set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'message_wrapper';
 revoke all on function webhook.message(uuid) from public;
 comment on function webhook.message(uuid) is
-    'One row with everything about a message: its change, the body and headers that were or will be sent, rendered '
-    'now, and each URL with state, attempts, next attempt and give-up time. record, old_record and body are null '
-    'for webhook_reader. Errors: 22023 null, 42704 no such message (or past webhook.log_retention).';
+    'All about a message in one row: its change, the body and headers that were or will be sent, rendered '
+    'now, and each URL with state, attempts, next attempt and give-up time. record, old_record and body: null for '
+    'webhook_reader. Errors: 22023 null, 42704 none such (or past webhook.log_retention).';
 -- A stored record as jsonb. What jsonb cannot hold (a NUL escape in a json column, a number or a depth beyond
 -- its limits) comes as a JSON string.
 create function webhook.stored_json(stored text)
