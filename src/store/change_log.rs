@@ -241,6 +241,19 @@ impl Action {
     }
 }
 
+impl State {
+    /// Of a webhook.
+    fn name(&self) -> String {
+        let state: Value = serde_json::from_str(&self.0).unwrap_or_default();
+        state["name"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// What switches something off or on is also a line of the server log, where it is looked for first.
+fn report(what: &str, by: &str) {
+    pgrx::log!("{what} by role \"{by}\"");
+}
+
 /// As the owner. Intervals are written in one way, whatever the session's style.
 fn as_logger<T>(f: impl FnOnce() -> T) -> T {
     as_owner(|| with_settings(&[(c"intervalstyle", "postgres")], f))
@@ -276,6 +289,11 @@ pub fn webhook_changed(
     headers_differ: bool,
     by: &str,
 ) {
+    match action {
+        Action::Update => {}
+        Action::Pause => report(&format!("webhook \"{}\" is paused", before.name()), by),
+        Action::Resume => report(&format!("webhook \"{}\" is resumed", before.name()), by),
+    }
     let mut shown = action.always_shown();
     if headers_differ {
         shown.push("headers".to_owned());
@@ -318,12 +336,20 @@ fn changed(
 
 /// Before the events of a webhook are all switched on or off.
 pub fn events_enabled(webhook_key: i32, enabled: bool, by: &str) {
+    let what = if enabled { "on" } else { "off" };
+    let name = webhook_state(webhook_key).name();
+    report(
+        &format!("all events of webhook \"{name}\" are switched {what}"),
+        by,
+    );
     let arguments = [webhook_key.into(), enabled.into(), by.into()];
     as_logger(|| execute(EVENTS_ENABLED, &arguments));
 }
 
 /// Before it is dropped.
 pub fn webhook_dropped(webhook_key: i32, by: &str) {
+    let name = webhook_state(webhook_key).name();
+    report(&format!("webhook \"{name}\" is dropped"), by);
     as_logger(|| {
         execute(WEBHOOK_DROPPED, &[webhook_key.into(), by.into()]);
         execute(LET_WEBHOOK_EXPIRE, &[webhook_key.into()]);
@@ -351,6 +377,10 @@ pub fn message_happened(id: uuid::Uuid, webhook_key: i32, action: &str, details:
 
 /// The worker was stopped or started by hand, which a schema of any version allows.
 pub fn worker_switched(action: &str, by: &str) {
+    report(
+        &format!("the webhook worker of this database: {action}"),
+        by,
+    );
     if version::check().is_ok() {
         happened(action, "worker", None, None, Value::Null, by);
     }

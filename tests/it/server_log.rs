@@ -1,7 +1,7 @@
 //! What the server log says of what the worker does by itself.
 
 use super::support::watched::{insert_items, watch_items_at};
-use super::support::{Cluster, Receiver, PATIENCE};
+use super::support::{ready_cluster, Cluster, Receiver, PATIENCE};
 
 fn wait_for_line(cluster: &Cluster, wanted: &str) {
     let found = || {
@@ -37,4 +37,28 @@ fn messages_that_are_given_up_and_urls_that_are_switched_off_are_named_without_s
     let log = cluster.log();
     assert!(!log.contains("hidden"), "{log}");
     assert_eq!(log.matches("this URL is off").count(), 1, "{log}");
+}
+
+#[test]
+fn what_a_role_switches_off_and_on_is_named() {
+    let (cluster, receiver) = ready_cluster("switched");
+    watch_items_at(&cluster, "orders", &receiver.url("/ok"), "");
+    cluster.sql(
+        "create role operator login in role webhook_admin;
+         set session authorization operator;
+         select webhook.pause_webhook('orders');
+         select webhook.resume_webhook('orders');
+         select webhook.stop_worker();
+         select webhook.start_worker();
+         select webhook.drop_webhook('orders')",
+    );
+    for line in [
+        "webhook \"orders\" is paused by role \"operator\"",
+        "webhook \"orders\" is resumed by role \"operator\"",
+        "the webhook worker of this database: stop by role \"operator\"",
+        "the webhook worker of this database: start by role \"operator\"",
+        "webhook \"orders\" is dropped by role \"operator\"",
+    ] {
+        wait_for_line(&cluster, line);
+    }
 }
