@@ -11,7 +11,7 @@ const HEIGHT: f64 = 180.0;
 /// Around the plot: left for numbers, below for times.
 const LEFT: f64 = 60.0;
 const RIGHT: f64 = 8.0;
-const TOP: f64 = 10.0;
+const TOP: f64 = 18.0;
 const BOTTOM: f64 = 24.0;
 /// Minutes between two labels of the time axis.
 const MINUTES_A_LABEL: usize = 10;
