@@ -2,7 +2,7 @@
 
 -- Functions
 
-comment on function webhook.create_webhook(text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text) is
+comment on function webhook.create_webhook(text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text, text) is
     'Creates a webhook: a named set of URLs, a secret, a call rate. Returns it with its secret (the HMAC '
     'key) and token (stands in payloads). name: unique, 1 to 100 characters, none of them invisible, and not the '
     'id of another webhook. outgoing_urls: 1 to 100 of up to 2048 bytes, '
@@ -14,14 +14,14 @@ comment on function webhook.create_webhook(text, text[], text, integer, boolean,
     'per URL the changes of one row, and transactions that follow one another, arrive in that order; one '
     'call at a time, and a message that fails holds those behind it until it was delivered, given up or '
     'canceled; or key: the same for changes with the same key (order_key of the event) alone, while '
-    'different keys overlap. log_level: all, errors or none; counters always count. Errors: 22023 bad argument, 42710 '
+    'different keys overlap. log_level: all, errors or none; counters always count. secret: one of your own, whsec_ and base64 of 24 to 64 bytes; null = one is made. Errors: 22023 bad argument, 42710 '
     'name or URL taken.';
-comment on function webhook.update_webhook(text, text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text) is
+comment on function webhook.update_webhook(text, text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text, text) is
     'Changes a webhook, given by id or name, and returns it; null leaves a value as it is. description: an '
     'empty text takes it away. call_throttling: 0 lifts the limit. outgoing_urls: the whole list; one that '
     'is no longer in it gets nothing more, and its pending messages are canceled; a new one gets what is '
     'captured from now on, also if it was there before, and what the worker has not read yet. enabled: sets '
-    'the status of all its events, too. headers: all of them, {} takes them away. The others as in '
+    'the status of all its events, too. headers: all of them, {} takes them away. secret: another one of your own, with an overlap of 24 hours. The others as in '
     'webhook.create_webhook(). What waits goes by the new values. New outgoing_urls, other headers '
     'and a switch to enabled send rows elsewhere, or again: the caller then needs SELECT on the table of each '
     'event (with row security also BYPASSRLS), or membership in the event''s owner. Errors: 42704 unknown '
@@ -118,6 +118,10 @@ comment on function webhook.redeliver(uuid) is
     'newer than the message, the caller needs SELECT on the event''s table, or membership in its owner. '
     'Errors: 22023 null, 42704 no such message (or past webhook.log_retention), 55000 its webhook was dropped, '
     'or the database is a copy that was not adopted, 42501 privilege missing.';
+comment on function webhook.redeliver(text, timestamptz, timestamptz, text[], text) is
+    'Sends messages of a webhook (id or name) again: of event_date from since up to, not including, until (null = '
+    'now), that are failed, delivered or canceled as status lists, at all URLs or outgoing_url. Returns the calls '
+    'queued. Errors: 22023, 42704 webhook or URL, 55000 a copy not adopted.';
 comment on function webhook.redeliver_failed(text, timestamptz, timestamptz) is
     'Sends the failed messages of a webhook, given by id or name, again: those whose event_date lies from '
     'since (null = the first) up to, not including, until (null = now); one call for each URL that a message '

@@ -15,7 +15,8 @@ create function webhook.create_webhook(
     max_age         interval default '3 days',
     max_in_flight   integer  default 16,
     delivery_order  text     default 'none',
-    log_level       text     default 'all'
+    log_level       text     default 'all',
+    secret          text     default null
 )
 returns table (
     id              text,
@@ -31,7 +32,7 @@ returns table (
 )
 language c
 set search_path = pg_catalog, pg_temp
-as 'MODULE_PATHNAME', 'create_webhook_wrapper';
+as 'MODULE_PATHNAME', 'create_webhook_v2_wrapper';
 
 create function webhook.update_webhook(
     webhook         text,
@@ -46,7 +47,8 @@ create function webhook.update_webhook(
     max_age         interval default null,
     max_in_flight   integer  default null,
     delivery_order  text     default null,
-    log_level       text     default null
+    log_level       text     default null,
+    secret          text     default null
 )
 returns table (
     id              text,
@@ -60,7 +62,7 @@ returns table (
 )
 language c
 set search_path = pg_catalog, pg_temp
-as 'MODULE_PATHNAME', 'update_webhook_wrapper';
+as 'MODULE_PATHNAME', 'update_webhook_v2_wrapper';
 
 create function webhook.drop_webhook(webhook text)
 returns void
@@ -225,6 +227,18 @@ returns integer
 language c
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'redeliver_wrapper';
+
+create function webhook.redeliver(
+    webhook      text,
+    since        timestamptz,
+    until        timestamptz default null,
+    status       text[]      default '{failed}',
+    outgoing_url text        default null
+)
+returns bigint
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'redeliver_window_wrapper';
 
 create function webhook.redeliver_failed(
     webhook text,

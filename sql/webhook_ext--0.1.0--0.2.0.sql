@@ -1031,6 +1031,109 @@ comment on column webhook.queue.last_error_at is
     'Start of the last call that failed.';
 set local search_path = webhook, pg_temp;
 
+-- A secret of one's own. What they replace goes after the privileges on it were told of.
+create function webhook.create_webhook(
+    name            text,
+    outgoing_urls   text[],
+    description     text     default null,
+    call_throttling integer  default null,
+    enabled         boolean  default true,
+    headers         jsonb    default '{}',
+    timeout_ms      integer  default 15000,
+    max_attempts    integer  default 12,
+    max_age         interval default '3 days',
+    max_in_flight   integer  default 16,
+    delivery_order  text     default 'none',
+    log_level       text     default 'all',
+    secret          text     default null
+)
+returns table (
+    id              text,
+    name            text,
+    description     text,
+    outgoing_urls   text[],
+    call_throttling integer,
+    enabled         boolean,
+    secret          text,
+    token           text,
+    created_at      timestamptz,
+    created_by      text
+)
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'create_webhook_v2_wrapper';
+
+create function webhook.update_webhook(
+    webhook         text,
+    name            text     default null,
+    outgoing_urls   text[]   default null,
+    description     text     default null,
+    call_throttling integer  default null,
+    enabled         boolean  default null,
+    headers         jsonb    default null,
+    timeout_ms      integer  default null,
+    max_attempts    integer  default null,
+    max_age         interval default null,
+    max_in_flight   integer  default null,
+    delivery_order  text     default null,
+    log_level       text     default null,
+    secret          text     default null
+)
+returns table (
+    id              text,
+    name            text,
+    description     text,
+    outgoing_urls   text[],
+    call_throttling integer,
+    enabled         boolean,
+    modified_at     timestamptz,
+    modified_by     text
+)
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'update_webhook_v2_wrapper';
+comment on function webhook.create_webhook(text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text, text) is
+    'Creates a webhook: a named set of URLs, a secret, a call rate. Returns it with its secret (the HMAC '
+    'key) and token (stands in payloads). name: unique, 1 to 100 characters, none of them invisible, and not the '
+    'id of another webhook. outgoing_urls: 1 to 100 of up to 2048 bytes, '
+    'http or https, each once; every message goes to every URL. description: up to 10000 characters. call_throttling: most calls per second, 1 '
+    'to 1000000, all URLs together; null = no limit. enabled: false = its events capture nothing. '
+    'headers: extra request headers, a JSON object of name to text, up to 50 and 8 kB. timeout_ms: 1 to 600000, from connect '
+    'to the last byte read. max_attempts: 1 to 1000 calls per message and URL. max_age: a message older '
+    'than this is given up. max_in_flight: 1 to 1000 calls at a time per URL. delivery_order: none, or fifo: '
+    'per URL the changes of one row, and transactions that follow one another, arrive in that order; one '
+    'call at a time, and a message that fails holds those behind it until it was delivered, given up or '
+    'canceled; or key: the same for changes with the same key (order_key of the event) alone, while '
+    'different keys overlap. log_level: all, errors or none; counters always count. secret: one of your own, whsec_ and base64 of 24 to 64 bytes; null = one is made. Errors: 22023 bad argument, 42710 '
+    'name or URL taken.';
+comment on function webhook.update_webhook(text, text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text, text) is
+    'Changes a webhook, given by id or name, and returns it; null leaves a value as it is. description: an '
+    'empty text takes it away. call_throttling: 0 lifts the limit. outgoing_urls: the whole list; one that '
+    'is no longer in it gets nothing more, and its pending messages are canceled; a new one gets what is '
+    'captured from now on, also if it was there before, and what the worker has not read yet. enabled: sets '
+    'the status of all its events, too. headers: all of them, {} takes them away. secret: another one of your own, with an overlap of 24 hours. The others as in '
+    'webhook.create_webhook(). What waits goes by the new values. New outgoing_urls, other headers '
+    'and a switch to enabled send rows elsewhere, or again: the caller then needs SELECT on the table of each '
+    'event (with row security also BYPASSRLS), or membership in the event''s owner. Errors: 42704 unknown '
+    'webhook, 22023 bad argument, 42710 name or URL taken, 42501 privilege missing.';
+
+-- A window of time again, whatever became of its messages.
+create function webhook.redeliver(
+    webhook      text,
+    since        timestamptz,
+    until        timestamptz default null,
+    status       text[]      default '{failed}',
+    outgoing_url text        default null
+)
+returns bigint
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'redeliver_window_wrapper';
+comment on function webhook.redeliver(text, timestamptz, timestamptz, text[], text) is
+    'Sends messages of a webhook (id or name) again: of event_date from since up to, not including, until (null = '
+    'now), that are failed, delivered or canceled as status lists, at all URLs or outgoing_url. Returns the calls '
+    'queued. Errors: 22023, 42704 webhook or URL, 55000 a copy not adopted.';
+
 -- A receiver is back.
 create function webhook.retry_now(webhook text, outgoing_url text default null)
 returns bigint
@@ -1324,16 +1427,6 @@ comment on function webhook.drop_event(text) is
     'unknown event, 55P03 an event with a condition, whose table is in use for longer than lock_timeout (at most 5 s).';
 
 -- Comments on functions that ask for more rights.
-comment on function webhook.update_webhook(text, text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text) is
-    'Changes a webhook, given by id or name, and returns it; null leaves a value as it is. description: an '
-    'empty text takes it away. call_throttling: 0 lifts the limit. outgoing_urls: the whole list; one that '
-    'is no longer in it gets nothing more, and its pending messages are canceled; a new one gets what is '
-    'captured from now on, also if it was there before, and what the worker has not read yet. enabled: sets '
-    'the status of all its events, too. headers: all of them, {} takes them away. The others as in '
-    'webhook.create_webhook(). What waits goes by the new values. New outgoing_urls, other headers '
-    'and a switch to enabled send rows elsewhere, or again: the caller then needs SELECT on the table of each '
-    'event (with row security also BYPASSRLS), or membership in the event''s owner. Errors: 42704 unknown '
-    'webhook, 22023 bad argument, 42710 name or URL taken, 42501 privilege missing.';
 comment on function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text, jsonb, text[]) is
     'Creates an event: a rule which change of a table makes a message for a webhook (id or name). All events '
     'of one event_type on a table without a condition share one trigger: the first one needs a lock on the '
@@ -1388,20 +1481,6 @@ comment on function webhook.redeliver(uuid) is
     'or the database is a copy that was not adopted, 42501 privilege missing.';
 
 -- What arguments may hold.
-comment on function webhook.create_webhook(text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text) is
-    'Creates a webhook: a named set of URLs, a secret, a call rate. Returns it with its secret (the HMAC '
-    'key) and token (stands in payloads). name: unique, 1 to 100 characters, none of them invisible, and not the '
-    'id of another webhook. outgoing_urls: 1 to 100 of up to 2048 bytes, '
-    'http or https, each once; every message goes to every URL. description: up to 10000 characters. call_throttling: most calls per second, 1 '
-    'to 1000000, all URLs together; null = no limit. enabled: false = its events capture nothing. '
-    'headers: extra request headers, a JSON object of name to text, up to 50 and 8 kB. timeout_ms: 1 to 600000, from connect '
-    'to the last byte read. max_attempts: 1 to 1000 calls per message and URL. max_age: a message older '
-    'than this is given up. max_in_flight: 1 to 1000 calls at a time per URL. delivery_order: none, or fifo: '
-    'per URL the changes of one row, and transactions that follow one another, arrive in that order; one '
-    'call at a time, and a message that fails holds those behind it until it was delivered, given up or '
-    'canceled; or key: the same for changes with the same key (order_key of the event) alone, while '
-    'different keys overlap. log_level: all, errors or none; counters always count. Errors: 22023 bad argument, 42710 '
-    'name or URL taken.';
 comment on function webhook.regenerate_secret(text, interval) is
     'Gives a webhook, by id or name, a new secret and returns it. During overlap (0 or more) messages '
     'carry the signatures of both. At most 8 secrets of a webhook sign at a time, and overlap is at most 3650 '
@@ -2206,6 +2285,8 @@ end
 $$;
 
 drop function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text);
+drop function webhook.create_webhook(text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text);
+drop function webhook.update_webhook(text, text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text);
 drop function webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text);
 
 grant usage on schema webhook to webhook_admin, webhook_reader;

@@ -3,10 +3,11 @@
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::prelude::*;
 use pgrx::JsonB;
+use zeroize::Zeroizing;
 
 use super::adopt::warn_if_held;
 use super::random;
-use crate::core::definitions::limits::DESCRIPTION_CHARS;
+use crate::core::definitions::limits::{DESCRIPTION_CHARS, WORD_CHARS};
 use crate::core::definitions::webhook::{
     self, required, CALL_THROTTLING, MAX_ATTEMPTS, MAX_IN_FLIGHT, MAX_URLS, TIMEOUT_MS,
 };
@@ -40,6 +41,7 @@ pub type CreatedWebhook = (
     Text,
 );
 
+/// What the schema of 0.1.0 calls.
 #[pg_extern(sql = false)]
 #[expect(
     clippy::too_many_arguments,
@@ -74,6 +76,58 @@ fn create_webhook(
         name!(created_by, Text),
     ),
 > {
+    create_webhook_v2(
+        name,
+        outgoing_urls,
+        description,
+        call_throttling,
+        enabled,
+        headers,
+        timeout_ms,
+        max_attempts,
+        max_age,
+        max_in_flight,
+        delivery_order,
+        log_level,
+        None,
+    )
+}
+
+#[pg_extern(sql = false)]
+#[expect(
+    clippy::too_many_arguments,
+    clippy::type_complexity,
+    reason = "the signature is the contract"
+)]
+fn create_webhook_v2(
+    name: Option<TextArgument>,
+    outgoing_urls: Option<TextListArgument>,
+    description: Option<TextArgument>,
+    call_throttling: Option<i32>,
+    enabled: Option<bool>,
+    headers: Option<JsonArgument>,
+    timeout_ms: Option<i32>,
+    max_attempts: Option<i32>,
+    max_age: Option<Interval>,
+    max_in_flight: Option<i32>,
+    delivery_order: Option<TextArgument>,
+    log_level: Option<TextArgument>,
+    secret: Option<TextArgument>,
+) -> TableIterator<
+    'static,
+    (
+        name!(id, Text),
+        name!(name, Text),
+        name!(description, Option<Text>),
+        name!(outgoing_urls, Vec<Text>),
+        name!(call_throttling, Option<i32>),
+        name!(enabled, bool),
+        name!(secret, Text),
+        name!(token, Text),
+        name!(created_at, TimestampWithTimeZone),
+        name!(created_by, Text),
+    ),
+> {
     let created = || -> Result<CreatedWebhook> {
         let name = word(name, "name")?;
         let delivery_order = word(delivery_order, "delivery_order")?;
@@ -91,9 +145,23 @@ fn create_webhook(
             max_in_flight,
             delivery_order: delivery_order.as_deref(),
             log_level: log_level.as_deref(),
+            secret: given_secret(secret)?,
         })
     };
     TableIterator::once(ok_or_raise(created()))
+}
+
+/// A secret of the caller's own.
+pub fn given_secret(secret: Option<TextArgument>) -> Result<Option<Secret>> {
+    let given = text(secret, "secret", WORD_CHARS)?.map(Zeroizing::new);
+    let read = |text: &Zeroizing<String>| {
+        Secret::parse(text).map_err(|error| {
+            error.with_hint(
+                "give whsec_ and base64 of 24 to 64 random bytes, or leave secret out: one is made",
+            )
+        })
+    };
+    given.as_ref().map(read).transpose()
 }
 
 /// What a webhook shall be; `None` is the default, in an update what it was.
@@ -111,11 +179,14 @@ pub struct WebhookArguments<'a> {
     pub max_in_flight: Option<i32>,
     pub delivery_order: Option<&'a str>,
     pub log_level: Option<&'a str>,
+    pub secret: Option<Secret>,
 }
 
 /// Checks everything, then stores.
-pub fn create(wanted: WebhookArguments<'_>) -> Result<CreatedWebhook> {
-    wanted.checked().and_then(store)
+pub fn create(mut wanted: WebhookArguments<'_>) -> Result<CreatedWebhook> {
+    let secret = wanted.secret.take();
+    let webhook = wanted.checked()?;
+    store(webhook, secret)
 }
 
 impl WebhookArguments<'_> {
@@ -169,10 +240,13 @@ pub fn checked_order(delivery_order: &str) -> Result<&'static str> {
     DeliveryOrder::parse(delivery_order).map(DeliveryOrder::as_str)
 }
 
-fn store(mut webhook: NewWebhook) -> Result<CreatedWebhook> {
+fn store(mut webhook: NewWebhook, secret: Option<Secret>) -> Result<CreatedWebhook> {
     warn_if_held();
     webhook.id = random::unused_id(webhook_definitions::id_is_taken)?;
-    let secret = Secret::from_random(random::bytes()?);
+    let secret = match secret {
+        Some(secret) => secret,
+        None => Secret::from_random(random::bytes()?),
+    };
     let (id, name, description) = (
         webhook.id.clone(),
         webhook.name.clone(),

@@ -6,14 +6,16 @@ use serde_json::json;
 
 use super::adopt;
 use crate::core::definitions::limits::PATH_CHARS;
-use crate::core::definitions::webhook::shown as shown_text;
+use crate::core::definitions::status;
+use crate::core::definitions::webhook::{required, shown as shown_text};
 use crate::core::error::{Error, Kind, Result};
-use crate::pg::arguments::{required_word, text, TextArgument};
+use crate::pg::arguments::{list, required_word, text, TextArgument, TextListArgument};
 use crate::pg::commit_start;
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
 use crate::store::deliveries::{self, FoundMessage};
-use crate::store::{change_log, reach, redelivery, webhook_definitions, worker_switch};
+use crate::store::redelivery::{self, Window};
+use crate::store::{change_log, reach, webhook_definitions, worker_switch};
 
 /// So many failed messages are taken up by one statement …
 const PART: i64 = 20_000;
@@ -53,7 +55,7 @@ fn redeliver_failed(
     ok_or_raise(adopt::check_is_not_held("redeliver messages"));
     let key = ok_or_raise(key_of(webhook));
     let mut told = 0;
-    let total = deliveries::redeliver_failed(key, since, until, PART, |so_far| {
+    let total = deliveries::redeliver_failed(key, since, until, None, PART, |so_far| {
         if so_far - told >= TELL_AFTER {
             told = so_far;
             pgrx::notice!("{so_far} failed messages queued so far");
@@ -65,6 +67,66 @@ fn redeliver_failed(
         "until": until.map(|at| at.to_iso_string()),
     });
     change_log::webhook_happened(key, "redeliver_failed", details, &current_role());
+    wake();
+    total
+}
+
+#[pg_extern(sql = false)]
+fn redeliver_window(
+    webhook: Option<TextArgument>,
+    since: Option<TimestampWithTimeZone>,
+    until: Option<TimestampWithTimeZone>,
+    status: Option<TextListArgument>,
+    outgoing_url: Option<TextArgument>,
+) -> i64 {
+    ok_or_raise(adopt::check_is_not_held("redeliver messages"));
+    let read = || -> Result<_> {
+        let since = required("since", since)?;
+        let statuses = status::ended(&required(
+            "status",
+            list(status, "status", status::ENDED.len())?,
+        )?)?;
+        let outgoing_url = text(outgoing_url, "outgoing_url", PATH_CHARS)?;
+        let key = key_of(webhook)?;
+        let url_keys = urls(key, outgoing_url.as_deref())?;
+        Ok((key, since, statuses, url_keys, outgoing_url))
+    };
+    let (key, since, statuses, url_keys, outgoing_url) = ok_or_raise(read());
+    let mut details = json!({
+        "since": since.to_iso_string(),
+        "until": until.map(|at| at.to_iso_string()),
+        "status": statuses,
+        "outgoing_url": outgoing_url,
+    });
+    let (mut total, mut told) = (0, 0);
+    let mut tell = |so_far: i64| {
+        if so_far - told >= TELL_AFTER {
+            told = so_far;
+            pgrx::notice!("{so_far} calls queued so far");
+        }
+    };
+    // These have an index.
+    if statuses.contains(&status::FAILED) {
+        let urls = Some(&*url_keys);
+        total += deliveries::redeliver_failed(key, Some(since), until, urls, PART, &mut tell);
+    }
+    let others: Vec<&'static str> = statuses
+        .into_iter()
+        .filter(|status| *status != status::FAILED)
+        .collect();
+    if !others.is_empty() {
+        let window = Window {
+            webhook_key: key,
+            since,
+            until,
+            statuses: &others,
+            url_keys: &url_keys,
+        };
+        let failed = total;
+        total += redelivery::redeliver_window(&window, PART, |so_far| tell(failed + so_far));
+    }
+    details["calls"] = total.into();
+    change_log::webhook_happened(key, "redeliver", details, &current_role());
     wake();
     total
 }

@@ -1,7 +1,8 @@
 //! `webhook.reveal_secret` and `webhook.regenerate_secret`.
 //!
-//! Secrets are made here and never passed in, because a failing statement is
-//! logged with its arguments.
+//! Secrets are made here and not passed in, because a failing statement is
+//! logged with its arguments. One that a webhook brings along is an argument of
+//! `create_webhook` and `update_webhook`.
 
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::prelude::*;
@@ -57,7 +58,7 @@ fn with_token(row: SecretRow) -> Result<RevealedSecret> {
 fn regenerate_secret(webhook: Option<TextArgument>, overlap: Option<Interval>) -> Text {
     let regenerated = || -> Result<Text> {
         let (key, _) = webhook_definitions::find(&required_word(webhook, "webhook")?)?;
-        let overlap = overlap.unwrap_or_else(|| Interval::from_hours(DEFAULT_OVERLAP_HOURS));
+        let overlap = overlap.unwrap_or_else(default_overlap);
         check_overlap(&overlap)?;
         let secret = Secret::from_random(random::bytes()?);
         let details =
@@ -67,6 +68,11 @@ fn regenerate_secret(webhook: Option<TextArgument>, overlap: Option<Interval>) -
         Ok(secret.expose().into())
     };
     ok_or_raise(regenerated())
+}
+
+/// So long those before a new secret sign along.
+pub fn default_overlap() -> Interval {
+    Interval::from_hours(DEFAULT_OVERLAP_HOURS)
 }
 
 fn check_overlap(overlap: &Interval) -> Result<()> {

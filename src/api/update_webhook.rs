@@ -3,8 +3,12 @@
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::prelude::*;
 use pgrx::JsonB;
+use serde_json::json;
 
-use super::create_webhook::{checked_headers, checked_max_age, checked_order, WebhookArguments};
+use super::create_webhook::{
+    checked_headers, checked_max_age, checked_order, given_secret, WebhookArguments,
+};
+use super::secrets::default_overlap;
 use crate::core::definitions::limits::DESCRIPTION_CHARS;
 use crate::core::definitions::webhook::{self, MAX_ATTEMPTS, MAX_IN_FLIGHT, MAX_URLS, TIMEOUT_MS};
 use crate::core::definitions::words::{DeliveryOrder, LogLevel};
@@ -18,8 +22,9 @@ use crate::pg::report::ok_or_raise;
 use crate::pg::text::{texts, Text};
 use crate::store::webhook_changes::{self, ChangedWebhook, WebhookChanges};
 use crate::store::webhook_definitions;
-use crate::store::{order_key, reach};
+use crate::store::{change_log, order_key, reach};
 
+/// What the schema of 0.1.0 calls.
 #[pg_extern(sql = false)]
 #[expect(
     clippy::too_many_arguments,
@@ -53,6 +58,58 @@ fn update_webhook(
         name!(modified_by, Option<Text>),
     ),
 > {
+    update_webhook_v2(
+        webhook,
+        name,
+        outgoing_urls,
+        description,
+        call_throttling,
+        enabled,
+        headers,
+        timeout_ms,
+        max_attempts,
+        max_age,
+        max_in_flight,
+        delivery_order,
+        log_level,
+        None,
+    )
+}
+
+#[pg_extern(sql = false)]
+#[expect(
+    clippy::too_many_arguments,
+    clippy::type_complexity,
+    reason = "the signature is the contract"
+)]
+fn update_webhook_v2(
+    webhook: Option<TextArgument>,
+    name: Option<TextArgument>,
+    outgoing_urls: Option<TextListArgument>,
+    description: Option<TextArgument>,
+    call_throttling: Option<i32>,
+    enabled: Option<bool>,
+    headers: Option<JsonArgument>,
+    timeout_ms: Option<i32>,
+    max_attempts: Option<i32>,
+    max_age: Option<Interval>,
+    max_in_flight: Option<i32>,
+    delivery_order: Option<TextArgument>,
+    log_level: Option<TextArgument>,
+    secret: Option<TextArgument>,
+) -> TableIterator<
+    'static,
+    (
+        name!(id, Text),
+        name!(name, Text),
+        name!(description, Option<Text>),
+        name!(outgoing_urls, Vec<Text>),
+        name!(call_throttling, Option<i32>),
+        name!(enabled, bool),
+        name!(modified_at, Option<TimestampWithTimeZone>),
+        name!(modified_by, Option<Text>),
+    ),
+> {
     let updated = || -> Result<ChangedWebhook> {
         let webhook = required_word(webhook, "webhook")?;
         let name = word(name, "name")?;
@@ -71,6 +128,7 @@ fn update_webhook(
             max_in_flight,
             delivery_order: delivery_order.as_deref(),
             log_level: log_level.as_deref(),
+            secret: given_secret(secret)?,
         };
         update(&webhook, wanted)
     };
@@ -88,14 +146,20 @@ fn update_webhook(
 }
 
 /// Changes the webhook with this id or name; checks everything before it writes.
-pub fn update(webhook: &str, wanted: WebhookArguments<'_>) -> Result<ChangedWebhook> {
+pub fn update(webhook: &str, mut wanted: WebhookArguments<'_>) -> Result<ChangedWebhook> {
     let (key, _) = webhook_definitions::find(webhook)?;
+    let secret = wanted.secret.take();
     let changes = checked(with_stored_headers(key, wanted)?)?;
     reach::check_changes(key, &changes)?;
     if changes.delivery_order == Some(DeliveryOrder::Key.as_str()) {
         order_key::check_webhook(key)?;
     }
-    webhook_changes::apply(key, changes, &current_role())
+    let changed = webhook_changes::apply(key, changes, &current_role())?;
+    if let Some(secret) = secret {
+        webhook_definitions::replace_secret(key, &secret, default_overlap())?;
+        change_log::webhook_happened(key, "replace_secret", json!({}), &current_role());
+    }
+    Ok(changed)
 }
 
 /// A client that writes back what the view or the REST API has shown leaves masked values as they are.

@@ -246,6 +246,7 @@ plain_params!(
     Option<Interval>,
     Option<pgrx::Uuid>,
     Vec<i32>,
+    Option<Vec<i32>>,
 );
 
 /// What has another form in Rust.

@@ -8,6 +8,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{pg_sys, Uuid};
 
 use super::definition_log;
+use super::redelivery_parts::{due, keys};
 use super::rows::first;
 use crate::pg::invalidation::invalidate;
 use crate::pg::owner::as_owner;
@@ -92,45 +93,6 @@ canceled_ahead as (
 )
 select (select pg_catalog.count(*) from waiting_rows) + (select pg_catalog.count(*) from canceled_ahead)"
 );
-
-/// The keys of a message, as `OrderKeys` stands in front of what has changed.
-macro_rules! keys {
-    ($message:literal) => {
-        concat!(
-            "
-                case
-                    when pg_catalog.left(",
-            $message,
-            ".changed, 34) ~ '^k([0-9a-f]{16}){1,2}:'
-                    then ('x' || pg_catalog.substr(",
-            $message,
-            ".changed, 2, 16))::pg_catalog.bit(64)::pg_catalog.int8
-                end,
-                case
-                    when pg_catalog.left(",
-            $message,
-            ".changed, 34) ~ '^k[0-9a-f]{32}:'
-                    then ('x' || pg_catalog.substr(",
-            $message,
-            ".changed, 18, 16))::pg_catalog.bit(64)::pg_catalog.int8
-                end"
-        )
-    };
-}
-
-/// When a redelivered message is due. Where the order of keys is kept the worker says so, once no
-/// earlier one of its keys waits.
-macro_rules! due {
-    ($by_key:literal, $key:literal) => {
-        concat!(
-            "case when ",
-            $by_key,
-            " and ",
-            $key,
-            " is not null then 'infinity' else pg_catalog.clock_timestamp() end"
-        )
-    };
-}
 
 const REDELIVER: &str = concat!(
     "
@@ -229,6 +191,7 @@ with again as (
       and ($3 is null or r.event_date < $3)
       and ($4 is null or r.event_date > $4)
       and ($5 is null or r.event_date <= $5)
+      and ($6 is null or r.url_key = any ($6))
     returning 1
 )
 select pg_catalog.count(*) from again"
@@ -365,11 +328,12 @@ fn count(statement: &str, message_id: Uuid, message: &FoundMessage) -> i64 {
 }
 
 /// Failed messages of a webhook whose dates lie from `since` up to `until`, in parts of about
-/// `part` messages; `progress` hears how many there are so far.
+/// `part` messages, at all URLs or at these; `progress` hears how many there are so far.
 pub fn redeliver_failed(
     webhook_key: i32,
     since: Option<TimestampWithTimeZone>,
     until: Option<TimestampWithTimeZone>,
+    url_keys: Option<&[i32]>,
     part: i64,
     mut progress: impl FnMut(i64),
 ) -> i64 {
@@ -381,7 +345,15 @@ pub fn redeliver_failed(
             let end: Option<TimestampWithTimeZone> =
                 first(PART_END, &arguments, |row| row.value(1));
             let key = webhook_key.into();
-            let arguments = [key, since.into(), until.into(), from.into(), end.into()];
+            let urls = url_keys.map(<[i32]>::to_vec).into();
+            let arguments = [
+                key,
+                since.into(),
+                until.into(),
+                from.into(),
+                end.into(),
+                urls,
+            ];
             total += first(REDELIVER_FAILED, &arguments, |row| row.value::<i64>(1)).unwrap_or(0);
             progress(total);
             if end.is_none() {

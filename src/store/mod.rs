@@ -33,6 +33,7 @@ pub mod previews;
 pub mod reach;
 pub mod recorded_columns;
 pub mod redelivery;
+mod redelivery_parts;
 pub mod rest_answers;
 pub mod retries;
 pub mod routing;

@@ -71,11 +71,13 @@ insert into webhook.url_def (webhook_key, position, url)
 select $1, u.position, u.url
 from pg_catalog.unnest($2) with ordinality as u (url, position)";
 
-/// `passed` has the secret.
+/// `passed` has the secret. One that is there already, and about to expire, is the current one again.
 const INSERT_SECRET: &str = "
 insert into webhook.secret_def (webhook_key, secret)
 select $1, p.value
 from passed p
+on conflict (webhook_key, secret) do update
+set created_at = pg_catalog.clock_timestamp(), expires_at = null
 returning webhook_key";
 
 /// Locks the row, so that definitions of one webhook change one after the other.

@@ -109,6 +109,10 @@ const CALLS: &[(&str, &str)] = &[
         "redeliver_failed",
         "select webhook.redeliver_failed('hook')",
     ),
+    (
+        "redeliver: a window of time",
+        "select webhook.redeliver('hook', '-infinity')",
+    ),
     ("retry_now", "select webhook.retry_now('hook')"),
     ("cancel", "select webhook.cancel('{message}')"),
     ("cancel_pending", "select webhook.cancel_pending('hook')"),

@@ -6,6 +6,7 @@ pub mod interval;
 pub mod limits;
 pub mod matching;
 pub mod rest;
+pub mod status;
 pub mod suggest;
 pub mod webhook;
 pub mod words;
