@@ -67,7 +67,7 @@ fn a_refused_message_holds_those_of_its_key_alone_and_they_follow_it() {
     }
     // Four versions of four rows, and the first call of the fifth.
     receiver.wait_for(PATIENCE, PATH, 17);
-    cluster.wait_for_text(PATIENCE, QUEUE, "failing 3 1 0");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 3 1 0");
     let seen = versions(&receiver.received_at(PATH));
     assert_eq!(seen[&3], [1]);
     assert!(
@@ -153,14 +153,14 @@ fn a_change_of_the_key_waits_for_both_and_both_wait_for_it() {
     watch(&cluster, &receiver, PATH, "");
     insert(&cluster, 1..=3);
     receiver.wait_for(PATIENCE, PATH, 3);
-    cluster.wait_for_text(PATIENCE, QUEUE, "failing 0 1 0");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 0 1 0");
     // Row 1 becomes row 2's successor: its change waits for row 2, and what follows in row 1 for it.
     cluster
         .sql("delete from items where id = 2; update items set id = 2, version = 10 where id = 1");
     cluster.sql("insert into items values (1, 20)");
     update(&cluster, 3..=3);
     receiver.wait_for(PATIENCE, PATH, 4);
-    cluster.wait_for_text(PATIENCE, QUEUE, "failing 2 1 0");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 2 1 0");
     receiver.behave(PATH, "/ok");
     cluster.sql(&format!("select webhook.resume_webhook('{PATH}')"));
     wait_until_empty(&cluster, PATIENCE);
@@ -180,13 +180,13 @@ fn what_waits_survives_a_restart_and_keeps_its_place() {
     insert(&cluster, 1..=2);
     update(&cluster, 1..=2);
     receiver.wait_for(PATIENCE, PATH, 3);
-    cluster.wait_for_text(PATIENCE, QUEUE, "failing 1 1 0");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 1 1 0");
     cluster.stop(StopMode::Fast);
     cluster.start_again();
     receiver.behave(PATH, "/ok");
     update(&cluster, 1..=2);
     receiver.wait_for(PATIENCE, PATH, 4);
-    cluster.wait_for_text(PATIENCE, QUEUE, "failing 2 1 0");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 2 1 0");
     cluster.sql(&format!("select webhook.resume_webhook('{PATH}')"));
     wait_until_empty(&cluster, PATIENCE);
     let seen = versions(&receiver.received_at(PATH));
@@ -207,7 +207,7 @@ fn those_behind_go_on_when_what_waits_was_canceled_redelivered_given_up_or_is_go
         receiver.behave_for(PATH, "/status/422", count);
         for pending in 0..2 {
             update(&cluster, 1..=1);
-            let queue = format!("failing {pending} 1 {failed}");
+            let queue = format!("active {pending} 1 {failed}");
             cluster.wait_for_text(PATIENCE, QUEUE, &queue);
         }
     };
@@ -230,11 +230,11 @@ fn those_behind_go_on_when_what_waits_was_canceled_redelivered_given_up_or_is_go
     // The one behind is canceled, then all.
     fail(1, 0);
     update(&cluster, 1..=1);
-    cluster.wait_for_text(PATIENCE, QUEUE, "failing 2 1 0");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 2 1 0");
     cluster.sql(
         "select webhook.cancel((select message_id from webhook.retry where next_at = 'infinity' order by id limit 1))",
     );
-    cluster.wait_for_text(PATIENCE, QUEUE, "failing 1 1 0");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 1 1 0");
     let canceled: i64 = cluster.value(&format!("select webhook.cancel_pending('{PATH}')"));
     assert_eq!(canceled, 2);
     cluster.wait_for_text(PATIENCE, QUEUE, "active 0 0 0");
@@ -250,7 +250,7 @@ fn those_behind_go_on_when_what_waits_was_canceled_redelivered_given_up_or_is_go
     ));
     wait_until_empty(&cluster, PATIENCE);
     assert_eq!(seen()[8..], [10, 11]);
-    cluster.wait_for_text(PATIENCE, QUEUE, "failing 0 0 1");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 0 0 1");
 
     // At its last attempt the message is given up.
     cluster.sql(&format!(
@@ -260,7 +260,7 @@ fn those_behind_go_on_when_what_waits_was_canceled_redelivered_given_up_or_is_go
     cluster.sql(&format!("select webhook.resume_webhook('{PATH}')"));
     wait_until_empty(&cluster, PATIENCE);
     assert_eq!(seen()[10..], [12, 12, 13]);
-    cluster.wait_for_text(PATIENCE, QUEUE, "failing 0 0 2");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 0 0 2");
 
     // What failed for good is sent again in its order.
     cluster.sql("delete from webhook.retry where attempts = 1");
@@ -270,7 +270,7 @@ fn those_behind_go_on_when_what_waits_was_canceled_redelivered_given_up_or_is_go
     ));
     update(&cluster, 1..=1);
     update(&cluster, 1..=1);
-    cluster.wait_for_text(PATIENCE, QUEUE, "failing 0 0 3");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 0 0 3");
     let again: i64 = cluster.value(&format!("select webhook.redeliver_failed('{PATH}')"));
     assert_eq!(again, 3);
     wait_until_empty(&cluster, PATIENCE);
@@ -355,22 +355,22 @@ fn an_edit_of_the_order_lets_go_what_waits_for_others_and_holds_what_comes() {
     let (cluster, receiver) = keyed("keyedit", "1h");
     watch(&cluster, &receiver, PATH, "");
     insert(&cluster, 1..=2);
-    cluster.wait_for_text(PATIENCE, QUEUE, "failing 0 1 0");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 0 1 0");
     update(&cluster, 1..=2);
     receiver.wait_for(PATIENCE, PATH, 3);
-    cluster.wait_for_text(PATIENCE, QUEUE, "failing 1 1 0");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 1 1 0");
     cluster.sql(&format!(
         "select webhook.update_webhook('{PATH}', delivery_order => 'none')"
     ));
     // What was behind is called, and refused as well.
     receiver.wait_for(PATIENCE, PATH, 4);
-    cluster.wait_for_text(PATIENCE, QUEUE, "failing 0 2 0");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 0 2 0");
     cluster.sql(&format!(
         "select webhook.update_webhook('{PATH}', delivery_order => 'key')"
     ));
     update(&cluster, 1..=2);
     receiver.wait_for(PATIENCE, PATH, 5);
-    cluster.wait_for_text(PATIENCE, QUEUE, "failing 1 2 0");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 1 2 0");
     receiver.behave(PATH, "/ok");
     cluster.sql(&format!("select webhook.resume_webhook('{PATH}')"));
     wait_until_empty(&cluster, PATIENCE);
@@ -444,7 +444,7 @@ fn thousands_behind_a_message_keep_their_table_and_catch_up_in_order() {
     receiver.wait_for(PATIENCE, OTHERS, 2 * expected.len() as u64);
     receiver.wait_for(PATIENCE, PATH, 1 + expected.len() as u64);
     assert_eq!(versions(&receiver.received_at(PATH))[&2], expected);
-    let waiting = format!("failing {CHANGES} 1 0");
+    let waiting = format!("active {CHANGES} 1 0");
     let queue = format!(
         "select concat_ws(' ', state, pending, retrying, failed) from webhook.queue
          where webhook_name = '{PATH}'"
@@ -487,9 +487,9 @@ fn a_lock_on_what_is_next_holds_its_key_alone_until_it_is_gone() {
     let (cluster, receiver) = keyed("keylock", "1h");
     watch(&cluster, &receiver, PATH, "");
     insert(&cluster, 1..=2);
-    cluster.wait_for_text(PATIENCE, QUEUE, "failing 0 1 0");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 0 1 0");
     update(&cluster, 1..=1);
-    cluster.wait_for_text(PATIENCE, QUEUE, "failing 1 1 0");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 1 1 0");
     receiver.behave(PATH, "/ok");
     let mut session = cluster.connect("postgres");
     let behind = "select webhook.cancel(message_id) from webhook.retry where next_at = 'infinity'";

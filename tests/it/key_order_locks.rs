@@ -88,7 +88,7 @@ fn a_message_that_was_locked_when_the_order_changed_is_sent_after_that() {
     insert(&cluster, 1..=1);
     receiver.wait_for(PATIENCE, PATH, 1);
     update(&cluster);
-    cluster.wait_for_text(PATIENCE, QUEUE, "failing 1 1 0");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 1 1 0");
     receiver.behave(PATH, "/ok");
     let mut session = cluster.connect("postgres");
     session
@@ -105,7 +105,7 @@ fn a_message_that_was_locked_when_the_order_changed_is_sent_after_that() {
         .batch_execute("rollback")
         .expect("the cancellation is taken back");
     receiver.wait_for(PATIENCE, PATH, 3);
-    cluster.wait_for_text(PATIENCE, QUEUE, "failing 0 1 0");
+    cluster.wait_for_text(PATIENCE, QUEUE, "active 0 1 0");
 }
 
 #[test]
