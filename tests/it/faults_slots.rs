@@ -9,8 +9,8 @@ use super::support::{Cluster, Receiver, PATIENCE};
 const WORKER: &str = "select concat_ws(' ', state, coalesce(last_error, 'no error'))
                       from webhook.worker";
 
-const HINT: &str = "not running no worker runs: call webhook.start_worker(), and raise \
-                    max_worker_processes if it finds no free slot";
+const HINT: &str = "not running no worker runs: call webhook.start_worker(), which says if no \
+                    worker slot is free";
 
 #[test]
 fn without_a_free_slot_changes_wait_and_go_out_once_there_is_one() {

@@ -403,6 +403,7 @@ fn a_url_with_too_many_waiting_keys_takes_no_more_and_says_so() {
     cluster.stop(StopMode::Fast);
     cluster.start_again();
     receiver.behave(PATH, "/ok");
+    cluster.sql("select webhook.start_worker()");
     cluster.wait_for_text(PATIENCE, "select state from webhook.queue", "blocked");
     thread::sleep(Duration::from_millis(300));
     assert_eq!(

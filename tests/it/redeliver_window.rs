@@ -101,10 +101,11 @@ fn a_long_window_is_sent_in_parts_says_how_far_it_is_and_leaves_nothing_when_can
     let (cluster, receiver) = cluster_with("window-long", "1h");
     watch(&cluster, &receiver, "w", &["/ok"], "log_level => 'none'");
     pause(&cluster, "w");
-    cluster.sql(&format!(
-        "insert into items select generate_series(1, {MESSAGES});
-         select webhook.cancel_pending('w')"
-    ));
+    insert(&cluster, 1..=MESSAGES);
+    assert_eq!(
+        cluster.value::<i64>("select webhook.cancel_pending('w')"),
+        MESSAGES
+    );
     let run = |script: &str| {
         let output = cluster
             .client_program("psql", "postgres")
