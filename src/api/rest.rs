@@ -225,6 +225,7 @@ fn webhook_arguments(body: &WebhookBody) -> Result<WebhookArguments<'_>, Answer>
         max_in_flight: body.max_in_flight,
         delivery_order: body.delivery_order.as_deref(),
         log_level: body.log_level.as_deref(),
+        secret: None,
     })
 }
 
