@@ -69,6 +69,7 @@ fn readers_see_no_credential_in_any_text() {
         [
             "calls.detail",
             "calls.http_response",
+            "changes.new",
             "events.condition",
             "events.detail",
             "events.payload_template",
