@@ -399,7 +399,7 @@ as $$
                    else v.value
                end
            )
-    from jsonb_each(shown) v
+    from jsonb_each(case jsonb_typeof(shown) when 'object' then shown end) v
 $$;
 
 create view webhook.changes as

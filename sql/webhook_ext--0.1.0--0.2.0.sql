@@ -1603,7 +1603,7 @@ as $$
                    else v.value
                end
            )
-    from jsonb_each(shown) v
+    from jsonb_each(case jsonb_typeof(shown) when 'object' then shown end) v
 $$;
 revoke all on function webhook.masked_values(jsonb) from public;
 comment on function webhook.masked_values(jsonb) is
