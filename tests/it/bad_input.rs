@@ -120,6 +120,7 @@ impl Scene {
             "event_type" => "'table.recordUpdate'".to_owned(),
             "method" => "'GET'".to_owned(),
             "path" => "'/v3/outgoingWebhooks'".to_owned(),
+            "since" => "'2000-01-01'".to_owned(),
             _ => "null".to_owned(),
         }
     }

@@ -85,7 +85,7 @@ fn assert_functions_know_text(session: &mut Client, event: &str, url: &str) {
         ),
         (
             format!("select condition from webhook.update_event('{event}', condition => $$new.\"wört\" <> 'ä'$$)"),
-            "new.\"wört\" <> 'ä'".to_owned(),
+            "new.\"wört\" <> 'ä'::text".to_owned(),
         ),
         (
             "select string_agg(parameter, ' ') from webhook.template_parameters('\"größe\"')
