@@ -1,4 +1,4 @@
-//! What went wrong with TLS, in the words of whoever runs the receiver.
+//! Describes TLS failures in sentences for the people who operate the receiver.
 //!
 //! rustls describes much of it by the names of its own types. Here each failure that a receiver
 //! can cause has a sentence; of the rest the names are given as words.

@@ -88,8 +88,8 @@ pub(super) unsafe extern "C-unwind" fn check_standby_slots(
     unsafe { check(*value, |text| parse_slot_names(text).map(drop)) }
 }
 
-/// Where somebody sets it: a file that is gone at a reload is the worker's to report, which goes on
-/// with the public roots.
+/// Checks the file when the setting is changed by a statement. At a reload it is not checked: the
+/// worker reports a file that it cannot use, and continues with the public roots.
 #[pg_guard]
 pub(super) unsafe extern "C-unwind" fn check_ca_file(
     value: *mut *mut c_char,
