@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 use serde_json::Value;
 
 use super::adopt::warn_if_held;
+use super::doubts::tell_of_template;
 use super::event_arguments::EventArguments;
 use super::random;
 use crate::core::definitions::event::{self, Fields};
@@ -224,6 +225,9 @@ pub fn create(
     order_key::check_event(webhook_key, &table, event.order_key.as_ref())?;
     warn_if_held();
     let created_at = event_definitions::insert(webhook_key, &table, &event, condition_path)?;
+    if let Some(template) = &event.payload_template {
+        tell_of_template(&template.text, event.event_type);
+    }
     Ok(answer(webhook_id, table, event, created_at))
 }
 

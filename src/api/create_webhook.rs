@@ -6,6 +6,7 @@ use pgrx::JsonB;
 use zeroize::Zeroizing;
 
 use super::adopt::warn_if_held;
+use super::doubts::tell_of_urls;
 use super::random;
 use crate::core::definitions::limits::{DESCRIPTION_CHARS, WORD_CHARS};
 use crate::core::definitions::webhook::{
@@ -255,6 +256,7 @@ fn store(mut webhook: NewWebhook, secret: Option<Secret>) -> Result<CreatedWebho
     let (urls, throttling) = (webhook.outgoing_urls.clone(), webhook.call_throttling);
     let (enabled, created_by) = (webhook.enabled, webhook.created_by.clone());
     let created_at = webhook_definitions::insert(webhook, &secret)?;
+    tell_of_urls(&urls);
     Ok((
         id.into(),
         name.into(),

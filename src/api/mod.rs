@@ -12,6 +12,7 @@ mod create_event;
 mod create_webhook;
 mod definitions_changed;
 mod deliveries;
+mod doubts;
 mod drop;
 mod duration_quantile;
 mod event_arguments;

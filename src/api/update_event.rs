@@ -4,6 +4,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
 use super::create_event::{in_sql, CreatedEvent, EventAnswer, Wanted};
+use super::doubts::tell_of_template;
 use super::event_arguments::EventArguments;
 use crate::core::definitions::event::{self, Column};
 use crate::core::definitions::words::{EventType, ListStyle, NullStyle};
@@ -151,6 +152,9 @@ pub fn update(event: &str, wanted: Wanted<'_>, condition_path: &str) -> Result<C
         order_key::check_event(present.webhook_key, table, wanted.as_ref())?;
     }
     event_changes::refuse_duplicate(key, &changes)?;
+    if let Some(Some(template)) = &changes.payload_template {
+        tell_of_template(&template.text, EventType::parse(&present.event_type)?);
+    }
     let fits = table
         .as_ref()
         .is_some_and(|table| fit_trigger(table, &present, &changes, condition_path));

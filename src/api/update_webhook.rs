@@ -8,6 +8,7 @@ use serde_json::json;
 use super::create_webhook::{
     checked_headers, checked_max_age, checked_order, given_secret, WebhookArguments,
 };
+use super::doubts::tell_of_urls;
 use super::secrets::default_overlap;
 use crate::core::definitions::limits::DESCRIPTION_CHARS;
 use crate::core::definitions::webhook::{self, MAX_ATTEMPTS, MAX_IN_FLIGHT, MAX_URLS, TIMEOUT_MS};
@@ -154,7 +155,9 @@ pub fn update(webhook: &str, mut wanted: WebhookArguments<'_>) -> Result<Changed
     if changes.delivery_order == Some(DeliveryOrder::Key.as_str()) {
         order_key::check_webhook(key)?;
     }
+    let urls = changes.outgoing_urls.clone();
     let changed = webhook_changes::apply(key, changes, &current_role())?;
+    tell_of_urls(&urls.unwrap_or_default());
     if let Some(secret) = secret {
         webhook_definitions::replace_secret(key, &secret, default_overlap())?;
         change_log::webhook_happened(key, "replace_secret", json!({}), &current_role());

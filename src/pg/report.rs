@@ -46,6 +46,17 @@ pub fn warn(error: Error) {
     report_of(error).report(PgLogLevel::WARNING);
 }
 
+/// Tells the client something that stops nothing.
+pub fn notice(message: String, hint: &str) {
+    ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+        readable_anywhere(message),
+        "",
+    )
+    .set_hint(readable_anywhere(hint.to_owned()))
+    .report(PgLogLevel::NOTICE);
+}
+
 /// The value, or the error raised.
 pub fn ok_or_raise<T>(result: Result<T>) -> T {
     result.unwrap_or_else(|error| raise(error))

@@ -2,8 +2,8 @@
 //! may be called.
 
 use super::{fault, note, Check, ServerFacts, UrlFacts};
-use crate::core::policy::address::AddressPolicy;
-use crate::core::policy::endpoint::{Endpoint, Scheme};
+use crate::core::policy::endpoint::Endpoint;
+use crate::core::policy::refused_url::{refused, RefusedUrl};
 use crate::core::values::sql_text::literal;
 
 pub(super) fn url_state(url: &UrlFacts, webhook: &str) -> Check {
@@ -106,21 +106,18 @@ pub(super) fn url_address(url: &UrlFacts, server: &ServerFacts) -> Check {
     let Ok(endpoint) = Endpoint::parse(text) else {
         return fault(NAME, format!("{text} cannot be read: replace it"));
     };
-    let literal = endpoint.literal_address();
-    let may_be_plain = match literal {
-        Some(address) => server.policy.is_explicitly_allowed(address),
-        None => server.policy != AddressPolicy::default(),
-    };
-    if endpoint.scheme() == Scheme::Http && server.require_https && !may_be_plain {
-        let bad = format!(
-            "{text} is plain http, which goes only into webhook.allowed_networks: \
-             use https, or name the receiver's network there"
-        );
-        return fault(NAME, bad);
-    }
-    match literal.map(|address| server.policy.judge(address)) {
-        Some(Err(refusal)) => fault(NAME, format!("{text}: {refusal}")),
-        Some(Ok(())) => note(NAME, format!("{text}: the address may be called")),
+    match refused(&endpoint, &server.policy, server.require_https) {
+        Some(RefusedUrl::PlainHttp) => fault(
+            NAME,
+            format!(
+                "{text} is plain http, which goes only into webhook.allowed_networks: \
+                 use https, or name the receiver's network there"
+            ),
+        ),
+        Some(RefusedUrl::Address(refusal)) => fault(NAME, format!("{text}: {refusal}")),
+        None if endpoint.literal_address().is_some() => {
+            note(NAME, format!("{text}: the address may be called"))
+        }
         None => note(
             NAME,
             format!("{text}: its addresses are judged when it is called"),

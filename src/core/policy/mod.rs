@@ -8,6 +8,7 @@ pub mod endpoint;
 pub mod headers;
 pub mod masked_headers;
 pub mod redaction;
+pub mod refused_url;
 pub mod retry;
 pub mod secret;
 pub mod signing;

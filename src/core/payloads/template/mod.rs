@@ -20,6 +20,8 @@ use read::{Node, Part};
 
 use crate::core::definitions::event::{numbered, Column, Fields};
 use crate::core::definitions::limits;
+use crate::core::definitions::webhook::shown;
+use crate::core::definitions::words::EventType;
 use crate::core::error::{Error, Result};
 use crate::core::values::json_text::{push_escaped, push_string};
 
@@ -78,6 +80,47 @@ pub fn checked(text: Option<&str>, columns: &[Column]) -> Result<Option<CheckedT
         text: text.to_owned(),
         fields: numbered(ARGUMENT, template.all_fields(), columns)?,
     }))
+}
+
+/// What is JSON and still not what was meant, as far as that shows.
+pub fn doubts(text: &str, event_type: EventType) -> Vec<Doubt> {
+    let mut doubts = Vec::new();
+    if let Some(placeholder) = foreign_placeholder(text) {
+        doubts.push(Doubt {
+            what: format!("payload_template sends \"{}\" as it is", shown(placeholder)),
+            hint: "parameters are written as [@field:column]; webhook.template_parameters() lists them",
+        });
+    }
+    let template = Template::parse(text).unwrap_or_default();
+    let old = template.old_fields.first();
+    if let Some(field) = old.filter(|_| event_type == EventType::Insert) {
+        doubts.push(Doubt {
+            what: format!(
+                "payload_template names [@old:{}], which is null in every message: the event is about inserts",
+                shown(field)
+            ),
+            hint: "use [@field:...], or an event of the type 'table.recordUpdate'",
+        });
+    }
+    doubts
+}
+
+/// A parameter as other template languages write them.
+fn foreign_placeholder(text: &str) -> Option<&str> {
+    let opened = text.match_indices("{{").find_map(|(begin, _)| {
+        let rest = &text[begin..];
+        let end = rest.find("}}")? + 2;
+        Some(&rest[..end])
+    })?;
+    // Outside of a string braces are JSON's own.
+    (!opened.contains('"')).then_some(opened)
+}
+
+/// Something that a user is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    pub what: String,
+    pub hint: &'static str,
 }
 
 /// An event has a template or chooses the fields of the default payload.

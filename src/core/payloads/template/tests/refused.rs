@@ -88,3 +88,23 @@ fn a_template_is_checked_against_the_columns_of_its_table() {
         Kind::InvalidParameter
     );
 }
+
+#[test]
+fn placeholders_of_others_and_values_that_are_never_there_are_pointed_out() {
+    let doubts = |text, event_type| -> Vec<String> {
+        Template::parse(text).unwrap();
+        let doubts = doubts(text, event_type).into_iter();
+        doubts.map(|doubt| doubt.what).collect()
+    };
+    let insert = doubts(r#"{"a":"{{ x }}","b":"[@old:c]"}"#, EventType::Insert);
+    assert!(insert[0].contains("{{ x }}"), "{insert:?}");
+    assert!(insert[1].contains("[@old:c]"), "{insert:?}");
+    assert_eq!(insert.len(), 2);
+    for text in [
+        r#"{"a":{"b":{"c":"[@old:c]"}}}"#,
+        r#"{"a":"{{","b":{"c":{}}}"#,
+        r#"[{},{"a":{}}]"#,
+    ] {
+        assert_eq!(doubts(text, EventType::Update), [""; 0], "{text}");
+    }
+}
