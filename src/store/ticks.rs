@@ -2,6 +2,7 @@
 //! For the worker, in a transaction.
 
 use crate::core::messages::snapshot::Snapshot;
+use crate::core::scheduling::next_window::{NextTick, TicksAhead};
 use crate::pg::spi::{Arg, Query};
 
 /// Names every webhook, where it is not known which had messages.
@@ -21,6 +22,12 @@ where t.tick_id > $1 and ($2 = any (t.webhook_keys) or 0 = any (t.webhook_keys))
 order by t.tick_id
 limit 1";
 
+/// Ticks are numbered without gaps and deleted from the first on: if one is there, so are all after it.
+const HAS_TICK: &str = "
+select true
+from webhook.tick t
+where t.tick_id = $1";
+
 const LAST_TICK_BEFORE: &str = "
 select t.snapshot::pg_catalog.text
 from webhook.tick t
@@ -32,6 +39,7 @@ limit 1";
 pub struct TickStore {
     store: Query,
     next: Query,
+    has: Query,
     last_before: Query,
 }
 
@@ -40,6 +48,7 @@ impl TickStore {
         Self {
             store: Query::new(STORE_TICK),
             next: Query::new(NEXT_TICK),
+            has: Query::new(HAS_TICK),
             last_before: Query::new(LAST_TICK_BEFORE),
         }
     }
@@ -53,9 +62,19 @@ impl TickStore {
         ]);
     }
 
-    /// The first tick after `tick` that names the webhook, and the snapshot of the tick
-    /// before it: what the webhook has lies between the two.
-    pub fn next(&self, tick: i64, webhook_key: i32) -> Option<(i64, Snapshot, Option<Snapshot>)> {
+    /// The ticks after `tick`, which is not the last one that was stored.
+    pub fn after(&self, tick: i64, webhook_key: i32) -> TicksAhead {
+        let mut are_complete = false;
+        self.has
+            .read(&[Arg::I64(tick + 1)], |_| are_complete = true);
+        TicksAhead {
+            are_complete,
+            next: self.next_naming(tick, webhook_key),
+        }
+    }
+
+    /// The first one that names the webhook.
+    fn next_naming(&self, tick: i64, webhook_key: i32) -> Option<NextTick> {
         let mut found = None;
         self.next
             .read(&[Arg::I64(tick), Arg::I32(webhook_key)], |row| {
@@ -67,10 +86,10 @@ impl TickStore {
             self.last_before
                 .read(&[Arg::I64(number)], |row| before = row.text(0));
         }
-        Some((
+        Some(NextTick {
             number,
-            snapshot.parse().ok()?,
-            before.and_then(|text| text.parse().ok()),
-        ))
+            snapshot: snapshot.parse().ok()?,
+            before: before.and_then(|text| text.parse().ok()),
+        })
     }
 }

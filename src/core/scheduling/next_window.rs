@@ -41,12 +41,23 @@ impl TailPlace<'_> {
     }
 }
 
+/// The stored ticks behind a lane's position.
+#[derive(Default)]
+pub struct TicksAhead {
+    /// None has been deleted: a stretch between two ticks that do not name the webhook has no
+    /// message of it. Ticks are deleted by where lanes stand, and a restart may put a lane back to
+    /// an earlier position.
+    pub are_complete: bool,
+    /// The first that names the lane's webhook.
+    pub next: Option<NextTick>,
+}
+
 /// A stored tick that names the lane's webhook.
 pub struct NextTick {
     pub number: i64,
     pub snapshot: Snapshot,
-    /// The snapshot of the tick before it: what the webhook has lies between the two. `None`
-    /// if that is the one asked for.
+    /// The snapshot of the tick before it: what the webhook has lies between the two, if no tick
+    /// has been deleted. `None` if that is the one asked for.
     pub before: Option<Snapshot>,
 }
 
@@ -55,7 +66,7 @@ pub struct NextTick {
 pub fn next_window(
     position: &Cursor,
     tail: &TailPlace<'_>,
-    tick_after: impl FnOnce(i64) -> Option<NextTick>,
+    ticks_after: impl FnOnce(i64) -> TicksAhead,
 ) -> Next {
     let (to, tick) = (&position.window.to, position.window.tick);
     let tail_window = &tail.position.window;
@@ -63,15 +74,20 @@ pub fn next_window(
     if tail_is_between && *to == tail_window.to {
         return Next::Wait;
     }
+    let mut may_skip = true;
     if tick < tail.last_tick {
-        if let Some(next) = tick_after(tick) {
-            let from = next.before.map_or_else(|| Arc::clone(to), Arc::new);
+        let ticks = ticks_after(tick);
+        may_skip = ticks.are_complete;
+        if let Some(next) = ticks.next {
+            let before = next.before.filter(|_| may_skip);
+            let from = before.map_or_else(|| Arc::clone(to), Arc::new);
             return Next::Window(Window::new(from, Arc::new(next.snapshot), next.number));
         }
     }
     let passed = tail.passed();
     if to != passed {
         let from = match tail.last_tick_snapshot {
+            _ if !may_skip => to,
             _ if !tail.has_seen => passed,
             Some(snapshot) if tick < tail.last_tick => snapshot,
             _ => to,

@@ -2,7 +2,7 @@
 
 use super::Reader;
 use crate::core::messages::position::Cursor;
-use crate::core::scheduling::next_window::{self, next_window, NextTick, TailPlace};
+use crate::core::scheduling::next_window::{self, next_window, TailPlace};
 use crate::store::outbox::StoredMessage;
 use crate::store::window_reader::WindowReader;
 
@@ -35,14 +35,7 @@ impl Reader {
             last_tick_snapshot: self.tail.last_tick_snapshot.as_ref(),
             has_seen: self.tail.has_seen(webhook_key),
         };
-        let next = next_window(position, &tail, |tick| {
-            let found = self.ticks.next(tick, webhook_key);
-            found.map(|(number, snapshot, before)| NextTick {
-                number,
-                snapshot,
-                before,
-            })
-        });
+        let next = next_window(position, &tail, |tick| self.ticks.after(tick, webhook_key));
         match next {
             next_window::Next::Window(window) => {
                 let start = Cursor::start_of(window);

@@ -40,8 +40,9 @@ fn work() -> impl Strategy<Value = Step> {
         8 => prop::bool::weighted(0.9).prop_map(|accepts| Step::Dispatch { accepts }),
         10 => (any::<usize>(), answer())
             .prop_map(|(which, answer)| Step::End { which, answer }),
-        6 => (prop::bool::weighted(0.8), any::<bool>())
-            .prop_map(|(works, ticks)| Step::Settle { works, ticks }),
+        6 => (prop::bool::weighted(0.8), any::<bool>(), any::<bool>())
+            .prop_map(|(works, ticks, others_lag)| Step::Settle { works, ticks, others_lag }),
+        1 => (0_i64..3).prop_map(|others_need| Step::Compact { others_need }),
     ]
 }
 
@@ -113,6 +114,62 @@ proptest! {
             prop_assert!(world.witness.most_in_any_second() <= rate as usize);
         }
     }
+}
+
+/// One change of a row, committed, read and written, with a tick.
+fn change_of(row: usize, is_full: bool) -> [Step; 4] {
+    [
+        Step::Change { session: 0, row },
+        Step::Commit(0),
+        Step::ReadTail { page: 8, is_full },
+        settled(true),
+    ]
+}
+
+fn settled(ticks: bool) -> Step {
+    Step::Settle {
+        works: true,
+        ticks,
+        others_lag: false,
+    }
+}
+
+/// Another lane may need no tick that this one needs after a crash.
+#[test]
+fn what_lay_between_ticks_that_were_deleted_is_read_after_a_crash() {
+    const OURS: usize = 0;
+    const FOREIGN: usize = stream::ROWS - 1;
+    let mut world = World::new(Rules {
+        order: DeliveryOrder::None,
+        switches: false,
+        blocked_at_most: 1_000,
+        per_second: None,
+        max_in_flight: 5,
+        max_attempts: 3,
+    });
+    let mut steps = Vec::from(change_of(OURS, true));
+    for row in [OURS, OURS, OURS, FOREIGN, OURS] {
+        steps.extend(change_of(row, true));
+    }
+    // The lane comes to the end of the third tick's window, which is not written; ticks are
+    // deleted, and the worker dies.
+    for _ in 0..8 {
+        steps.push(Step::ReadOwn { page: 1 });
+    }
+    for _ in 0..5 {
+        steps.push(Step::Dispatch { accepts: true });
+        steps.push(Step::End {
+            which: 0,
+            answer: Answer::Taken,
+        });
+    }
+    steps.push(Step::Compact { others_need: 1 });
+    steps.push(Step::Crash);
+    for step in steps {
+        world.take(step).unwrap();
+    }
+    world.run_dry().unwrap();
+    world.assert_nothing_is_lost().unwrap();
 }
 
 /// The calls that each of `queued` messages got, and how many there were in all, while the

@@ -145,9 +145,15 @@ pub enum Step {
         which: usize,
         answer: Answer,
     },
+    /// `ticks`: this lane lags, or `others_lag`.
     Settle {
         works: bool,
         ticks: bool,
+        others_lag: bool,
+    },
+    /// The worker deletes ticks. Of other lanes the last one needs so many of the newest.
+    Compact {
+        others_need: i64,
     },
     Crash,
     Pause(bool),
@@ -208,7 +214,12 @@ impl World {
             Step::ReadRetries => self.read_retries(),
             Step::Dispatch { accepts } => self.dispatch(accepts)?,
             Step::End { which, answer } => self.end_call(which, answer)?,
-            Step::Settle { works, ticks } => self.settle(works, ticks),
+            Step::Settle {
+                works,
+                ticks,
+                others_lag,
+            } => self.settle(works, ticks, others_lag),
+            Step::Compact { others_need } => self.compact(others_need),
             Step::Crash => self.crash(),
             Step::Pause(is_paused) => self.pause(is_paused),
             Step::MakeRoom => drop(self.lane.drop_queue()),
@@ -278,7 +289,7 @@ impl World {
     }
 
     /// The worker does nothing else between the beginning and the end of a settlement.
-    fn settle(&mut self, works: bool, ticks: bool) {
+    fn settle(&mut self, works: bool, ticks: bool, others_lag: bool) {
         self.take_held_back();
         self.lane.begin_settling();
         if !works {
@@ -288,7 +299,7 @@ impl World {
         for known in std::mem::take(&mut self.outcomes) {
             self.write(known);
         }
-        let tick = self.store_tick(ticks);
+        let tick = self.store_tick(ticks, others_lag);
         self.tail.position = self.tail.durable_position(tick);
         self.stored.tail = self.tail.position.clone();
         if self.lane.dirty {
@@ -366,7 +377,7 @@ impl World {
             while !self.runs.is_empty() {
                 self.end_call(0, Answer::Taken)?;
             }
-            self.settle(true, true);
+            self.settle(true, true, false);
             if self.is_at_rest() {
                 break;
             }

@@ -1,7 +1,7 @@
 //! How the worker reads: tail, own backlog, retries, ticks.
 
 use super::*;
-use crate::core::scheduling::next_window::{next_window, Next, NextTick, TailPlace};
+use crate::core::scheduling::next_window::{next_window, Next, NextTick, TailPlace, TicksAhead};
 
 /// Retries that are looked at together.
 const RETRIES_AT_ONCE: usize = 3;
@@ -102,23 +102,28 @@ impl World {
         let ticks = &self.stored.ticks;
         next_window(position, &tail, |tick| {
             let mut later = ticks.iter().filter(|stored| stored.number > tick);
-            let next = later.find(|stored| stored.names_us)?;
-            let before = ticks
-                .iter()
-                .rfind(|stored| stored.number < next.number)
-                .filter(|_| next.number > tick + 1);
-            Some(NextTick {
-                number: next.number,
-                snapshot: (*next.snapshot).clone(),
-                before: before.map(|stored| (*stored.snapshot).clone()),
-            })
+            let next = later.find(|stored| stored.names_us).map(|next| {
+                let before = ticks
+                    .iter()
+                    .rfind(|stored| stored.number < next.number)
+                    .filter(|_| next.number > tick + 1);
+                NextTick {
+                    number: next.number,
+                    snapshot: (*next.snapshot).clone(),
+                    before: before.map(|stored| (*stored.snapshot).clone()),
+                }
+            });
+            TicksAhead {
+                are_complete: ticks.iter().any(|stored| stored.number == tick + 1),
+                next,
+            }
         })
     }
 
-    /// A tick is worth storing while the lane lags, between two windows.
-    pub fn store_tick(&mut self, wanted: bool) -> Option<i64> {
+    /// A tick is worth storing while a lane lags, between two windows.
+    pub fn store_tick(&mut self, wanted: bool, others_lag: bool) -> Option<i64> {
         let tail = &mut self.tail;
-        let is_lagging = !self.lane.is_at_tail();
+        let is_lagging = others_lag || !self.lane.is_at_tail();
         let is_between = tail.position.window_is_done();
         if !(wanted && is_lagging && is_between && tail.has_seen_any) {
             return None;
@@ -135,6 +140,16 @@ impl World {
         tail.has_seen_us = false;
         tail.has_seen_any = false;
         Some(number)
+    }
+
+    /// Deletes the ticks that no lane needs, as far as the worker knows: what it knows may not be
+    /// written.
+    pub fn compact(&mut self, others_need: i64) {
+        let others = self.tail.last_tick - others_need;
+        let position = self.lane.durable().position;
+        let ours = position.filter(|_| !self.lane.is_at_tail());
+        let needed = ours.map_or(others, |position| others.min(position.window.tick));
+        self.stored.ticks.retain(|tick| tick.number >= needed);
     }
 
     pub fn read_retries(&mut self) {
