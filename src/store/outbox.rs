@@ -144,7 +144,9 @@ impl OutboxReader {
         } else {
             reader.done = true;
         }
-        self.at_positions(&page, inline)
+        let found = self.at_positions(&page, inline);
+        reader.missing += page.len().saturating_sub(found.len());
+        found
     }
 
     /// The messages at these positions; what is gone is left out. `whole` also reads

@@ -79,6 +79,8 @@ pub struct WindowReader {
     pub(super) webhook_key: i32,
     pub(super) plan: Plan,
     pub(super) done: bool,
+    /// Rows whose places were found and that were gone when they were read.
+    pub(super) missing: usize,
 }
 
 /// Before every row.
@@ -92,6 +94,7 @@ impl WindowReader {
             webhook_key: webhook_key.unwrap_or(0),
             plan: Plan::Unknown,
             done: position.window_is_done() || position.window.from == position.window.to,
+            missing: 0,
         }
     }
 
@@ -116,6 +119,11 @@ impl WindowReader {
 
     pub fn after_id(&self) -> i64 {
         self.after_id
+    }
+
+    /// How many rows were gone that had been found in the window, since it was asked last.
+    pub fn take_missing(&mut self) -> usize {
+        std::mem::take(&mut self.missing)
     }
 
     pub fn webhook_key(&self) -> i32 {

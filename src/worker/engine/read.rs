@@ -233,6 +233,7 @@ impl Engine {
             let end = &window.window().to;
             let is_canceled = self.scheduler.is_window_canceled(url_key, end);
             let page = self.reader.backlog_page(window, is_canceled);
+            self.report_missing(url_key, page.missing);
             let is_read = !page.messages.is_empty() || !page.reader.is_done();
             let blocked_by = self
                 .scheduler
@@ -252,6 +253,16 @@ impl Engine {
         true
     }
 
+    /// Rows of messages are gone: the outbox was changed by hand.
+    fn report_missing(&self, url_key: i32, messages: usize) {
+        if messages > 0 {
+            pgrx::warning!(
+                "{}: {messages} messages are not sent, because they are no longer in webhook.outbox",
+                self.scheduler.label(url_key)
+            );
+        }
+    }
+
     /// Messages that were busy when the last worker ended go first.
     fn requeue_recovered(&mut self) {
         if !self.reader.has_passed_barrier() {
@@ -259,6 +270,7 @@ impl Engine {
         }
         for (url_key, positions) in self.scheduler.recovered() {
             let mut found = self.reader.at(&positions, false);
+            self.report_missing(url_key, positions.len().saturating_sub(found.len()));
             found.sort_unstable_by_key(|stored| stored.at.id);
             for (webhook_key, event_key) in self.scheduler.requeue_recovered(url_key, found) {
                 self.definitions.event_is_missing(webhook_key, event_key);
@@ -277,6 +289,7 @@ impl Engine {
             bytes += wanted.size;
             let url_key = wanted.url_key;
             let body = self.reader.at(&[wanted.at], true).pop();
+            self.report_missing(url_key, usize::from(body.is_none()));
             if self.scheduler.give_body(wanted, body) {
                 self.settler.change_backlog(url_key, -1);
             }

@@ -19,6 +19,8 @@ pub enum Next {
 /// A page of a lane's backlog.
 pub struct BacklogPage {
     pub messages: Vec<StoredMessage>,
+    /// Rows that were there when the window was looked through and are gone.
+    pub missing: usize,
     /// Behind the page.
     pub reader: WindowReader,
 }
@@ -49,12 +51,17 @@ impl Reader {
     /// The next page of a window. Empty and not at the end while the window is being looked
     /// through. `is_canceled`: nothing of it is sent. In a transaction.
     pub fn backlog_page(&mut self, mut reader: WindowReader, is_canceled: bool) -> BacklogPage {
-        let mut messages = Vec::new();
+        let (mut messages, mut missing) = (Vec::new(), 0);
         if self.shared_windows.prepare(&self.outbox, &mut reader) {
             messages = self.outbox.next_page(&mut reader, !is_canceled);
+            missing = reader.take_missing();
             let window = std::sync::Arc::clone(reader.window());
             self.make_durable(&messages, &window);
         }
-        BacklogPage { messages, reader }
+        BacklogPage {
+            messages,
+            missing,
+            reader,
+        }
     }
 }
