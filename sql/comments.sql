@@ -2,7 +2,7 @@
 
 -- Functions
 
-comment on function webhook.create_webhook(text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text, text) is
+comment on function webhook.create_webhook(text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text, text, interval) is
     'Creates a webhook: a named set of URLs, a secret, a call rate. Returns it with its secret (the HMAC '
     'key) and token (stands in payloads). name: unique, 1 to 100 characters, none of them invisible, and not the '
     'id of another webhook. outgoing_urls: 1 to 100 of up to 2048 bytes, '
@@ -14,14 +14,14 @@ comment on function webhook.create_webhook(text, text[], text, integer, boolean,
     'per URL the changes of one row, and transactions that follow one another, arrive in that order; one '
     'call at a time, and a message that fails holds those behind it until it was delivered, given up or '
     'canceled; or key: the same for changes with the same key (order_key of the event) alone, while '
-    'different keys overlap. log_level: all, errors or none; counters always count. secret: one of your own, whsec_ and base64 of 24 to 64 bytes; null = one is made. Errors: 22023 bad argument, 42710 '
+    'different keys overlap. log_level: all, errors or none; counters always count. secret: one of your own, whsec_ and base64 of 24 to 64 bytes; null = one is made. disable_after: a URL that fails for so long without one success is switched off, at least a minute; null = never. Errors: 22023 bad argument, 42710 '
     'name or URL taken.';
-comment on function webhook.update_webhook(text, text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text, text) is
+comment on function webhook.update_webhook(text, text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text, text, interval) is
     'Changes a webhook, given by id or name, and returns it; null leaves a value as it is. description: an '
     'empty text takes it away. call_throttling: 0 lifts the limit. outgoing_urls: the whole list; one that '
     'is no longer in it gets nothing more, and its pending messages are canceled; a new one gets what is '
     'captured from now on, also if it was there before, and what the worker has not read yet. enabled: sets '
-    'the status of all its events, too. headers: all of them, {} takes them away. secret: another one of your own, with an overlap of 24 hours. The others as in '
+    'the status of all its events, too. headers: all of them, {} takes them away. secret: another one of your own, with an overlap of 24 hours. disable_after: 0 takes it away. The others as in '
     'webhook.create_webhook(). What waits goes by the new values. New outgoing_urls, other headers '
     'and a switch to enabled send rows elsewhere, or again: the caller then needs SELECT on the table of each '
     'event (with row security also BYPASSRLS), or membership in the event''s owner. Errors: 42704 unknown '
@@ -34,7 +34,7 @@ comment on function webhook.pause_webhook(text) is
     'Holds delivery of a webhook, given by id or name: changes are still captured, nothing is sent. '
     'Errors: 42704 unknown webhook.';
 comment on function webhook.resume_webhook(text) is
-    'Ends a pause, and opens URLs again that were switched off (by an answer 410 Gone). With '
+    'Ends a pause, and opens URLs again that were switched off (by an answer 410 Gone or disable_after). With '
     'delivery_order fifo or key, messages that wait for a retry are due at once. Takes id or name. Errors: 42704 '
     'unknown webhook.';
 comment on function webhook.regenerate_secret(text, interval) is
@@ -272,6 +272,8 @@ comment on column webhook.webhooks.delivery_order is
     'none, fifo or key; see webhook.create_webhook().';
 comment on column webhook.webhooks.log_level is
     'Which calls are logged: all, errors or none.';
+comment on column webhook.webhooks.disable_after is
+    'A URL that fails for so long without one success is switched off; null = never.';
 
 comment on view webhook.events is
     'Events, one row each.';

@@ -16,7 +16,8 @@ create function webhook.create_webhook(
     max_in_flight   integer  default 16,
     delivery_order  text     default 'none',
     log_level       text     default 'all',
-    secret          text     default null
+    secret          text     default null,
+    disable_after   interval default null
 )
 returns table (
     id              text,
@@ -48,7 +49,8 @@ create function webhook.update_webhook(
     max_in_flight   integer  default null,
     delivery_order  text     default null,
     log_level       text     default null,
-    secret          text     default null
+    secret          text     default null,
+    disable_after   interval default null
 )
 returns table (
     id              text,

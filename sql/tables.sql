@@ -24,7 +24,8 @@ create table webhook.webhook_def (
     created_by      text not null,
     modified_at     timestamptz,
     modified_by     text,
-    dropped_at      timestamptz
+    dropped_at      timestamptz,
+    disable_after   interval
 );
 create unique index webhook_def_name on webhook.webhook_def (name) where dropped_at is null;
 
@@ -48,7 +49,7 @@ create table webhook.url_def (
     dropped_at  timestamptz,
     -- an older message was never meant for it
     created_at  timestamptz not null default pg_catalog.clock_timestamp(),
-    -- when webhook.retry_now() was called for it last
+    -- when a user said last that its receiver is back: webhook.retry_now(), webhook.resume_webhook()
     reopened_at timestamptz
 );
 create unique index url_def_url on webhook.url_def (webhook_key, url) where dropped_at is null;

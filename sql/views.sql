@@ -61,7 +61,8 @@ select w.id,
        w.max_age,
        w.max_in_flight,
        w.delivery_order,
-       w.log_level
+       w.log_level,
+       w.disable_after
 from webhook.webhook_def w
 -- For the webhooks that are asked for, and not for all.
 cross join lateral (

@@ -28,6 +28,9 @@ const DEFAULT_MAX_ATTEMPTS: i32 = 12;
 const DEFAULT_MAX_AGE_DAYS: i32 = 3;
 const DEFAULT_MAX_IN_FLIGHT: i32 = 16;
 
+/// A receiver that is restarted is back by then.
+const LEAST_DISABLE_AFTER_US: i128 = 60_000_000;
+
 /// As the function returns it, column by column.
 pub type CreatedWebhook = (
     Text,
@@ -91,6 +94,7 @@ fn create_webhook(
         delivery_order,
         log_level,
         None,
+        None,
     )
 }
 
@@ -114,6 +118,7 @@ fn create_webhook_v2(
     delivery_order: Option<TextArgument>,
     log_level: Option<TextArgument>,
     secret: Option<TextArgument>,
+    disable_after: Option<Interval>,
 ) -> TableIterator<
     'static,
     (
@@ -147,6 +152,7 @@ fn create_webhook_v2(
             delivery_order: delivery_order.as_deref(),
             log_level: log_level.as_deref(),
             secret: given_secret(secret)?,
+            disable_after,
         })
     };
     TableIterator::once(ok_or_raise(created()))
@@ -181,6 +187,7 @@ pub struct WebhookArguments<'a> {
     pub delivery_order: Option<&'a str>,
     pub log_level: Option<&'a str>,
     pub secret: Option<Secret>,
+    pub disable_after: Option<Interval>,
 }
 
 /// Checks everything, then stores.
@@ -215,6 +222,10 @@ impl WebhookArguments<'_> {
                 self.delivery_order.unwrap_or(DeliveryOrder::None.as_str()),
             )?,
             log_level: LogLevel::parse(self.log_level.unwrap_or(LogLevel::All.as_str()))?.as_str(),
+            disable_after: (self.disable_after)
+                .map(checked_disable_after)
+                .transpose()?
+                .flatten(),
             created_by: current_role(),
         })
     }
@@ -235,6 +246,18 @@ pub fn checked_max_age(max_age: Interval) -> Result<Interval> {
         );
     }
     Ok(max_age)
+}
+
+/// `None`: zero, so that no URL is switched off.
+pub fn checked_disable_after(disable_after: Interval) -> Result<Option<Interval>> {
+    match super::operate::micros(&disable_after) {
+        0 => Ok(None),
+        micros if micros < LEAST_DISABLE_AFTER_US => Err(Error::invalid(format!(
+            "disable_after \"{disable_after}\" is shorter than a minute"
+        ))
+        .with_hint("use an interval like '3 days', at least a minute, or '0' for never")),
+        _ => Ok(Some(disable_after)),
+    }
 }
 
 pub fn checked_order(delivery_order: &str) -> Result<&'static str> {

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::create_event::{self, Wanted, CONDITION_PATH};
 use super::create_webhook::{self, WebhookArguments};
 use super::{drop, update_event, update_webhook};
+use crate::core::definitions::interval::Parts;
 use crate::core::definitions::limits::PATH_CHARS;
 use crate::core::definitions::rest::{self, EventBody, Method, Resource, WebhookBody};
 use crate::core::definitions::webhook::{required, shown};
@@ -208,10 +209,11 @@ fn refuse_change(property: &str, wanted: Option<&str>, present: &Value) -> Resul
 }
 
 fn webhook_arguments(body: &WebhookBody) -> Result<WebhookArguments<'_>, Answer> {
-    let max_age = body.max_age.map(|age| {
-        Interval::new(age.months, age.days, age.micros)
-            .map_err(|_| Error::invalid("max_age is out of range"))
-    });
+    let interval = |argument: &str, parts: Option<Parts>| {
+        let interval = parts.map(|parts| Interval::new(parts.months, parts.days, parts.micros));
+        let refuse = |_| Error::invalid(format!("{argument} is out of range"));
+        interval.transpose().map_err(refuse)
+    };
     Ok(WebhookArguments {
         name: body.name.as_deref(),
         outgoing_urls: body.outgoing_urls.clone(),
@@ -221,11 +223,12 @@ fn webhook_arguments(body: &WebhookBody) -> Result<WebhookArguments<'_>, Answer>
         headers: body.headers.clone().map(JsonB),
         timeout_ms: body.timeout_ms,
         max_attempts: body.max_attempts,
-        max_age: max_age.transpose()?,
+        max_age: interval("max_age", body.max_age)?,
         max_in_flight: body.max_in_flight,
         delivery_order: body.delivery_order.as_deref(),
         log_level: body.log_level.as_deref(),
         secret: None,
+        disable_after: interval("disable_after", body.disable_after)?,
     })
 }
 

@@ -6,7 +6,8 @@ use pgrx::JsonB;
 use serde_json::json;
 
 use super::create_webhook::{
-    checked_headers, checked_max_age, checked_order, given_secret, WebhookArguments,
+    checked_disable_after, checked_headers, checked_max_age, checked_order, given_secret,
+    WebhookArguments,
 };
 use super::doubts::tell_of_urls;
 use super::secrets::default_overlap;
@@ -74,6 +75,7 @@ fn update_webhook(
         delivery_order,
         log_level,
         None,
+        None,
     )
 }
 
@@ -98,6 +100,7 @@ fn update_webhook_v2(
     delivery_order: Option<TextArgument>,
     log_level: Option<TextArgument>,
     secret: Option<TextArgument>,
+    disable_after: Option<Interval>,
 ) -> TableIterator<
     'static,
     (
@@ -130,6 +133,7 @@ fn update_webhook_v2(
             delivery_order: delivery_order.as_deref(),
             log_level: log_level.as_deref(),
             secret: given_secret(secret)?,
+            disable_after,
         };
         update(&webhook, wanted)
     };
@@ -208,6 +212,10 @@ fn checked(wanted: WebhookArguments<'_>) -> Result<WebhookChanges> {
         log_level: wanted
             .log_level
             .map(|level| LogLevel::parse(level).map(LogLevel::as_str))
+            .transpose()?,
+        disable_after: wanted
+            .disable_after
+            .map(checked_disable_after)
             .transpose()?,
     })
 }

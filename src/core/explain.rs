@@ -85,6 +85,8 @@ pub struct UrlFacts {
     /// Of the present failure, or why it is held.
     pub last_error: Option<String>,
     pub failing_since: Option<String>,
+    /// From when on one more failure switches it off.
+    pub disabled_from: Option<String>,
 }
 
 /// This session and this server.

@@ -38,7 +38,8 @@ macro_rules! webhook_state {
            'max_age', w.max_age,
            'max_in_flight', w.max_in_flight,
            'delivery_order', w.delivery_order,
-           'log_level', w.log_level
+           'log_level', w.log_level,
+           'disable_after', w.disable_after
        )"
     };
 }

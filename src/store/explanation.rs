@@ -54,9 +54,12 @@ select q.outgoing_url, q.state, q.pending, q.retrying,
            when q.next_attempt_at <= pg_catalog.clock_timestamp() then 'now'
            else 'at ' || q.next_attempt_at::pg_catalog.timestamptz(0)::pg_catalog.text
        end,
-       q.last_error, q.failing_since::pg_catalog.timestamptz(0)::pg_catalog.text
+       q.last_error, q.failing_since::pg_catalog.timestamptz(0)::pg_catalog.text,
+       (greatest(q.failing_since, case when q.failing_since is not null then u.reopened_at end)
+           + least(w.disable_after, '10000 years'::pg_catalog.interval))::pg_catalog.timestamptz(0)::pg_catalog.text
 from webhook.queue q
 join webhook.webhook_def w on w.id = q.webhook_id
+join webhook.url_def u on u.webhook_key = w.webhook_key and u.url = q.outgoing_url and u.dropped_at is null
 join webhook.event_def e on e.webhook_key = w.webhook_key
 where e.event_key = $1
 order by q.outgoing_url";
@@ -121,6 +124,7 @@ pub fn urls(event_key: i32) -> Vec<UrlFacts> {
             next_attempt: row.get(5),
             last_error: row.get(6),
             failing_since: row.get(7),
+            disabled_from: row.get(8),
         })
     })
 }

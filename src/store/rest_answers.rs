@@ -41,6 +41,7 @@ macro_rules! webhooks {
             'MaxInFlight', w.max_in_flight,
             'DeliveryOrder', w.delivery_order,
             'LogLevel', w.log_level,
+            'DisableAfter', w.disable_after::pg_catalog.text,
             'DateCreated', ",
             time!("w.created_at"),
             ",

@@ -19,6 +19,7 @@ pub struct WebhookRow {
     pub max_in_flight: i32,
     pub delivery_order: String,
     pub log_level: String,
+    pub disable_after_us: Option<i64>,
     pub detail: Option<String>,
     /// It is a tombstone.
     pub dropped: bool,
@@ -71,7 +72,8 @@ const WEBHOOKS: &str = "
 select webhook_key, id, call_throttling, paused, headers::pg_catalog.text, timeout_ms, max_attempts,
        (extract(epoch from least(max_age, '10000 years'::pg_catalog.interval)) * 1000000)::pg_catalog.int8,
        max_in_flight, log_level, detail,
-       delivery_order, dropped_at is not null, name
+       delivery_order, dropped_at is not null, name,
+       (extract(epoch from least(disable_after, '10000 years'::pg_catalog.interval)) * 1000000)::pg_catalog.int8
 from webhook.webhook_def
 where webhook_key = any ($1)";
 
@@ -122,7 +124,7 @@ update webhook.webhook_def
 set detail = $2
 where webhook_key = $1 and detail is distinct from $2";
 
-/// A receiver answered 410 Gone.
+/// A receiver answered 410 Gone, or has failed for too long.
 const DISABLE_URL: &str = "
 update webhook.url_def
 set disabled_at = pg_catalog.clock_timestamp(), detail = $2
@@ -170,6 +172,7 @@ impl RoutingStore {
                 delivery_order: row.text(11)?,
                 dropped: row.bool(12)?,
                 name: row.text(13)?,
+                disable_after_us: row.i64(14),
             });
             Some(())
         });

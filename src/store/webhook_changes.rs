@@ -32,6 +32,8 @@ pub struct WebhookChanges {
     pub max_in_flight: Option<i32>,
     pub delivery_order: Option<&'static str>,
     pub log_level: Option<&'static str>,
+    /// `Some(None)`: never.
+    pub disable_after: Option<Option<Interval>>,
 }
 
 /// The webhook as it is now.
@@ -67,6 +69,7 @@ set name = coalesce($2, name),
     max_in_flight = coalesce($10, max_in_flight),
     delivery_order = coalesce($11, delivery_order),
     log_level = coalesce($12, log_level),
+    disable_after = case when $14 then $15 else disable_after end,
     modified_at = pg_catalog.clock_timestamp(),
     modified_by = $13
 where webhook_key = $1
@@ -186,6 +189,8 @@ fn update_row(webhook_key: i32, changes: WebhookChanges, by: &str) {
         changes.delivery_order.into(),
         changes.log_level.into(),
         by.into(),
+        changes.disable_after.is_some().into(),
+        changes.disable_after.flatten().into(),
     ];
     // The unique index decides between two who take one name at the same time.
     translated(

@@ -33,6 +33,7 @@ pub struct NewWebhook {
     pub max_in_flight: i32,
     pub delivery_order: &'static str,
     pub log_level: &'static str,
+    pub disable_after: Option<Interval>,
     pub created_by: String,
 }
 
@@ -61,8 +62,9 @@ select true from webhook.webhook_def where id = $1 and webhook_key is distinct f
 /// `passed` has the headers, which may be credentials.
 const INSERT: &str = "
 insert into webhook.webhook_def (id, name, description, call_throttling, enabled, headers, timeout_ms,
-                                 max_attempts, max_age, max_in_flight, delivery_order, log_level, created_by)
-select $1, $2, $3, $4, $5, p.value::pg_catalog.jsonb, $6, $7, $8, $9, $10, $11, $12
+                                 max_attempts, max_age, max_in_flight, delivery_order, log_level, created_by,
+                                 disable_after)
+select $1, $2, $3, $4, $5, p.value::pg_catalog.jsonb, $6, $7, $8, $9, $10, $11, $12, $13
 from passed p
 returning webhook_key, created_at";
 
@@ -133,9 +135,10 @@ update webhook.webhook_def
 set paused = $2, modified_at = pg_catalog.clock_timestamp(), modified_by = $3
 where webhook_key = $1";
 
+/// The receivers are said to be back: how long they have failed counts from now.
 const ENABLE_URLS: &str = "
 update webhook.url_def
-set disabled_at = null, detail = null
+set disabled_at = null, detail = null, reopened_at = pg_catalog.clock_timestamp()
 where webhook_key = $1
   and disabled_at is not null";
 
@@ -272,6 +275,7 @@ fn insert_row(webhook: NewWebhook) -> (i32, TimestampWithTimeZone) {
             webhook.delivery_order.into(),
             webhook.log_level.into(),
             webhook.created_by.into(),
+            webhook.disable_after.into(),
         ],
         Some(&headers),
         |row| (row.value(1), row.value(2)),

@@ -29,5 +29,7 @@ pub struct Settled {
     pub is_canceled: bool,
     /// Its URL is in use: one that is gone for good leaves nothing to repeat.
     pub url_is_live: bool,
+    /// Why its URL is switched off, if this call decides it.
+    pub switches_off: Option<String>,
     pub outcome: Outcome,
 }

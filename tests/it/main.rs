@@ -22,6 +22,7 @@ mod copies;
 mod definitions;
 mod delivery_basics;
 mod delivery_rules;
+mod disable_after;
 mod edited_ids;
 mod encodings;
 mod event_owner;

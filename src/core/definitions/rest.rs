@@ -90,6 +90,8 @@ pub struct WebhookBody {
     pub max_in_flight: Option<i32>,
     pub delivery_order: Option<String>,
     pub log_level: Option<String>,
+    /// Zero is never.
+    pub disable_after: Option<Parts>,
 }
 
 impl WebhookBody {
@@ -109,9 +111,12 @@ impl WebhookBody {
                 "MaxInFlight" => read.max_in_flight = Some(number(property, value)?),
                 "DeliveryOrder" => read.delivery_order = Some(text(property, value)?),
                 "LogLevel" => read.log_level = Some(text(property, value)?),
+                "DisableAfter" if value.is_null() => read.disable_after = Some(Parts::default()),
+                "DisableAfter" => read.disable_after = Some(interval(property, value)?),
                 _ => {
                     let known = "Name, Description, OutgoingUrls, CallThrottling, Enabled, Headers, \
-                                 TimeoutMs, MaxAttempts, MaxAge, MaxInFlight, DeliveryOrder, LogLevel";
+                                 TimeoutMs, MaxAttempts, MaxAge, MaxInFlight, DeliveryOrder, LogLevel, \
+                                 DisableAfter";
                     return Err(unknown(property, known));
                 }
             }
@@ -242,7 +247,7 @@ fn boolean(property: &str, value: &Value) -> Result<bool> {
 }
 
 /// Arguments of the SQL functions and what the API calls them.
-const PROPERTIES: [(&str, &str); 19] = [
+const PROPERTIES: [(&str, &str); 20] = [
     ("name", "Name"),
     ("description", "Description"),
     ("outgoing_urls", "OutgoingUrls"),
@@ -262,6 +267,7 @@ const PROPERTIES: [(&str, &str); 19] = [
     ("max_in_flight", "MaxInFlight"),
     ("delivery_order", "DeliveryOrder"),
     ("log_level", "LogLevel"),
+    ("disable_after", "DisableAfter"),
 ];
 
 /// One sentence of an error, under the API's names.

@@ -59,8 +59,14 @@ fn failure(url: &UrlFacts, webhook: &str, error: &str, waiting: i64) -> String {
             next_call(url)
         ),
     };
+    let disabled_from = url
+        .disabled_from
+        .as_deref()
+        .map_or_else(String::new, |from| {
+            format!("; a failure from {from} on switches it off (disable_after)")
+        });
     format!(
-        "{} fails{since}: {error}; {next}; {}, then call webhook.retry_now({}, {})",
+        "{} fails{since}: {error}; {next}{disabled_from}; {}, then call webhook.retry_now({}, {})",
         url.url,
         advice(error),
         literal(webhook),

@@ -51,6 +51,8 @@ pub struct WebhookRoute {
     pub order: DeliveryOrder,
     pub max_attempts: u32,
     pub max_age_us: i64,
+    /// A URL that has failed for so long is switched off.
+    pub disable_after_us: Option<i64>,
     pub logged: Logged,
     /// Those in use.
     pub urls: Vec<UrlRoute>,
@@ -209,6 +211,7 @@ fn webhook_route(
         order: DeliveryOrder::parse(&row.delivery_order).unwrap_or(DeliveryOrder::None),
         max_attempts: u32::try_from(row.max_attempts).unwrap_or(1).max(1),
         max_age_us: row.max_age_us,
+        disable_after_us: row.disable_after_us,
         logged: match row.log_level.as_str() {
             "none" => Logged::None,
             "errors" => Logged::Errors,

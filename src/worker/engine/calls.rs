@@ -1,7 +1,6 @@
 //! Calls that start and calls that have ended.
 
 use super::Engine;
-use crate::delivery::call::Verdict;
 use crate::worker::notices::Topic;
 use crate::worker::scheduling::{Returned, Run, Scheduler};
 use crate::worker::settling::Settler;
@@ -12,7 +11,7 @@ impl Engine {
         for outcome in self.sender.take_outcomes() {
             match self.scheduler.finish(outcome) {
                 Returned::Ended(settled) => {
-                    if settled.outcome.verdict == Verdict::Gone {
+                    if settled.switches_off.is_some() {
                         self.scheduler.hold_gone(settled.url_key);
                     }
                     self.settler.add(*settled);

@@ -239,9 +239,9 @@ impl Others<'_> {
         for (url_key, at) in written.done {
             self.scheduler.forget_single(url_key, at);
         }
-        for url_key in written.switched_off {
+        for (url_key, why) in written.switched_off {
             pgrx::warning!(
-                "{}: this URL is off from now on, because the receiver answered 410 Gone",
+                "{}: this URL is off from now on, because {why}",
                 self.scheduler.label(url_key)
             );
         }

@@ -46,7 +46,7 @@ impl Scheduler {
             };
         }
         self.finished_at = now;
-        let canceled_or_not = self.urls.change(url_key, |url, _| {
+        let ended = self.urls.change(url_key, |url, _| {
             let lane = &mut url.lane;
             if outcome.ends_run {
                 lane.end_run();
@@ -60,15 +60,21 @@ impl Scheduler {
                 lane.back_off_until(now + nanos);
             }
             let is_canceled = !entry.is_retry && url.cancellations.contains(entry.at);
-            Some((entry, is_canceled, url.route.clone()))
+            Some((
+                entry,
+                is_canceled,
+                url.route.clone(),
+                url.switches_off(&outcome),
+            ))
         });
-        let Some((entry, is_canceled, route)) = canceled_or_not.flatten() else {
+        let Some((entry, is_canceled, route, switches_off)) = ended.flatten() else {
             return Returned::Unknown;
         };
         self.bytes_in_flight = self
             .bytes_in_flight
             .saturating_sub(entry.message.held_bytes());
-        let settled = self.settled(url_key, &entry, route.as_deref(), is_canceled, outcome);
+        let mut settled = self.settled(url_key, &entry, route.as_deref(), is_canceled, outcome);
+        settled.switches_off = switches_off;
         if let Some(due_at) = settled.next_at {
             self.urls.change(url_key, |url, memory| {
                 memory.remove_all(&url.lane.wait_for_retry(entry.at, due_at));
@@ -115,6 +121,7 @@ impl Scheduler {
             logged: route.map_or(Logged::All, |route| route.logged),
             is_canceled,
             url_is_live: self.is_live(url_key),
+            switches_off: None,
             outcome,
         }
     }

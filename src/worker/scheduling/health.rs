@@ -6,6 +6,10 @@
 use crate::delivery::call::{Outcome, Verdict};
 use crate::worker::time;
 
+/// Why a URL is off.
+const GONE: &str = "the receiver answered 410 Gone";
+const MICROS_A_SECOND: i64 = 1_000_000;
+
 /// Times in microseconds since 2000-01-01 UTC, each that of the start of a call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UrlHealth {
@@ -34,6 +38,28 @@ impl UrlHealth {
             }
             Verdict::TooLarge | Verdict::Unrenderable | Verdict::NotAttempted | Verdict::Local => {}
         }
+    }
+
+    /// Why a URL is switched off after this call, which was noted, if it is. `reopened_at`: when a
+    /// user said that the receiver is back.
+    pub fn switches_off(
+        &self,
+        outcome: &Outcome,
+        disable_after_us: Option<i64>,
+        reopened_at: Option<i64>,
+    ) -> Option<String> {
+        if outcome.verdict == Verdict::Gone {
+            return Some(GONE.to_owned());
+        }
+        let since = self.failing_since?.max(reopened_at.unwrap_or(i64::MIN));
+        let duration = i64::try_from(outcome.duration.as_micros()).unwrap_or(0);
+        let failed_for = time::pg_micros(outcome.called_at) + duration - since;
+        let is_over = failed_for >= disable_after_us?;
+        (is_over && outcome.verdict == Verdict::Failed).then(|| {
+            let seconds = failed_for / MICROS_A_SECOND;
+            let error = self.error.as_deref().unwrap_or_default();
+            format!("no call has succeeded for {seconds} s (disable_after): {error}")
+        })
     }
 
     pub fn is_failing(&self) -> bool {
@@ -69,6 +95,32 @@ mod tests {
             failure_class: None,
             ends_run: true,
         }
+    }
+
+    #[test]
+    fn a_url_is_switched_off_once_it_has_failed_for_long_enough_without_a_success() {
+        const MINUTE: Option<i64> = Some(60 * MICROS_A_SECOND);
+        let mut health = UrlHealth::default();
+        let mut off = |verdict, at_s, after, reopened_s: Option<i64>| {
+            let outcome = ended(verdict, at_s, "HTTP 500");
+            health.note(&outcome);
+            let reopened_at = reopened_s.map(|at| at * MICROS_A_SECOND);
+            health.switches_off(&outcome, after, reopened_at)
+        };
+        assert_eq!(off(Verdict::Delivered, 10, MINUTE, None), None);
+        // An old success is no long failure.
+        assert_eq!(off(Verdict::Failed, 1000, MINUTE, None), None);
+        assert_eq!(off(Verdict::Failed, 1050, MINUTE, None), None);
+        assert_eq!(off(Verdict::Failed, 1070, None, None), None);
+        assert_eq!(off(Verdict::Failed, 1070, MINUTE, Some(1020)), None);
+        assert_eq!(off(Verdict::TooLarge, 1070, MINUTE, None), None);
+        assert_eq!(
+            off(Verdict::Failed, 1070, MINUTE, Some(900)).as_deref(),
+            Some("no call has succeeded for 70 s (disable_after): HTTP 500")
+        );
+        assert_eq!(off(Verdict::Delivered, 1080, MINUTE, None), None);
+        assert_eq!(off(Verdict::Failed, 1081, MINUTE, None), None);
+        assert_eq!(off(Verdict::Gone, 1082, None, None).as_deref(), Some(GONE));
     }
 
     #[test]

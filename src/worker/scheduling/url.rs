@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::core::messages::position::{Cursor, MessagePosition};
 use crate::core::messages::snapshot::Snapshot;
 use crate::core::scheduling::lane::{Entry, Feed, Hold, Lane};
-use crate::delivery::call::Target;
+use crate::delivery::call::{Outcome, Target};
 use crate::store::window_reader::WindowReader;
 use crate::worker::definitions::WebhookRoute;
 use crate::worker::message::Message;
@@ -166,6 +166,14 @@ impl UrlState {
         let silent = self.lane.backoff_until(now);
         let pauses = pauses.into_iter().filter(|until| *until > now);
         pauses.chain(silent).min()
+    }
+
+    /// Why this call is the last one, if it is. A user's word that the receiver is back begins the
+    /// time of `disable_after` anew.
+    pub fn switches_off(&self, outcome: &Outcome) -> Option<String> {
+        let disable_after = self.route.as_ref()?.disable_after_us;
+        self.health
+            .switches_off(outcome, disable_after, self.reopened_at)
     }
 
     /// What is to be done for it, and when.

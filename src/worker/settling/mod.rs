@@ -40,8 +40,6 @@ use pending_writes::PendingWrites;
 
 /// After a failed write (a full disk, say) the next try comes after this.
 const WRITE_AGAIN_NANOS: u64 = 1_000_000_000;
-/// Why a URL is off.
-const GONE: &str = "the receiver answered 410 Gone";
 /// With so many outcomes unwritten (the disk is full, say) nothing new is sent.
 const UNWRITTEN_AT_MOST: usize = 5000;
 
@@ -66,10 +64,10 @@ pub struct Written {
     pub retries: Vec<(i32, i64)>,
     /// Messages that need no watching for a cancellation any more.
     pub done: Vec<(i32, MessagePosition)>,
-    /// URLs whose receivers are gone …
+    /// URLs that get nothing more …
     pub gone: Vec<i32>,
-    /// … and those of them that were switched off by this.
-    pub switched_off: Vec<i32>,
+    /// … and those of them that were switched off by this, and why.
+    pub switched_off: Vec<(i32, String)>,
 }
 
 impl Settler {
@@ -304,7 +302,7 @@ impl Settler {
                 .settled(scope)
                 .map(|settled| (settled.url_key, settled.at))
                 .collect(),
-            gone: pending.gone.iter().filter(in_scope).copied().collect(),
+            gone: pending.gone.keys().filter(in_scope).copied().collect(),
             switched_off,
         };
         for settled in pending.settled(scope) {
@@ -323,7 +321,7 @@ impl Settler {
 
     /// What may have to wait for a lock comes first: less is to be undone then. Gives the URLs that
     /// this switches off.
-    fn write_outcomes(&self, scope: Scope<'_>) -> Vec<i32> {
+    fn write_outcomes(&self, scope: Scope<'_>) -> Vec<(i32, String)> {
         let pending = &self.pending;
         let settled = || pending.settled(scope);
         let failed = settled().filter(|settled| rows::is_remembered(settled));
@@ -343,10 +341,11 @@ impl Settler {
         let ended = settled().filter(|settled| rows::ends_retry(settled));
         let ended: Vec<_> = ended.map(|settled| (settled.url_key, settled.at)).collect();
         self.retries.delivered(&ended);
-        let gone = pending.gone.iter().copied();
+        let gone = pending.gone.iter();
         let switched_off = gone
-            .filter(|url_key| scope.has(*url_key))
-            .filter(|url_key| self.routing.disable_url(*url_key, GONE))
+            .filter(|(url_key, _)| scope.has(**url_key))
+            .filter(|(url_key, why)| self.routing.disable_url(**url_key, why))
+            .map(|(url_key, why)| (*url_key, why.clone()))
             .collect();
         let logged = settled().filter(|settled| rows::is_logged(settled));
         let calls: Vec<CallRow> = logged.map(rows::call_row).collect();

@@ -79,8 +79,8 @@ impl<'a> Scope<'a> {
 /// See the module.
 pub(super) struct PendingWrites {
     pub outcomes: Vec<Settled>,
-    /// URLs whose receiver answered 410 Gone, until that is written.
-    pub gone: HashSet<i32>,
+    /// URLs that are switched off, and why, until that is written.
+    pub gone: BTreeMap<i32, String>,
     /// Canceled before their first call, or held back behind others of their keys.
     pub uncalled: Vec<RetryRow>,
     /// Retries in state `withdrawn` of messages that had been delivered before.
@@ -113,7 +113,7 @@ impl PendingWrites {
     pub fn new(last_seq: i64) -> Self {
         Self {
             outcomes: Vec::new(),
-            gone: HashSet::new(),
+            gone: BTreeMap::new(),
             uncalled: Vec::new(),
             outdated: Vec::new(),
             notes: Vec::new(),
@@ -214,8 +214,8 @@ impl PendingWrites {
     }
 
     pub fn add(&mut self, settled: Settled, now: u64) {
-        if settled.outcome.verdict == Verdict::Gone {
-            self.gone.insert(settled.url_key);
+        if let Some(why) = &settled.switches_off {
+            self.gone.insert(settled.url_key, why.clone());
         }
         if self.locked.has(settled.url_key) {
             self.locked.outcomes += 1;
@@ -242,7 +242,7 @@ impl PendingWrites {
         outcomes
             .chain(uncalled)
             .chain(outdated)
-            .chain(self.gone.iter().copied())
+            .chain(self.gone.keys().copied())
             .chain(self.backlog.keys().copied())
             .chain(self.notes.iter().map(|note| note.url_key))
             .collect()
@@ -259,7 +259,7 @@ impl PendingWrites {
             .chain(self.uncalled.iter().map(|row| row.url_key))
             .chain(self.outdated.iter().map(|(url_key, _)| *url_key))
             .chain(self.notes.iter().map(|note| note.url_key))
-            .chain(self.gone.iter().copied())
+            .chain(self.gone.keys().copied())
             .collect()
     }
 
@@ -269,7 +269,7 @@ impl PendingWrites {
         self.uncalled.retain(|row| !scope.has(row.url_key));
         self.notes.retain(|note| !scope.has(note.url_key));
         self.outdated.retain(|(url_key, _)| !scope.has(*url_key));
-        self.gone.retain(|url_key| !scope.has(*url_key));
+        self.gone.retain(|url_key, _| !scope.has(*url_key));
         self.backlog.retain(|url_key, _| !scope.has(*url_key));
         if scope.tail {
             self.messages.clear();

@@ -36,6 +36,20 @@ select headers, timeout_ms, max_attempts, max_age, max_in_flight, delivery_order
 from webhook.webhook_def
 where id = :'webhook';
 
+select count(*) from webhook.update_webhook('Sales', disable_after => '1 minute');
+select count(*) from webhook.update_webhook('Sales');
+select disable_after from webhook.webhooks;
+select body ->> 'DisableAfter' as rest from webhook.rest('GET', '/v3/outgoingWebhooks/' || :'webhook');
+select body ->> 'DisableAfter' as rest from webhook.rest('PUT', '/v3/outgoingWebhooks/' || :'webhook', '{"DisableAfter": "2 days"}');
+select body -> 'Message' as rest from webhook.rest('PUT', '/v3/outgoingWebhooks/' || :'webhook', '{"DisableAfter": "1 second"}');
+select body ->> 'DisableAfter' is null as null_again from webhook.rest('PUT', '/v3/outgoingWebhooks/' || :'webhook', '{"DisableAfter": null}');
+select count(*) from webhook.update_webhook('Sales', disable_after => '3 days');
+select count(*) from webhook.update_webhook('Sales', disable_after => '0');
+select old ->> 'disable_after' as old, new ->> 'disable_after' as new
+from webhook.changes
+where coalesce(old, '{}') || new ? 'disable_after'
+order by changed_at;
+
 -- URLs: one stays, one goes, one comes, in the order given; what waited for the one that goes is withdrawn.
 insert into webhook.retry (url_key, xid, id, message_id, webhook_key, event_date, attempts, state, next_at)
 select u.url_key, '3', u.url_key, gen_random_uuid(), u.webhook_key, now(), 1, 'waiting', now()
@@ -72,6 +86,8 @@ select webhook.update_webhook('Sales', outgoing_urls => '{}');
 select webhook.update_webhook('Sales', call_throttling => -1);
 \echo :LAST_ERROR_SQLSTATE
 select webhook.update_webhook('Sales', headers => '{"Host": "x"}');
+\echo :LAST_ERROR_SQLSTATE
+select webhook.update_webhook('Sales', disable_after => '59 s');
 \echo :LAST_ERROR_SQLSTATE
 select webhook.update_webhook('Sales', max_age => '-1 day');
 \echo :LAST_ERROR_SQLSTATE
