@@ -274,6 +274,12 @@ comment on column webhook.webhooks.log_level is
     'Which calls are logged: all, errors or none.';
 comment on column webhook.webhooks.disable_after is
     'A URL that fails for so long without one success is switched off; null = never.';
+comment on column webhook.webhooks.messages_30d is
+    'Messages captured in the last thirty days, today (UTC) included.';
+comment on column webhook.webhooks.calls_30d is
+    'HTTP requests made in the last thirty days.';
+comment on column webhook.webhooks.errors_30d is
+    'Calls that failed in the last thirty days.';
 
 comment on view webhook.events is
     'Events, one row each.';
@@ -327,6 +333,12 @@ comment on column webhook.events.match is
 comment on column webhook.events.order_key is
     'The columns that order_key names, by their present names; null = the table''s key. Used where delivery_order '
     'of the webhook is key.';
+comment on column webhook.events.messages_30d is
+    'Messages captured in the last thirty days, today (UTC) included.';
+comment on column webhook.events.calls_30d is
+    'HTTP requests made in the last thirty days.';
+comment on column webhook.events.errors_30d is
+    'Calls that failed in the last thirty days.';
 
 comment on view webhook.messages is
     'Messages that are kept: a change of a row, times an event.';
@@ -601,6 +613,8 @@ comment on table webhook.fold is
     'Internal: one row, up to where the ledger has been added up.';
 comment on table webhook.counter is
     'Internal: counts of messages, calls and errors up to the fold.';
+comment on table webhook.counter_day is
+    'Internal: what webhook.counter had before its first change of a day, for thirty days.';
 comment on table webhook.lane is
     'Internal: backlog and state of each URL up to the fold.';
 comment on sequence webhook.definition_key_seq is

@@ -129,6 +129,7 @@ begin
     grant select, insert, delete on webhook.ledger, webhook.tick to webhook_worker;
     grant select, delete on webhook.definition_change, webhook.change_log to webhook_worker;
     grant select, insert, update on webhook.lane, webhook.counter to webhook_worker;
+    grant select, insert, delete on webhook.counter_day to webhook_worker;
     grant select, update on webhook.fold to webhook_worker;
     -- No function that runs with the rights of its owner.
     grant execute on function webhook.present_columns(regclass, oid, text[], smallint[]) to webhook_worker;

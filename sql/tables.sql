@@ -387,6 +387,17 @@ create table webhook.counter (
     calls     bigint not null,
     errors    bigint not null
 );
+-- What webhook.counter had before it was first changed on that day (UTC), for the last thirty days: what was
+-- counted since is the difference.
+create table webhook.counter_day (
+    event_key integer,
+    day       date,
+    messages  bigint not null,
+    calls     bigint not null,
+    errors    bigint not null,
+    primary key (event_key, day)
+);
+create index counter_day_day on webhook.counter_day (day);
 create table webhook.lane (
     url_key integer primary key,
     pending bigint not null,

@@ -62,14 +62,20 @@ select w.id,
        w.max_in_flight,
        w.delivery_order,
        w.log_level,
-       w.disable_after
+       w.disable_after,
+       coalesce(c.messages_30d, 0) + coalesce(r.messages, 0) as messages_30d,
+       coalesce(c.calls_30d, 0) + coalesce(r.calls, 0) as calls_30d,
+       coalesce(c.errors_30d, 0) + coalesce(r.errors, 0) as errors_30d
 from webhook.webhook_def w
 -- For the webhooks that are asked for, and not for all.
 cross join lateral (
     select count(*) filter (where e.live) as events,
            sum(k.messages)::bigint as messages,
            sum(k.calls)::bigint as calls,
-           sum(k.errors)::bigint as errors
+           sum(k.errors)::bigint as errors,
+           sum(greatest(k.messages - b.messages, 0))::bigint as messages_30d,
+           sum(greatest(k.calls - b.calls, 0))::bigint as calls_30d,
+           sum(greatest(k.errors - b.errors, 0))::bigint as errors_30d
     from (
         select d.event_key, d.dropped_at is null
         from webhook.event_def d
@@ -79,6 +85,14 @@ cross join lateral (
         select -w.webhook_key, false
     ) e (event_key, live)
     left join webhook.counter k on k.event_key = e.event_key
+    left join lateral (
+        select d.messages, d.calls, d.errors
+        from webhook.counter_day d
+        where d.event_key = k.event_key
+          and d.day > (now() at time zone 'UTC')::date - 30
+        order by d.day
+        limit 1
+    ) b on true
 ) c
 left join (
     select case when n.event_key < 0 then -n.event_key else d.webhook_key end as webhook_key,
@@ -124,9 +138,20 @@ select e.id,
        e.list_style,
        e.owner,
        e.match_now as match,
-       e.order_key_now as order_key
+       e.order_key_now as order_key,
+       coalesce(greatest(k.messages - b.messages, 0), 0) + coalesce(r.messages, 0) as messages_30d,
+       coalesce(greatest(k.calls - b.calls, 0), 0) + coalesce(r.calls, 0) as calls_30d,
+       coalesce(greatest(k.errors - b.errors, 0), 0) + coalesce(r.errors, 0) as errors_30d
 from webhook.event_now e
 left join webhook.counter k on k.event_key = e.event_key
+left join lateral (
+    select d.messages, d.calls, d.errors
+    from webhook.counter_day d
+    where d.event_key = k.event_key
+      and d.day > (now() at time zone 'UTC')::date - 30
+    order by d.day
+    limit 1
+) b on true
 left join webhook.recent_count r on r.event_key = e.event_key
 where e.dropped_at is null;
 

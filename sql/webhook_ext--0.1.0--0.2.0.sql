@@ -639,6 +639,21 @@ left join lateral (
      and case when e.object_oid = e.object_name::oid then a.attnum = f.number else a.attname = f.name end
 ) fields on true;
 
+-- What webhook.counter had before it was first changed on that day (UTC), for the last thirty days: what was
+-- counted since is the difference.
+create table webhook.counter_day (
+    event_key integer,
+    day       date,
+    messages  bigint not null,
+    calls     bigint not null,
+    errors    bigint not null,
+    primary key (event_key, day)
+);
+create index counter_day_day on webhook.counter_day (day);
+revoke all on webhook.counter_day from public;
+comment on table webhook.counter_day is
+    'Internal: what webhook.counter had before its first change of a day, for thirty days.';
+
 -- Counters are looked up for the events that are asked for, and not for all.
 set local search_path = pg_catalog, pg_temp;
 create view webhook.recent_count as
@@ -710,9 +725,20 @@ select e.id,
        e.list_style,
        e.owner,
        e.match_now as match,
-       e.order_key_now as order_key
+       e.order_key_now as order_key,
+       coalesce(greatest(k.messages - b.messages, 0), 0) + coalesce(r.messages, 0) as messages_30d,
+       coalesce(greatest(k.calls - b.calls, 0), 0) + coalesce(r.calls, 0) as calls_30d,
+       coalesce(greatest(k.errors - b.errors, 0), 0) + coalesce(r.errors, 0) as errors_30d
 from webhook.event_now e
 left join webhook.counter k on k.event_key = e.event_key
+left join lateral (
+    select d.messages, d.calls, d.errors
+    from webhook.counter_day d
+    where d.event_key = k.event_key
+      and d.day > (now() at time zone 'UTC')::date - 30
+    order by d.day
+    limit 1
+) b on true
 left join webhook.recent_count r on r.event_key = e.event_key
 where e.dropped_at is null;
 set local search_path = webhook, pg_temp;
@@ -778,14 +804,20 @@ select w.id,
        w.max_in_flight,
        w.delivery_order,
        w.log_level,
-       w.disable_after
+       w.disable_after,
+       coalesce(c.messages_30d, 0) + coalesce(r.messages, 0) as messages_30d,
+       coalesce(c.calls_30d, 0) + coalesce(r.calls, 0) as calls_30d,
+       coalesce(c.errors_30d, 0) + coalesce(r.errors, 0) as errors_30d
 from webhook.webhook_def w
 -- For the webhooks that are asked for, and not for all.
 cross join lateral (
     select count(*) filter (where e.live) as events,
            sum(k.messages)::bigint as messages,
            sum(k.calls)::bigint as calls,
-           sum(k.errors)::bigint as errors
+           sum(k.errors)::bigint as errors,
+           sum(greatest(k.messages - b.messages, 0))::bigint as messages_30d,
+           sum(greatest(k.calls - b.calls, 0))::bigint as calls_30d,
+           sum(greatest(k.errors - b.errors, 0))::bigint as errors_30d
     from (
         select d.event_key, d.dropped_at is null
         from webhook.event_def d
@@ -795,6 +827,14 @@ cross join lateral (
         select -w.webhook_key, false
     ) e (event_key, live)
     left join webhook.counter k on k.event_key = e.event_key
+    left join lateral (
+        select d.messages, d.calls, d.errors
+        from webhook.counter_day d
+        where d.event_key = k.event_key
+          and d.day > (now() at time zone 'UTC')::date - 30
+        order by d.day
+        limit 1
+    ) b on true
 ) c
 left join (
     select case when n.event_key < 0 then -n.event_key else d.webhook_key end as webhook_key,
@@ -1424,6 +1464,12 @@ comment on column webhook.events.match is
 comment on column webhook.events.order_key is
     'The columns that order_key names, by their present names; null = the table''s key. Used where delivery_order '
     'of the webhook is key.';
+comment on column webhook.events.messages_30d is
+    'Messages captured in the last thirty days, today (UTC) included.';
+comment on column webhook.events.calls_30d is
+    'HTTP requests made in the last thirty days.';
+comment on column webhook.events.errors_30d is
+    'Calls that failed in the last thirty days.';
 comment on column webhook.events.id is
     'Six characters of [a-z0-9].';
 comment on function webhook.drop_event(text) is
@@ -1670,6 +1716,12 @@ comment on column webhook.webhooks.log_level is
     'Which calls are logged: all, errors or none.';
 comment on column webhook.webhooks.disable_after is
     'A URL that fails for so long without one success is switched off; null = never.';
+comment on column webhook.webhooks.messages_30d is
+    'Messages captured in the last thirty days, today (UTC) included.';
+comment on column webhook.webhooks.calls_30d is
+    'HTTP requests made in the last thirty days.';
+comment on column webhook.webhooks.errors_30d is
+    'Calls that failed in the last thirty days.';
 
 -- What happened in each minute.
 alter table webhook.segment drop constraint segment_kind_check;
@@ -1788,7 +1840,7 @@ begin
         from pg_catalog.pg_class c
         where c.relnamespace operator(pg_catalog.=) 'webhook'::pg_catalog.regnamespace
           and c.relkind operator(pg_catalog.=) 'r'
-          and c.relname operator(pg_catalog.~) '^(activity_[0-9]|call_duration|worker_total)$'
+          and c.relname operator(pg_catalog.~) '^(activity_[0-9]|call_duration|worker_total|counter_day)$'
         order by c.relname
     loop
         execute pg_catalog.format(
@@ -2215,6 +2267,7 @@ begin
     grant select, insert, delete on webhook.ledger, webhook.tick to webhook_worker;
     grant select, delete on webhook.definition_change, webhook.change_log to webhook_worker;
     grant select, insert, update on webhook.lane, webhook.counter to webhook_worker;
+    grant select, insert, delete on webhook.counter_day to webhook_worker;
     grant select, update on webhook.fold to webhook_worker;
     -- No function that runs with the rights of its owner.
     grant execute on function webhook.present_columns(regclass, oid, text[], smallint[]) to webhook_worker;

@@ -38,6 +38,7 @@ const RELATIONS: &[&CStr] = &[
     c"changes",
     c"control",
     c"counter",
+    c"counter_day",
     c"def_origin",
     c"definition_change",
     c"definition_change_change_id_seq",

@@ -54,7 +54,10 @@ macro_rules! webhooks {
             'Events', w.events,
             'Messages', w.messages,
             'Calls', w.calls,
-            'Errors', w.errors
+            'Errors', w.errors,
+            'Messages30Days', w.messages_30d,
+            'Calls30Days', w.calls_30d,
+            'Errors30Days', w.errors_30d
         ) else '{}' end
         order by w.created_at, w.id), '[]')
     from webhook.webhooks w",
@@ -89,6 +92,9 @@ macro_rules! events {
             'Messages', e.messages,
             'Calls', e.calls,
             'Errors', e.errors,
+            'Messages30Days', e.messages_30d,
+            'Calls30Days', e.calls_30d,
+            'Errors30Days', e.errors_30d,
             'DateCreated', ",
             time!("e.created_at"),
             ",

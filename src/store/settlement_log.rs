@@ -195,6 +195,25 @@ insert into webhook.ledger (seq, tail_from, tail_to, tail_id, tail_tick, counts,
 values ($1, $2::pg_catalog.pg_snapshot, $3::pg_catalog.pg_snapshot, $4, $5,
         $6::pg_catalog.jsonb, $7::pg_catalog.jsonb, $8::pg_catalog.jsonb)";
 
+/// What was counted before this day, of events that are counted for the first time on it.
+const KEEP_COUNTERS_OF_DAY: &str = "
+insert into webhook.counter_day (event_key, day, messages, calls, errors)
+select e.event_key, (pg_catalog.now() at time zone 'UTC')::pg_catalog.date,
+       coalesce(c.messages, 0), coalesce(c.calls, 0), coalesce(c.errors, 0)
+from (
+    select distinct (e.item ->> 0)::pg_catalog.int4 as event_key
+    from webhook.ledger l
+    cross join lateral pg_catalog.jsonb_array_elements(l.counts) as e (item)
+    where l.seq > (select folded_seq from webhook.fold) and l.seq <= $1
+) e
+left join webhook.counter c on c.event_key = e.event_key
+on conflict (event_key, day) do nothing";
+
+/// The views count the last thirty days.
+const FORGET_DAYS: &str = "
+delete from webhook.counter_day
+where day <= (pg_catalog.now() at time zone 'UTC')::pg_catalog.date - 30";
+
 const COMPACT_COUNTERS: &str = "
 insert into webhook.counter as c (event_key, messages, calls, errors)
 select (e.item ->> 0)::pg_catalog.int4,
@@ -273,7 +292,8 @@ pub struct SettlementLog {
     tail: Query,
     lanes: Query,
     append: Query,
-    compact: [Query; 5],
+    compact: [Query; 6],
+    forget_days: Query,
     forget_ticks: Query,
     all_pending: Query,
 }
@@ -285,12 +305,14 @@ impl SettlementLog {
             lanes: Query::new(LANES),
             append: Query::new(APPEND),
             compact: [
+                Query::new(KEEP_COUNTERS_OF_DAY),
                 Query::new(COMPACT_COUNTERS),
                 Query::new(COMPACT_BACKLOG),
                 Query::new(COMPACT_LANES),
                 Query::new(COMPACT_TAIL),
                 Query::new(FORGET_COMPACTED),
             ],
+            forget_days: Query::new(FORGET_DAYS),
             forget_ticks: Query::new(FORGET_TICKS),
             all_pending: Query::new(ALL_PENDING),
         }
@@ -363,6 +385,7 @@ impl SettlementLog {
         for step in &self.compact {
             step.write(&[Arg::I64(seq)]);
         }
+        self.forget_days.write(&[]);
         self.forget_ticks.write(&[Arg::I64(oldest_tick_needed)]);
     }
 }

@@ -24,6 +24,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("change_log", &["SELECT", "DELETE"]),
     ("control", &["SELECT"]),
     ("counter", &["SELECT", "INSERT", "UPDATE"]),
+    ("counter_day", &["SELECT", "INSERT", "DELETE"]),
     ("def_origin", &["SELECT"]),
     ("definition_change", &["SELECT", "DELETE"]),
     ("event_def", &["SELECT"]),

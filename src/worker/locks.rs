@@ -76,7 +76,7 @@ impl Work {
             Self::Retries => &["retry", "outbox_%"],
             Self::Tail => &["ledger", "tick"],
             Self::Outcomes => &["retry", "cancellation", "url_def", "call_log_%"],
-            Self::Compaction => &["ledger", "fold", "lane", "counter", "tick"],
+            Self::Compaction => &["ledger", "fold", "lane", "counter", "counter_day", "tick"],
             Self::Upkeep => &["segment", "control", "outbox_%", "call_log_%", "activity_%"],
             Self::DefinitionLog => &["definition_change"],
             Self::Details => &["webhook_def"],

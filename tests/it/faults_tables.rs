@@ -19,6 +19,7 @@ const SPARE: &[&str] = &[
     "retry",
     "ledger",
     "counter",
+    "counter_day",
     "lane",
     "call_log_0",
     "call_log_3",

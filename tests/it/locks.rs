@@ -289,6 +289,7 @@ const NOT_NEEDED: &[&str] = &[
     "cancellation",
     "control",
     "counter",
+    "counter_day",
     "definition_change",
     "event_def",
     "fold",

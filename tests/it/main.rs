@@ -108,6 +108,7 @@ mod subtransactions;
 mod table_code;
 mod template_changes;
 mod templates;
+mod thirty_days;
 mod throttle;
 mod unroutable;
 mod updates;
