@@ -48,7 +48,8 @@ comment on function webhook.create_event(text, regclass, text, text[], text[], t
     'Creates an event: a rule which change of a table makes a message for a webhook (id or name). All events '
     'of one event_type on a table without a condition share one trigger: the first one needs a lock on the '
     'table, further ones none. event_type: table.recordInsert, table.recordUpdate or '
-    'table.recordDelete. object_fields: recordUpdate only, a message only if one of these changed; null = '
+    'table.recordDelete; or, with object_name null, what happens to other webhooks: webhook.urlFailing, '
+    'webhook.urlRecovered, webhook.urlDisabled or webhook.messageFailed. object_fields: recordUpdate only, a message only if one of these changed; null = '
     'any. event_sources: only changes made by these sources (webhook.source, else application_name), up to '
     '1000 of up to 200 characters; null = all. payload_fields: columns in data; null = all, also later ones. payload_template: JSON in '
     'place of the default payload, with [@...] parameters (webhook.template_parameters lists them) in its '
@@ -290,9 +291,9 @@ comment on column webhook.events.webhook_id is
 comment on column webhook.events.webhook_name is
     'Name of its webhook.';
 comment on column webhook.events.event_type is
-    'table.recordInsert, table.recordUpdate or table.recordDelete.';
+    'table.recordInsert, table.recordUpdate or table.recordDelete; operational events: webhook.urlFailing and others.';
 comment on column webhook.events.object_name is
-    'Its table, with the schema unless that is public; as it was called when it is gone.';
+    'Its table, with the schema unless that is public; as it was called when it is gone. Null: an operational event.';
 comment on column webhook.events.object_fields is
     'A message only if one of these changed, by their present names; null = any field.';
 comment on column webhook.events.event_sources is

@@ -85,20 +85,20 @@ select e.event_key, e.id, e.webhook_key, e.event_type, e.object_name, e.object_l
        coalesce(fields.object_names, e.object_fields) as object_fields_now,
        coalesce(fields.payload_names, e.payload_fields) as payload_fields_now,
        case
-           when c.oid is null then 'its table was dropped'
+           when c.oid is null and not s.is_operational then 'its table was dropped'
            when fields.missing is not null then 'column was dropped: ' || fields.missing
            when fields.retyped is not null then 'column in match has another type: ' || fields.retyped
            when s.is_stopped then o.lost_rights
-           when t.trigger_oid is null then 'its trigger was dropped'
+           when t.trigger_oid is null and not s.is_operational then 'its trigger was dropped'
            when t.enabled = 'D' then 'its trigger is disabled'
            when not e.enabled then 'it is not enabled'
            when not w.enabled then 'its webhook is not enabled'
            when fields.unknown is not null then 'enum value in match does not exist: ' || fields.unknown
            else coalesce(e.detail, w.detail)
        end as reason,
-       c.oid is not null and fields.missing is null and fields.retyped is null
-           and t.trigger_oid is not null and t.enabled <> 'D'
-           and w.enabled and e.enabled and not s.is_stopped as active,
+       w.enabled and e.enabled
+           and (s.is_operational or c.oid is not null and fields.missing is null and fields.retyped is null
+                                    and t.trigger_oid is not null and t.enabled <> 'D' and not s.is_stopped) as active,
        o.owner,
        fields.retyped as retyped_columns,
        fields.match as match_now,
@@ -126,8 +126,9 @@ cross join lateral (
 ) o
 cross join lateral (
     select o.lost_rights is not null
-           and coalesce(nullif(current_setting('webhook.recheck_privileges', true), ''), 'on')::boolean
-) as s (is_stopped)
+           and coalesce(nullif(current_setting('webhook.recheck_privileges', true), ''), 'on')::boolean,
+           starts_with(e.event_type, 'webhook.')
+) as s (is_stopped, is_operational)
 left join pg_class c on c.oid = e.object_name
 left join lateral (
     select k.trigger_oid, k.enabled

@@ -111,6 +111,7 @@ begin
     grant update (detail) on webhook.webhook_def to webhook_worker;
     grant update (disabled_at, detail) on webhook.url_def to webhook_worker;
     grant update (outbox_number) on webhook.control to webhook_worker;
+    grant usage on sequence webhook.outbox_flush_seq to webhook_worker;
     grant update (opened_at, closed_at) on webhook.segment to webhook_worker;
     grant select, insert, truncate
         on webhook.outbox_0, webhook.outbox_1, webhook.outbox_2, webhook.outbox_3

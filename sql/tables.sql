@@ -62,7 +62,8 @@ create table webhook.event_def (
     id                  text not null unique check (id collate pg_catalog."C" operator(pg_catalog.~) '^[a-z0-9]{6}$'),
     webhook_key         integer not null references webhook.webhook_def on delete cascade,
     event_type          text not null check (event_type operator(pg_catalog.=) any (
-        array['table.recordInsert', 'table.recordUpdate', 'table.recordDelete']
+        array['table.recordInsert', 'table.recordUpdate', 'table.recordDelete',
+              'webhook.urlFailing', 'webhook.urlRecovered', 'webhook.urlDisabled', 'webhook.messageFailed']
     )),
     object_name         regclass,
     -- its name when the event was created, shown once the table is gone
@@ -112,6 +113,8 @@ create index event_def_match on webhook.event_def using gin (match_keys) with (f
     where dropped_at is null;
 -- By the first key, so that a further event of a webhook with thousands is compared with its likes.
 create index event_def_webhook on webhook.event_def (webhook_key, (match_keys[1]));
+-- Operational events have no table.
+create index event_def_operational on webhook.event_def (event_type) where object_name is null and dropped_at is null;
 
 -- The present names of columns that were recorded by name and number. Numbers count while
 -- the table is the one they were recorded for, else (after a restore) the names; what is

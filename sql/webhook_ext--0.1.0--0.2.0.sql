@@ -546,20 +546,20 @@ select e.event_key, e.id, e.webhook_key, e.event_type, e.object_name, e.object_l
        coalesce(fields.object_names, e.object_fields) as object_fields_now,
        coalesce(fields.payload_names, e.payload_fields) as payload_fields_now,
        case
-           when c.oid is null then 'its table was dropped'
+           when c.oid is null and not s.is_operational then 'its table was dropped'
            when fields.missing is not null then 'column was dropped: ' || fields.missing
            when fields.retyped is not null then 'column in match has another type: ' || fields.retyped
            when s.is_stopped then o.lost_rights
-           when t.trigger_oid is null then 'its trigger was dropped'
+           when t.trigger_oid is null and not s.is_operational then 'its trigger was dropped'
            when t.enabled = 'D' then 'its trigger is disabled'
            when not e.enabled then 'it is not enabled'
            when not w.enabled then 'its webhook is not enabled'
            when fields.unknown is not null then 'enum value in match does not exist: ' || fields.unknown
            else coalesce(e.detail, w.detail)
        end as reason,
-       c.oid is not null and fields.missing is null and fields.retyped is null
-           and t.trigger_oid is not null and t.enabled <> 'D'
-           and w.enabled and e.enabled and not s.is_stopped as active,
+       w.enabled and e.enabled
+           and (s.is_operational or c.oid is not null and fields.missing is null and fields.retyped is null
+                                    and t.trigger_oid is not null and t.enabled <> 'D' and not s.is_stopped) as active,
        o.owner,
        fields.retyped as retyped_columns,
        fields.match as match_now,
@@ -587,8 +587,9 @@ cross join lateral (
 ) o
 cross join lateral (
     select o.lost_rights is not null
-           and coalesce(nullif(current_setting('webhook.recheck_privileges', true), ''), 'on')::boolean
-) as s (is_stopped)
+           and coalesce(nullif(current_setting('webhook.recheck_privileges', true), ''), 'on')::boolean,
+           starts_with(e.event_type, 'webhook.')
+) as s (is_stopped, is_operational)
 left join pg_class c on c.oid = e.object_name
 left join lateral (
     select k.trigger_oid, k.enabled
@@ -1482,7 +1483,8 @@ comment on function webhook.create_event(text, regclass, text, text[], text[], t
     'Creates an event: a rule which change of a table makes a message for a webhook (id or name). All events '
     'of one event_type on a table without a condition share one trigger: the first one needs a lock on the '
     'table, further ones none. event_type: table.recordInsert, table.recordUpdate or '
-    'table.recordDelete. object_fields: recordUpdate only, a message only if one of these changed; null = '
+    'table.recordDelete; or, with object_name null, what happens to other webhooks: webhook.urlFailing, '
+    'webhook.urlRecovered, webhook.urlDisabled or webhook.messageFailed. object_fields: recordUpdate only, a message only if one of these changed; null = '
     'any. event_sources: only changes made by these sources (webhook.source, else application_name), up to '
     '1000 of up to 200 characters; null = all. payload_fields: columns in data; null = all, also later ones. payload_template: JSON in '
     'place of the default payload, with [@...] parameters (webhook.template_parameters lists them) in its '
@@ -1575,6 +1577,19 @@ comment on function webhook.resume_webhook(text) is
     'Ends a pause, and opens URLs again that were switched off (by an answer 410 Gone or disable_after). With '
     'delivery_order fifo or key, messages that wait for a retry are due at once. Takes id or name. Errors: 42704 '
     'unknown webhook.';
+
+-- Operational events: they have no table.
+alter table webhook.event_def drop constraint event_def_event_type_check;
+alter table webhook.event_def add constraint event_def_event_type_check
+    check (event_type operator(pg_catalog.=) any (
+        array['table.recordInsert', 'table.recordUpdate', 'table.recordDelete',
+              'webhook.urlFailing', 'webhook.urlRecovered', 'webhook.urlDisabled', 'webhook.messageFailed']
+    ));
+create index event_def_operational on webhook.event_def (event_type) where object_name is null and dropped_at is null;
+comment on column webhook.events.event_type is
+    'table.recordInsert, table.recordUpdate or table.recordDelete; operational events: webhook.urlFailing and others.';
+comment on column webhook.events.object_name is
+    'Its table, with the schema unless that is public; as it was called when it is gone. Null: an operational event.';
 
 -- Everything about a message, who changed what, and all settings of a webhook.
 create function webhook.message(message_id uuid)
@@ -2249,6 +2264,7 @@ begin
     grant update (detail) on webhook.webhook_def to webhook_worker;
     grant update (disabled_at, detail) on webhook.url_def to webhook_worker;
     grant update (outbox_number) on webhook.control to webhook_worker;
+    grant usage on sequence webhook.outbox_flush_seq to webhook_worker;
     grant update (opened_at, closed_at) on webhook.segment to webhook_worker;
     grant select, insert, truncate
         on webhook.outbox_0, webhook.outbox_1, webhook.outbox_2, webhook.outbox_3

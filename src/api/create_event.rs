@@ -8,8 +8,9 @@ use serde_json::Value;
 use super::adopt::warn_if_held;
 use super::doubts::tell_of_template;
 use super::event_arguments::EventArguments;
-use super::random;
+use super::{operational_event, random};
 use crate::core::definitions::event::{self, Fields};
+use crate::core::definitions::operational::OperationalEvent;
 use crate::core::definitions::webhook::required;
 use crate::core::definitions::words::{EventType, ListStyle, NullStyle};
 use crate::core::error::Result;
@@ -32,7 +33,7 @@ pub type CreatedEvent = (
     String,
     String,
     String,
-    String,
+    Option<String>,
     Option<Vec<String>>,
     Option<Vec<String>>,
     Option<Vec<String>>,
@@ -48,7 +49,7 @@ pub type EventAnswer = (
     Text,
     Text,
     Text,
-    Text,
+    Option<Text>,
     Option<Vec<Text>>,
     Option<Vec<Text>>,
     Option<Vec<Text>>,
@@ -105,7 +106,7 @@ fn create_event(
         name!(id, Text),
         name!(webhook_id, Text),
         name!(event_type, Text),
-        name!(object_name, Text),
+        name!(object_name, Option<Text>),
         name!(object_fields, Option<Vec<Text>>),
         name!(event_sources, Option<Vec<Text>>),
         name!(payload_fields, Option<Vec<Text>>),
@@ -163,7 +164,7 @@ fn create_event_v2(
         name!(id, Text),
         name!(webhook_id, Text),
         name!(event_type, Text),
-        name!(object_name, Text),
+        name!(object_name, Option<Text>),
         name!(object_fields, Option<Vec<Text>>),
         name!(event_sources, Option<Vec<Text>>),
         name!(payload_fields, Option<Vec<Text>>),
@@ -202,10 +203,9 @@ fn created(
 ) -> EventAnswer {
     let created = || -> Result<CreatedEvent> {
         let webhook = required_word(webhook, "webhook")?;
-        let table = required("object_name", object_name)?;
         let event_type = word(event_type, "event_type")?;
         arguments.read(event_type.as_deref(), |wanted, path| {
-            create(&webhook, table, wanted, path)
+            create(&webhook, object_name, wanted, path)
         })
     };
     in_sql(ok_or_raise(created()))
@@ -214,10 +214,17 @@ fn created(
 /// Checks everything, then stores the event and provides its trigger.
 pub fn create(
     webhook: &str,
-    object: pg_sys::Oid,
+    object: Option<pg_sys::Oid>,
     wanted: Wanted<'_>,
     condition_path: &str,
 ) -> Result<CreatedEvent> {
+    if let Some(event_type) = wanted.event_type.and_then(OperationalEvent::parse) {
+        return operational_event::create(webhook, object, event_type, wanted);
+    }
+    if object.is_none() {
+        wanted.event_type.map(EventType::parse).transpose()?;
+    }
+    let object = required("object_name", object)?;
     let (webhook_key, webhook_id) = webhook_definitions::find(webhook)?;
     let table = user_table::watchable(object)?;
     user_table::check_row_security(&table)?;
@@ -272,7 +279,7 @@ fn answer(
         event.id,
         webhook_id,
         event.event_type.as_str().to_owned(),
-        table.label,
+        Some(table.label),
         names(event.object_fields),
         event.event_sources,
         names(event.payload_fields),
@@ -292,7 +299,7 @@ pub fn in_sql(event: CreatedEvent) -> EventAnswer {
         id.into(),
         webhook_id.into(),
         event_type.into(),
-        object_name.into(),
+        object_name.map(Text),
         object_fields.map(texts),
         event_sources.map(texts),
         payload_fields.map(texts),

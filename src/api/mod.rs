@@ -22,6 +22,7 @@ mod masked_headers;
 mod match_kind;
 mod message;
 mod operate;
+mod operational_event;
 mod preview_payload;
 mod random;
 mod refuse_replicated;

@@ -6,6 +6,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::core::definitions::event::{numbered, Column};
+use crate::core::definitions::operational::{self, OperationalEvent};
 use crate::core::definitions::words::EventType;
 use crate::core::error::{Error, Kind, Result};
 use crate::core::payloads::body::Body;
@@ -45,6 +46,9 @@ fn preview_payload(event: Option<TextArgument>, record: Option<JsonArgument>) ->
 
 fn preview(event: &str, record: Option<JsonB>) -> Result<String> {
     let event = previews::find(event)?;
+    if let Some(event_type) = OperationalEvent::parse(&event.event_type) {
+        return preview_operational(&event, event_type, record);
+    }
     let (table, definition) = table_of(&event)?;
     previews::check_types(&table)?;
     let columns = user_table::columns(&table);
@@ -55,21 +59,55 @@ fn preview(event: &str, record: Option<JsonB>) -> Result<String> {
         Kept::of(row, &definition, event_type, limit_bytes)
     });
     let kept = kept.map_err(|at_least| too_large(format!("at least {at_least}"), limit_bytes))?;
-    let body = compiled(&event, &table)?;
+    let body = compiled(&event, &table.label)?;
     let actor = session::actor();
     let source = session::source();
-    let mut out = Vec::new();
     let parts = MessageParts {
-        message_id: NO_ID,
-        call_id: NO_ID,
-        event_date_micros: clock::now(),
         record: kept.record.as_bytes(),
         old_record: kept.old_record.as_ref().map(LimitedText::as_bytes),
         changed: kept.changed.as_deref(),
         actor: actor.as_deref(),
         source: Some(&source),
+        ..no_message()
     };
-    let size = body.render(&parts, limit_bytes, &mut out);
+    rendered(&body, &parts, limit_bytes)
+}
+
+fn no_message() -> MessageParts<'static> {
+    MessageParts {
+        message_id: NO_ID,
+        call_id: NO_ID,
+        event_date_micros: clock::now(),
+        record: b"",
+        old_record: None,
+        changed: None,
+        actor: None,
+        source: None,
+    }
+}
+
+/// An example of what happens, with the members of `record` in the place of its own.
+fn preview_operational(
+    event: &PreviewedEvent,
+    event_type: OperationalEvent,
+    record: Option<JsonB>,
+) -> Result<String> {
+    let record = checked_record(record, &operational::columns())?;
+    let mut example = operational::example(event_type);
+    if let (Some(members), Some(given)) = (example.as_object_mut(), record.0.as_object()) {
+        members.extend(given.clone());
+    }
+    let example = example.to_string();
+    let parts = MessageParts {
+        record: example.as_bytes(),
+        ..no_message()
+    };
+    rendered(&compiled(event, "")?, &parts, settings::max_message_bytes())
+}
+
+fn rendered(body: &Body, parts: &MessageParts<'_>, limit_bytes: usize) -> Result<String> {
+    let mut out = Vec::new();
+    let size = body.render(parts, limit_bytes, &mut out);
     let size = size.map_err(Error::invalid)?;
     if size > limit_bytes {
         return Err(too_large(size.to_string(), limit_bytes));
@@ -161,7 +199,7 @@ fn name_list(names: &[String]) -> String {
     String::from_utf8(list).expect("names are UTF-8")
 }
 
-fn compiled(event: &PreviewedEvent, table: &UserTable) -> Result<Body> {
+fn compiled(event: &PreviewedEvent, object_name: &str) -> Result<Body> {
     let token = match caller::is_admin() {
         true => Secret::parse(&event.secret)?.token(),
         false => MASK.to_owned(),
@@ -175,7 +213,7 @@ fn compiled(event: &PreviewedEvent, table: &UserTable) -> Result<Body> {
                 account_id: &settings::account_id(),
                 token: &token,
                 event_type: &event.event_type,
-                object_name: &table.label,
+                object_name,
             },
             object_fields: event.object_fields.as_deref().unwrap_or_default(),
             integration_url: &settings::integration_url(),

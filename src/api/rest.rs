@@ -16,6 +16,7 @@ use crate::core::definitions::interval::Parts;
 use crate::core::definitions::limits::PATH_CHARS;
 use crate::core::definitions::rest::{self, EventBody, Method, Resource, WebhookBody};
 use crate::core::definitions::webhook::{required, shown};
+use crate::core::definitions::words::EventType;
 use crate::core::error::{Error, Kind};
 use crate::pg::arguments::{json, required_word, text, JsonArgument, TextArgument};
 use crate::pg::report::raise;
@@ -147,8 +148,11 @@ fn events(method: Method, webhook: &str, body: Option<&Value>) -> Answered {
     }
     webhook_key(webhook)?;
     let body = EventBody::read(body)?;
-    let object = required("object_name", body.object_name.as_deref())?;
-    let table = user_table::by_label(object)?;
+    let event_type = body.event_type.as_deref();
+    let table = match body.object_name.as_deref() {
+        None if event_type.is_some_and(|text| EventType::parse(text).is_err()) => None,
+        object => Some(user_table::by_label(required("object_name", object)?)?),
+    };
     let created = create_event::create(webhook, table, wanted(&body), CONDITION_PATH)?;
     let body = rest_answers::event(webhook, &created.0).unwrap_or_default();
     Ok(Answer::new(CREATED, body))

@@ -6,7 +6,9 @@ use pgrx::prelude::*;
 use super::create_event::{in_sql, CreatedEvent, EventAnswer, Wanted};
 use super::doubts::tell_of_template;
 use super::event_arguments::EventArguments;
+use super::operational_event;
 use crate::core::definitions::event::{self, Column};
+use crate::core::definitions::operational::OperationalEvent;
 use crate::core::definitions::words::{EventType, ListStyle, NullStyle};
 use crate::core::error::{Error, Kind, Result};
 use crate::core::payloads::template;
@@ -46,7 +48,7 @@ fn update_event(
         name!(id, Text),
         name!(webhook_id, Text),
         name!(event_type, Text),
-        name!(object_name, Text),
+        name!(object_name, Option<Text>),
         name!(object_fields, Option<Vec<Text>>),
         name!(event_sources, Option<Vec<Text>>),
         name!(payload_fields, Option<Vec<Text>>),
@@ -100,7 +102,7 @@ fn update_event_v2(
         name!(id, Text),
         name!(webhook_id, Text),
         name!(event_type, Text),
-        name!(object_name, Text),
+        name!(object_name, Option<Text>),
         name!(object_fields, Option<Vec<Text>>),
         name!(event_sources, Option<Vec<Text>>),
         name!(payload_fields, Option<Vec<Text>>),
@@ -141,6 +143,10 @@ fn updated(event: Option<TextArgument>, arguments: EventArguments) -> EventAnswe
 pub fn update(event: &str, wanted: Wanted<'_>, condition_path: &str) -> Result<CreatedEvent> {
     let key = event_definitions::find(event)?;
     let present = event_changes::present(key);
+    if let Some(event_type) = OperationalEvent::parse(&present.event_type) {
+        let changes = operational_event::changes(event_type, wanted)?;
+        return Ok(event_changes::apply(key, changes, &current_role(), false));
+    }
     let table = table_if_needed(event, &present, &wanted)?;
     match &table {
         Some(table) => user_table::check_row_security(table)?,

@@ -4,6 +4,7 @@
 //! comes *now* is the question, so what only delays one (a pause, a URL that backs
 //! off) fails, too; what only slows it (a throttle) does not.
 
+use crate::core::definitions::operational::OperationalEvent;
 use crate::core::policy::address::AddressPolicy;
 use crate::core::values::sql_text::identifier;
 use event::{
@@ -109,6 +110,9 @@ pub struct ServerFacts {
 
 /// All checks, and one at the end that sums them up.
 pub fn explain(event: &EventFacts, urls: &[UrlFacts], server: &ServerFacts) -> Vec<Check> {
+    if OperationalEvent::parse(&event.event_type).is_some() {
+        return explain_operational(event, urls, server);
+    }
     let mut checks = vec![
         event_enabled(event),
         webhook_enabled(event),
@@ -143,7 +147,35 @@ pub fn explain(event: &EventFacts, urls: &[UrlFacts], server: &ServerFacts) -> V
         checks.push(url_address(url, server));
     }
     checks.push(message_size(event, server));
-    checks.push(overall(&checks));
+    let good = "a change made in this session makes a message, and it is sent";
+    checks.push(overall(&checks, good));
+    checks
+}
+
+/// One without a table, whose messages the worker makes.
+fn explain_operational(event: &EventFacts, urls: &[UrlFacts], server: &ServerFacts) -> Vec<Check> {
+    let mut checks = vec![
+        event_enabled(event),
+        webhook_enabled(event),
+        webhook_usable(event),
+        note(
+            "subject",
+            format!(
+                "it is about every webhook but its own, \"{}\"",
+                event.webhook
+            ),
+        ),
+        identity(server),
+        webhook_not_paused(event),
+        delivery(server),
+        worker(server),
+    ];
+    for url in urls {
+        checks.push(url_state(url, &event.webhook));
+        checks.push(url_address(url, server));
+    }
+    let good = "when it happens to another webhook, a message is made and sent";
+    checks.push(overall(&checks, good));
     checks
 }
 
@@ -176,7 +208,7 @@ fn note(name: &'static str, detail: impl Into<String>) -> Check {
     }
 }
 
-fn overall(checks: &[Check]) -> Check {
+fn overall(checks: &[Check], good: &str) -> Check {
     let mut failed: Vec<&str> = Vec::new();
     for check in checks.iter().filter(|check| !check.ok) {
         if !failed.contains(&check.name) {
@@ -186,7 +218,7 @@ fn overall(checks: &[Check]) -> Check {
     check(
         "overall",
         failed.is_empty(),
-        "a change made in this session makes a message, and it is sent",
+        good,
         format!("see {}", failed.join(", ")),
     )
 }

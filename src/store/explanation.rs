@@ -9,7 +9,7 @@ use crate::pg::owner::as_owner;
 const EVENT: &str = "
 select e.id, e.event_type, e.enabled,
        w.name, w.enabled, w.paused, w.detail,
-       e.object_text, c.oid is not null, e.missing_columns,
+       coalesce(e.object_text, ''), c.oid is not null, e.missing_columns,
        t.enabled::pg_catalog.text,
        t.is_ours,
        pg_catalog.array_to_string(e.object_fields_now, ', '),

@@ -26,6 +26,8 @@ pub mod idleness;
 pub mod key_order;
 pub mod lifecycle;
 pub mod message_details;
+pub mod operational_events;
+pub mod operational_messages;
 pub mod order_key;
 pub mod outbox;
 pub mod outbox_tables;

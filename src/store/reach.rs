@@ -33,6 +33,7 @@ where (e.event_key = $2
                  and (q.pending > 0 or q.retrying > 0)
                  and coalesce(q.oldest_pending <= e.dropped_at, true)
            )))
+  and pg_catalog.starts_with(e.event_type, 'table.')
   and not caller.rolsuper
   and (c.oid is null
        or not pg_catalog.has_table_privilege($3, c.oid, 'SELECT')

@@ -36,6 +36,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("outbox_1", &["SELECT", "INSERT", "TRUNCATE"]),
     ("outbox_2", &["SELECT", "INSERT", "TRUNCATE"]),
     ("outbox_3", &["SELECT", "INSERT", "TRUNCATE"]),
+    ("outbox_flush_seq", &["USAGE"]),
     ("retry", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("secret_def", &["SELECT"]),
     ("segment", &["SELECT"]),
@@ -72,6 +73,7 @@ select pg_catalog.concat(n.privilege, '(' || n.part || ')', ' on webhook.', n.re
 from rows from (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)) as n (relation, part, privilege)
 join pg_catalog.pg_class c on c.relname = n.relation and c.relnamespace = 'webhook'::pg_catalog.regnamespace
 where not case
+              when c.relkind = 'S' then pg_catalog.has_sequence_privilege($1, c.oid, n.privilege)
               when n.part is null then pg_catalog.has_table_privilege($1, c.oid, n.privilege)
               else pg_catalog.has_column_privilege($1, c.oid, n.part, n.privilege)
           end

@@ -18,6 +18,8 @@ const LONGEST_NAMES: usize = 1 << 20;
 pub struct EventRoute {
     pub event_key: i32,
     pub webhook_key: i32,
+    /// It tells of other webhooks.
+    pub is_operational: bool,
     /// How the body is made, or why the template cannot be read; then the webhook is
     /// held until that is mended.
     pub body: Result<Body, String>,

@@ -29,6 +29,10 @@ pub struct Settled {
     pub is_canceled: bool,
     /// Its URL is in use: one that is gone for good leaves nothing to repeat.
     pub url_is_live: bool,
+    /// It is the message of an operational event.
+    pub is_operational: bool,
+    /// Since when its URL fails, after this call.
+    pub failing_since: Option<i64>,
     /// Why its URL is switched off, if this call decides it.
     pub switches_off: Option<String>,
     pub outcome: Outcome,

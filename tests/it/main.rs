@@ -71,6 +71,7 @@ mod metrics;
 mod monitoring;
 mod multicast;
 mod object_privileges;
+mod operational_events;
 mod order_key_capture;
 mod order_key_values;
 mod outbox_indexes;

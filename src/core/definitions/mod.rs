@@ -5,6 +5,7 @@ pub mod ids;
 pub mod interval;
 pub mod limits;
 pub mod matching;
+pub mod operational;
 pub mod rest;
 pub mod status;
 pub mod suggest;

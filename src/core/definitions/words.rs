@@ -76,7 +76,9 @@ impl EventType {
             _ => Err(unknown_word(
                 "event_type",
                 text,
-                "'table.recordInsert', 'table.recordUpdate' or 'table.recordDelete'",
+                "'table.recordInsert', 'table.recordUpdate' or 'table.recordDelete', or without \
+                 object_name 'webhook.urlFailing', 'webhook.urlRecovered', 'webhook.urlDisabled' or \
+                 'webhook.messageFailed'",
             )),
         }
     }

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::Known;
 use crate::core::definitions::event::{test_event_key, TEST_EVENT_TYPE};
+use crate::core::definitions::operational::OperationalEvent;
 use crate::core::definitions::words::DeliveryOrder;
 use crate::core::error::Result;
 use crate::core::messages::snapshot::Snapshot;
@@ -168,6 +169,7 @@ impl WebhookRoute {
         let route = EventRoute {
             event_key: event.event_key,
             webhook_key: event.webhook_key,
+            is_operational: OperationalEvent::parse(&event.event_type).is_some(),
             body,
         };
         let template = event.payload_template.as_ref().map_or(0, String::len);
@@ -283,6 +285,7 @@ fn test_route(webhook_key: i32, webhook_id: &str, account_id: &str, token: &str)
     EventRoute {
         event_key: test_event_key(webhook_key),
         webhook_key,
+        is_operational: false,
         body: Ok(Body::Default(DefaultPayload::compile(&PayloadConstants {
             event_id: "",
             webhook_id,

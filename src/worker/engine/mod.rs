@@ -65,6 +65,8 @@ pub(super) struct Engine {
     /// Webhooks with messages that could not be released, because another session had locked them.
     release_again: BTreeSet<i32>,
     release_not_before: Instant,
+    /// Operational events made messages that are not read.
+    made_messages: bool,
     ticker: Ticker,
 }
 
@@ -92,6 +94,7 @@ impl Engine {
             key_writes: KeyWrites::default(),
             release_again: BTreeSet::new(),
             release_not_before: Instant::now(),
+            made_messages: false,
             ticker,
         };
         engine.restore_lanes(restored)?;
@@ -108,6 +111,10 @@ impl Engine {
                 last_error_at: state.error_at,
                 error: state.error.clone().filter(|_| state.since.is_some()),
             };
+            if let Some(since) = health.failing_since {
+                let error = health.error.as_deref().unwrap_or_default();
+                self.settler.fails_since(state.u, since, error);
+            }
             self.scheduler.remember_health(state.u, health);
             if lane.is_idle {
                 continue;

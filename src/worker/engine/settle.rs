@@ -19,6 +19,7 @@ struct Others<'a> {
     scheduler: &'a mut Scheduler,
     maintenance: &'a mut Maintenance,
     locks: &'a mut Locks,
+    made_messages: &'a mut bool,
 }
 
 impl Engine {
@@ -27,6 +28,7 @@ impl Engine {
         take_uncalled(&mut self.scheduler, &mut self.settler);
         if self.settler.is_due() {
             self.settle();
+            self.settler.notify();
         }
         if self.settler.compaction_is_due() {
             self.compact();
@@ -58,6 +60,7 @@ impl Engine {
     pub(super) fn settle_at_last(&mut self) {
         self.settler.try_locked_now();
         self.settle();
+        self.settler.notify();
         while self.settler.has_activity() && self.record_activity() {}
     }
 
@@ -175,6 +178,7 @@ impl Engine {
             scheduler: &mut self.scheduler,
             maintenance: &mut self.maintenance,
             locks: &mut self.locks,
+            made_messages: &mut self.made_messages,
         };
         (&mut self.settler, others)
     }
@@ -251,6 +255,7 @@ impl Others<'_> {
                 self.definitions.read_again(Changes::of(webhook_key));
             }
         }
+        *self.made_messages |= written.made_messages;
         self.reader.tail_is_written(tail);
         self.maintenance.be_due_soon();
         Ok(())

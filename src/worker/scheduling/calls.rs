@@ -65,9 +65,10 @@ impl Scheduler {
                 is_canceled,
                 url.route.clone(),
                 url.switches_off(&outcome),
+                url.health.failing_since,
             ))
         });
-        let Some((entry, is_canceled, route, switches_off)) = ended.flatten() else {
+        let Some((entry, is_canceled, route, switches_off, failing_since)) = ended.flatten() else {
             return Returned::Unknown;
         };
         self.bytes_in_flight = self
@@ -75,6 +76,7 @@ impl Scheduler {
             .saturating_sub(entry.message.held_bytes());
         let mut settled = self.settled(url_key, &entry, route.as_deref(), is_canceled, outcome);
         settled.switches_off = switches_off;
+        settled.failing_since = failing_since;
         if let Some(due_at) = settled.next_at {
             self.urls.change(url_key, |url, memory| {
                 memory.remove_all(&url.lane.wait_for_retry(entry.at, due_at));
@@ -121,6 +123,8 @@ impl Scheduler {
             logged: route.map_or(Logged::All, |route| route.logged),
             is_canceled,
             url_is_live: self.is_live(url_key),
+            is_operational: event.is_operational,
+            failing_since: None,
             switches_off: None,
             outcome,
         }

@@ -11,7 +11,7 @@ const QUIET_NANOS: u64 = 60_000_000_000;
 const URLS_AT_MOST: usize = 10_000;
 
 /// What was given up for a URL since its last line.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GivenUp {
     pub url_key: i32,
     pub messages: u64,

@@ -12,6 +12,7 @@ mod activity;
 mod apart;
 mod failures;
 mod locked_urls;
+mod operational;
 mod pending_writes;
 mod rows;
 
@@ -36,6 +37,7 @@ use crate::worker::settled::Settled;
 use crate::worker::time::Ticker;
 use activity::Activity;
 use failures::Failures;
+use operational::{Draft, Operational};
 use pending_writes::PendingWrites;
 
 /// After a failed write (a full disk, say) the next try comes after this.
@@ -52,6 +54,9 @@ pub struct Settler {
     cancellations: CancellationStore,
     routing: RoutingStore,
     failures: Failures,
+    operational: Operational,
+    /// For sessions that listen.
+    notifications: Vec<String>,
     /// The call log table that is written.
     call_log_number: usize,
     activity: Activity,
@@ -68,6 +73,8 @@ pub struct Written {
     pub gone: Vec<i32>,
     /// … and those of them that were switched off by this, and why.
     pub switched_off: Vec<(i32, String)>,
+    /// Operational events made messages, which are to be read.
+    pub made_messages: bool,
 }
 
 impl Settler {
@@ -80,6 +87,8 @@ impl Settler {
             cancellations: CancellationStore::new(),
             routing: RoutingStore::new(),
             failures: Failures::default(),
+            operational: Operational::new(),
+            notifications: Vec::new(),
             call_log_number: 0,
             activity: Activity::new(),
             ticker,
@@ -223,7 +232,14 @@ impl Settler {
     }
 
     pub fn is_due(&self) -> bool {
-        self.pending.is_due(self.ticker.now())
+        let now = self.ticker.now();
+        self.pending.is_due(now) || self.news_are_due_at().is_some_and(|at| at <= now)
+    }
+
+    /// From when on there is something to tell users.
+    fn news_are_due_at(&self) -> Option<u64> {
+        let due_at = self.operational.due_at(|url_key| self.is_locked(url_key))?;
+        Some(due_at.max(self.pending.not_before))
     }
 
     pub fn compaction_is_due(&self) -> bool {
@@ -234,7 +250,9 @@ impl Settler {
     pub fn due_in(&self) -> Option<Duration> {
         let now = self.ticker.now();
         let activity = self.activity.due_in_nanos(now).map(Duration::from_nanos);
-        let due = [self.pending.due_in(now), activity];
+        let news = self.news_are_due_at();
+        let news = news.map(|at| Duration::from_nanos(at.saturating_sub(now)));
+        let due = [self.pending.due_in(now), activity, news];
         due.into_iter().flatten().min()
     }
 
@@ -282,11 +300,14 @@ impl Settler {
         in_transaction: impl FnOnce(),
     ) -> Result<Written, Failure> {
         let now = self.ticker.now();
-        let (switched_off, entries) = tx::transaction(|| {
+        let (switched_off, draft, entries) = tx::transaction(|| {
             let switched_off = self.write_outcomes(scope);
             in_transaction();
-            (switched_off, self.append(scope, tail, lanes))
+            let draft = self.write_operational(scope, &switched_off, now);
+            (switched_off, draft, self.append(scope, tail, lanes))
         })?;
+        let told = self.operational.committed(draft, now);
+        self.notifications.extend(told.notifications);
         let pending = &mut self.pending;
         let in_scope = |url_key: &&i32| scope.has(**url_key);
         let settled = pending.settled(scope);
@@ -304,6 +325,7 @@ impl Settler {
                 .collect(),
             gone: pending.gone.keys().filter(in_scope).copied().collect(),
             switched_off,
+            made_messages: told.messages > 0,
         };
         for settled in pending.settled(scope) {
             if let Some(given_up) = rows::given_up(settled) {
@@ -351,6 +373,38 @@ impl Settler {
         let calls: Vec<CallRow> = logged.map(rows::call_row).collect();
         self.calls.append(self.call_log_number, &calls);
         switched_off
+    }
+
+    fn write_operational(
+        &self,
+        scope: Scope<'_>,
+        switched_off: &[(i32, String)],
+        now: u64,
+    ) -> Draft {
+        let locked = &self.pending.locked;
+        self.operational.write(
+            self.pending.settled(scope),
+            switched_off,
+            |url_key| scope.has(url_key) && !locked.has(url_key),
+            now,
+        )
+    }
+
+    /// The last worker wrote that the URL fails.
+    pub fn fails_since(&mut self, url_key: i32, since: i64, error: &str) {
+        self.operational.fails_since(url_key, since, error);
+    }
+
+    /// Tells sessions that listen what was written. Opens a transaction: what keeps it from being
+    /// committed keeps nothing else.
+    pub fn notify(&mut self) {
+        let notifications = std::mem::take(&mut self.notifications);
+        if notifications.is_empty() {
+            return;
+        }
+        if let Err(failure) = self.operational.notify(&notifications) {
+            pgrx::log!("could not send NOTIFY webhook: {}", failure.message);
+        }
     }
 
     /// Gives how many entries the row has.

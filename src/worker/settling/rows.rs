@@ -74,7 +74,7 @@ pub(super) fn given_up(settled: &Settled) -> Option<GivenUp> {
     })
 }
 
-fn last_error(settled: &Settled) -> Option<String> {
+pub(super) fn last_error(settled: &Settled) -> Option<String> {
     let outcome = &settled.outcome;
     let code = || outcome.http_code.map(|code| format!("HTTP {code}"));
     outcome.detail.clone().or_else(code)
