@@ -4,8 +4,7 @@ use std::ffi::c_int;
 
 use pgrx::pg_sys;
 
-use super::snapshot;
-use crate::core::messages::snapshot::Snapshot;
+use crate::core::messages::snapshot::{full_xid, Snapshot};
 
 extern "C" {
     // access/twophase.h. Fixed when the server starts.
@@ -24,7 +23,7 @@ pub fn any_runs(at: &Snapshot) -> bool {
             let proc = pg_sys::PreparedXactProcs.add(index);
             let xid = (&raw const (*proc).xid).read_volatile().into_inner();
             let is_ours = (&raw const (*proc).databaseId).read_volatile() == pg_sys::MyDatabaseId;
-            xid != 0 && is_ours && !at.sees(snapshot::widen(xid, next))
+            xid != 0 && is_ours && !at.sees(full_xid(xid, next))
         })
     }
 }

@@ -7,6 +7,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+/// A 32-bit transaction id with its epoch: the nearest one to `next`, which ids in use are
+/// within 2^31 of. One that was assigned after `next` was read is above it.
+pub fn full_xid(xid: u32, next: u64) -> u64 {
+    let low = u32::try_from(next & u64::from(u32::MAX)).unwrap_or(0);
+    let ahead = xid.wrapping_sub(low).cast_signed();
+    next.saturating_add_signed(i64::from(ahead))
+}
+
 /// A PostgreSQL snapshot with full (64-bit) transaction ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
@@ -77,6 +85,22 @@ impl FromStr for Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_has_the_epoch_of_the_nearest_one() {
+        let epoch = 1_u64 << 32;
+        for (xid, next, expected) in [
+            (700, 701, 700),
+            (701, 701, 701),
+            // Assigned after the next id was read, in the first epoch and at its end.
+            (705, 701, 705),
+            (3, epoch - 1, epoch + 3),
+            (u32::MAX - 1, epoch + 5, epoch - 2),
+            (9, epoch + 5, epoch + 9),
+        ] {
+            assert_eq!(full_xid(xid, next), expected, "{xid} next to {next}");
+        }
+    }
 
     #[test]
     fn text_form_round_trips() {
