@@ -49,7 +49,7 @@ comment on function webhook.create_event(text, regclass, text, text[], text[], t
     'of one event_type on a table without a condition share one trigger: the first one needs a lock on the '
     'table, further ones none. event_type: table.recordInsert, table.recordUpdate or '
     'table.recordDelete; or, with object_name null, what happens to other webhooks: webhook.urlFailing, '
-    'webhook.urlRecovered, webhook.urlDisabled or webhook.messageFailed. object_fields: recordUpdate only, a message only if one of these changed; null = '
+    'webhook.urlRecovered, webhook.urlDisabled, webhook.messageFailed or webhook.backlogGrowing. object_fields: recordUpdate only, a message only if one of these changed; null = '
     'any. event_sources: only changes made by these sources (webhook.source, else application_name), up to '
     '1000 of up to 200 characters; null = all. payload_fields: columns in data; null = all, also later ones. payload_template: JSON in '
     'place of the default payload, with [@...] parameters (webhook.template_parameters lists them) in its '

@@ -63,7 +63,8 @@ create table webhook.event_def (
     webhook_key         integer not null references webhook.webhook_def on delete cascade,
     event_type          text not null check (event_type operator(pg_catalog.=) any (
         array['table.recordInsert', 'table.recordUpdate', 'table.recordDelete',
-              'webhook.urlFailing', 'webhook.urlRecovered', 'webhook.urlDisabled', 'webhook.messageFailed']
+              'webhook.urlFailing', 'webhook.urlRecovered', 'webhook.urlDisabled', 'webhook.messageFailed',
+              'webhook.backlogGrowing']
     )),
     object_name         regclass,
     -- its name when the event was created, shown once the table is gone

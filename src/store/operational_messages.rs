@@ -15,6 +15,7 @@ pub struct Happened {
     pub message_id: Option<Uuid>,
     pub attempts: Option<u32>,
     pub messages: Option<u64>,
+    pub pending: Option<u64>,
     pub at: String,
 }
 
@@ -203,6 +204,7 @@ fn occurrence<'a>(happened: &'a Happened, subject: &'a Subject) -> Occurrence<'a
         message_id: happened.message_id,
         attempts: happened.attempts,
         messages: happened.messages,
+        pending: happened.pending,
         at: &happened.at,
     }
 }

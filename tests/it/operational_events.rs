@@ -7,7 +7,7 @@ use postgres::fallible_iterator::FallibleIterator;
 use serde_json::Value;
 
 use super::support::definitions::create_webhook;
-use super::support::items::{cluster_with, insert, resume, watch};
+use super::support::items::{cluster_with, insert, pause, resume, watch};
 use super::support::wait::wait_until;
 use super::support::worker::{wait_for_restarts, worker_of};
 use super::support::{Cluster, Receiver, PATIENCE};
@@ -160,11 +160,13 @@ fn webhooks_that_watch_each_other_and_fail_keep_nobody_busy() {
                     where o.source = 'webhook_ext'";
     let both = "webhook.messageFailed, webhook.urlFailing";
     cluster.wait_for_text(PATIENCE, to_right, both);
-    let all_failed = "select (count(*) = 3 and bool_and(status = 'failed'))::text from webhook.messages";
+    let all_failed =
+        "select (count(*) = 3 and bool_and(status = 'failed'))::text from webhook.messages";
     cluster.wait_for_text(PATIENCE, all_failed, "true");
     // What followed from that is settled as well once another message has been given up.
     insert(&cluster, 2..=2);
-    let all_failed = "select (count(*) = 4 and bool_and(status = 'failed'))::text from webhook.messages";
+    let all_failed =
+        "select (count(*) = 4 and bool_and(status = 'failed'))::text from webhook.messages";
     cluster.wait_for_text(PATIENCE, all_failed, "true");
     assert_eq!(cluster.psql(to_right), format!("{both}\n"));
     let carriers = cluster.psql(
@@ -178,7 +180,13 @@ fn webhooks_that_watch_each_other_and_fail_keep_nobody_busy() {
 fn a_url_that_comes_and_goes_is_told_of_once_a_minute() {
     let (cluster, receiver) = cluster_with("operational-rate", "50ms");
     watch_operations(&cluster, &receiver, "ops", "/ok/ops", "");
-    watch(&cluster, &receiver, "crm", &["/ok/a"], "max_attempts => 1000");
+    watch(
+        &cluster,
+        &receiver,
+        "crm",
+        &["/ok/a"],
+        "max_attempts => 1000",
+    );
     let started = Instant::now();
     for id in 1..=5 {
         receiver.behave("/ok/a", FAILS);
@@ -189,7 +197,10 @@ fn a_url_that_comes_and_goes_is_told_of_once_a_minute() {
         cluster.wait_for_text(PATIENCE, failing, "active");
     }
     wait_for_told(&receiver, "/ok/ops", "webhook.urlRecovered");
-    assert!(started.elapsed() < Duration::from_secs(50), "too slow to tell");
+    assert!(
+        started.elapsed() < Duration::from_secs(50),
+        "too slow to tell"
+    );
     let once = BTreeMap::from([
         ("webhook.urlFailing".to_owned(), 1),
         ("webhook.urlRecovered".to_owned(), 1),
@@ -202,7 +213,13 @@ fn a_url_that_comes_and_goes_is_told_of_once_a_minute() {
 fn a_worker_that_is_killed_before_it_has_written_what_happened_tells_it_after_that() {
     let (cluster, receiver) = cluster_with("operational-crash", "1h");
     watch_operations(&cluster, &receiver, "ops", "/ok/ops", "");
-    watch(&cluster, &receiver, "crm", &["/status/500"], "max_attempts => 1");
+    watch(
+        &cluster,
+        &receiver,
+        "crm",
+        &["/status/500"],
+        "max_attempts => 1",
+    );
     // Settlements wait for this lock, so that the worker dies between an answer and its record.
     let mut locker = cluster.connect("postgres");
     locker
@@ -254,6 +271,43 @@ fn a_lock_on_the_definitions_delays_what_is_told_and_nothing_else() {
     locker.batch_execute("commit").unwrap();
     wait_for_told(&receiver, "/ok/ops", "webhook.urlFailing");
     wait_for_told(&receiver, "/ok/ops", "webhook.messageFailed");
+}
+
+#[test]
+fn a_backlog_that_is_old_and_grows_is_told_of() {
+    // To this worker a second is five minutes.
+    let cluster = Cluster::builder("operational-backlog")
+        .set("webhook.allowed_networks", "127.0.0.0/8")
+        .set("webhook.fault", "impatient")
+        .start();
+    cluster.sql("create extension webhook_ext; create table items (id integer)");
+    let receiver = Receiver::start();
+    create_webhook(&cluster, "ops", &[receiver.url("/ok/ops")], "");
+    cluster.sql("select webhook.create_event('ops', null, 'webhook.backlogGrowing')");
+    let slow = "max_in_flight => 1, timeout_ms => 600000";
+    watch(&cluster, &receiver, "slow", &["/hang/a"], slow);
+    watch(&cluster, &receiver, "paused", &["/ok/paused"], "");
+    watch(&cluster, &receiver, "quick", &["/ok/quick"], "");
+    pause(&cluster, "paused");
+    let mut id = 0;
+    wait_until(PATIENCE, "a message about the backlog", || {
+        id += 1;
+        insert(&cluster, id..=id);
+        match receiver.received_at("/ok/ops").is_empty() {
+            true => Err(format!("{id} rows")),
+            false => Ok(()),
+        }
+    });
+    let growing = wait_for_told(&receiver, "/ok/ops", "webhook.backlogGrowing");
+    assert_eq!(growing["webhook_name"], "slow");
+    let pending = growing["pending"].as_i64().unwrap();
+    assert!((2..=id).contains(&pending), "{growing}");
+    let oldest: String = cluster.value(&format!(
+        "select (oldest_pending = '{}')::text from webhook.queue where webhook_name = 'slow'",
+        growing["since"].as_str().unwrap()
+    ));
+    assert_eq!(oldest, "true");
+    assert_eq!(cluster.value::<String>(MADE), "1");
 }
 
 /// A session that has not read the definitions would wait.

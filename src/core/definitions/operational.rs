@@ -19,19 +19,21 @@ pub enum OperationalEvent {
     UrlRecovered,
     UrlDisabled,
     MessageFailed,
+    BacklogGrowing,
 }
 
-pub const OPERATIONAL_EVENTS: [OperationalEvent; 4] = [
+pub const OPERATIONAL_EVENTS: [OperationalEvent; 5] = [
     OperationalEvent::UrlFailing,
     OperationalEvent::UrlRecovered,
     OperationalEvent::UrlDisabled,
     OperationalEvent::MessageFailed,
+    OperationalEvent::BacklogGrowing,
 ];
 
 /// The longest error in a record: with everything escaped a notification has room for it.
 const ERROR_CHARS: usize = 500;
 
-const FIELDS: [&str; 9] = [
+const FIELDS: [&str; 10] = [
     "webhook_id",
     "webhook_name",
     "outgoing_url",
@@ -40,6 +42,7 @@ const FIELDS: [&str; 9] = [
     "message_id",
     "attempts",
     "messages",
+    "pending",
     "at",
 ];
 
@@ -56,6 +59,7 @@ impl OperationalEvent {
             Self::UrlRecovered => "webhook.urlRecovered",
             Self::UrlDisabled => "webhook.urlDisabled",
             Self::MessageFailed => "webhook.messageFailed",
+            Self::BacklogGrowing => "webhook.backlogGrowing",
         }
     }
 }
@@ -74,19 +78,19 @@ pub fn columns() -> Vec<Column> {
 
 /// A record as a preview shows it.
 pub fn example(event: OperationalEvent) -> Value {
-    let (is_message, recovered) = (
-        event == OperationalEvent::MessageFailed,
-        event == OperationalEvent::UrlRecovered,
-    );
+    let is_message = event == OperationalEvent::MessageFailed;
+    let is_backlog = event == OperationalEvent::BacklogGrowing;
+    let has_error = !is_backlog && event != OperationalEvent::UrlRecovered;
     let occurrence = Occurrence {
         webhook_id: "a1b2c3",
         webhook_name: "example",
         outgoing_url: Some("https://example.com/"),
         since: (!is_message).then_some("2026-03-06T09:30:37.197463Z"),
-        last_error: (!recovered).then_some("answered 500 Internal Server Error"),
+        last_error: has_error.then_some("answered 500 Internal Server Error"),
         message_id: is_message.then_some(Uuid::nil()),
         attempts: is_message.then_some(12),
         messages: is_message.then_some(1),
+        pending: is_backlog.then_some(1_000),
         at: "2026-03-06T09:35:37.197463Z",
     };
     serde_json::from_str(&occurrence.record()).unwrap_or_default()
@@ -117,6 +121,7 @@ pub struct Occurrence<'a> {
     pub message_id: Option<Uuid>,
     pub attempts: Option<u32>,
     pub messages: Option<u64>,
+    pub pending: Option<u64>,
     pub at: &'a str,
 }
 
@@ -145,6 +150,7 @@ impl Occurrence<'_> {
         push_text(&mut out, "message_id", message_id.as_deref());
         push_number(&mut out, "attempts", self.attempts.map(u64::from));
         push_number(&mut out, "messages", self.messages);
+        push_number(&mut out, "pending", self.pending);
         push_text(&mut out, "at", Some(self.at));
         out.push(b'}');
         String::from_utf8(out).expect("made of texts")
@@ -246,6 +252,7 @@ mod tests {
             message_id: Some(Uuid::max()),
             attempts: Some(u32::MAX),
             messages: Some(u64::MAX),
+            pending: Some(u64::MAX),
             at: "2026-03-06T09:30:37.197463Z",
         };
         let text = occurrence.notification(OperationalEvent::MessageFailed);

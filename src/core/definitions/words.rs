@@ -77,8 +77,8 @@ impl EventType {
                 "event_type",
                 text,
                 "'table.recordInsert', 'table.recordUpdate' or 'table.recordDelete', or without \
-                 object_name 'webhook.urlFailing', 'webhook.urlRecovered', 'webhook.urlDisabled' or \
-                 'webhook.messageFailed'",
+                 object_name 'webhook.urlFailing', 'webhook.urlRecovered', 'webhook.urlDisabled', \
+                 'webhook.messageFailed' or 'webhook.backlogGrowing'",
             )),
         }
     }

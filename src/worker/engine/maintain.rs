@@ -2,7 +2,9 @@
 
 use super::Engine;
 use crate::worker::definitions::Changes;
+use crate::worker::maintenance::Written;
 use crate::worker::notices::Topic;
+use crate::worker::settling::Backlog;
 
 impl Engine {
     /// Which tables are written has to be known before anything is.
@@ -33,6 +35,7 @@ impl Engine {
         let Some(written) = self.maintenance.look_at_pending(any_lagging, seq) else {
             return;
         };
+        self.note_backlogs(&written);
         let is_emptied = written.outbox_is_empty;
         let mut held = self.scheduler.held(is_emptied);
         for url_key in written.pending.keys() {
@@ -50,6 +53,21 @@ impl Engine {
         if is_emptied {
             self.scheduler.forget_what_is_behind();
         }
+    }
+
+    /// What waits where nothing but the receiver is in the way.
+    fn note_backlogs(&mut self, written: &Written) {
+        let oldest = self.scheduler.oldest_of_open().into_iter();
+        let backlogs = oldest.map(|(url_key, oldest)| {
+            let written = written.pending.get(&url_key).copied().unwrap_or(0);
+            Backlog {
+                url_key,
+                messages: written + self.settler.pending_change(url_key),
+                oldest,
+            }
+        });
+        let backlogs: Vec<Backlog> = backlogs.collect();
+        self.settler.note_backlogs(&backlogs);
     }
 
     /// Has views and `webhook.worker` say what cannot be done, and why. May open transactions.

@@ -94,8 +94,7 @@ fn lane_state(url: &UrlState, now: u64, now_pg: i64, is_locked: bool) -> LaneSta
             state.blocked = Some(reason.to_string());
         }
     }
-    let dates = lane.foremost().map(|entry| entry.message.captured_at);
-    state.oldest = dates.chain(url.oldest_behind).min();
+    state.oldest = url.oldest_pending();
     state
 }
 

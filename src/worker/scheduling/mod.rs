@@ -216,6 +216,13 @@ impl Scheduler {
         held.collect()
     }
 
+    /// Of each URL that is called, and has messages before their first call, the date of the oldest.
+    pub fn oldest_of_open(&self) -> Vec<(i32, i64)> {
+        let open = self.urls.iter().filter(|(_, url)| url.lane.hold.is_none());
+        open.filter_map(|(url_key, url)| Some((url_key, url.oldest_pending()?)))
+            .collect()
+    }
+
     /// The outbox is empty: nothing is behind.
     pub fn forget_what_is_behind(&mut self) {
         for url_key in self.urls.agenda.lagging().clone() {

@@ -122,6 +122,13 @@ impl UrlState {
         }
     }
 
+    /// The date of the first message that has its first call before it, as far as is known.
+    pub fn oldest_pending(&self) -> Option<i64> {
+        let dates = self.lane.foremost();
+        let dates = dates.map(|entry| entry.message.captured_at);
+        dates.chain(self.oldest_behind).min()
+    }
+
     /// How far it has read; `None`: as far as the tail.
     pub fn own_position(&self) -> Option<&Cursor> {
         match self.lane.feed() {

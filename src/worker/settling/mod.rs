@@ -20,6 +20,7 @@ use std::time::Duration;
 
 pub use apart::Refusal;
 pub use failures::GivenUp;
+pub use operational::Backlog;
 pub use pending_writes::{Scope, Urls};
 
 use crate::core::messages::position::MessagePosition;
@@ -393,6 +394,11 @@ impl Settler {
     /// The last worker wrote that the URL fails.
     pub fn fails_since(&mut self, url_key: i32, since: i64, error: &str) {
         self.operational.fails_since(url_key, since, error);
+    }
+
+    /// What waits at all URLs that are called.
+    pub fn note_backlogs(&mut self, backlogs: &[Backlog]) {
+        self.operational.note_backlogs(backlogs, self.ticker.now());
     }
 
     /// Tells sessions that listen what was written. Opens a transaction: what keeps it from being

@@ -6,6 +6,7 @@
 //! two webhooks that watch each other do not keep each other busy.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use super::failures::GivenUp;
 use super::rows;
@@ -21,6 +22,9 @@ use crate::worker::time;
 const QUIET_NANOS: u64 = 60_000_000_000;
 /// After a lock was in the way.
 const AGAIN_NANOS: u64 = 1_000_000_000;
+/// A backlog is old if its oldest message waits for longer than this, and grows if it has more
+/// messages after as long a time.
+const OLD_BACKLOG: Duration = Duration::from_secs(300);
 /// More URLs that are healthy and were told of are looked through for those that may be forgotten.
 const REMEMBERED: usize = 1_000;
 
@@ -31,6 +35,30 @@ struct Failing {
     error: String,
 }
 
+/// What waits for its first call at a URL that is called.
+pub struct Backlog {
+    pub url_key: i32,
+    pub messages: i64,
+    /// Date of the oldest, in microseconds since 2000-01-01 UTC.
+    pub oldest: i64,
+}
+
+/// A backlog that is old.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct OldBacklog {
+    /// What it had then.
+    messages: i64,
+    since: u64,
+    is_told: bool,
+}
+
+/// One that has grown since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Grown {
+    messages: i64,
+    oldest: i64,
+}
+
 /// One URL.
 #[derive(Clone, Default)]
 struct Url {
@@ -39,6 +67,8 @@ struct Url {
     told_since: Option<i64>,
     disabled: Option<String>,
     given_up: Option<GivenUp>,
+    backlog: Option<OldBacklog>,
+    grown: Option<Grown>,
     quiet: Quiet,
     /// As it stands among those that wait.
     waits_until: Option<u64>,
@@ -51,6 +81,7 @@ struct Quiet {
     recovered: u64,
     disabled: u64,
     given_up: u64,
+    grown: u64,
 }
 
 impl Url {
@@ -76,6 +107,36 @@ impl Url {
         }
     }
 
+    /// Its backlog is old for as long as `old`, or more.
+    fn note_old_backlog(&mut self, found: &Backlog, now: u64, old: Duration) {
+        let known = self.backlog.get_or_insert(OldBacklog {
+            messages: found.messages,
+            since: now,
+            is_told: false,
+        });
+        let old = u64::try_from(old.as_nanos()).unwrap_or(u64::MAX);
+        if known.is_told || now.saturating_sub(known.since) < old {
+            return;
+        }
+        if found.messages > known.messages {
+            self.grown = Some(Grown {
+                messages: found.messages,
+                oldest: found.oldest,
+            });
+        } else {
+            *known = OldBacklog {
+                messages: found.messages,
+                since: now,
+                is_told: false,
+            };
+        }
+    }
+
+    fn forget_backlog(&mut self) {
+        self.backlog = None;
+        self.grown = None;
+    }
+
     /// Everything that users do not know, and from when on they may be told.
     fn news(&self) -> Vec<(OperationalEvent, u64)> {
         let mut news = Vec::new();
@@ -90,6 +151,9 @@ impl Url {
         if self.given_up.is_some() {
             news.push((OperationalEvent::MessageFailed, self.quiet.given_up));
         }
+        if self.grown.is_some() {
+            news.push((OperationalEvent::BacklogGrowing, self.quiet.grown));
+        }
         news
     }
 
@@ -102,6 +166,7 @@ impl Url {
             message_id: None,
             attempts: None,
             messages: None,
+            pending: None,
             at: time::text(at),
         };
         let failing = self.failing.as_ref();
@@ -121,6 +186,11 @@ impl Url {
                 happened.message_id = given_up.map(|given_up| given_up.message_id);
                 happened.attempts = given_up.map(|given_up| given_up.attempts);
                 happened.messages = given_up.map(|given_up| given_up.messages);
+            }
+            OperationalEvent::BacklogGrowing => {
+                let grown = self.grown.as_ref();
+                happened.since = grown.map(|grown| time::text(grown.oldest));
+                happened.pending = grown.and_then(|grown| u64::try_from(grown.messages).ok());
             }
         }
         happened
@@ -145,6 +215,13 @@ impl Url {
                 self.given_up = None;
                 &mut self.quiet.given_up
             }
+            OperationalEvent::BacklogGrowing => {
+                self.grown = None;
+                if let Some(backlog) = &mut self.backlog {
+                    backlog.is_told = true;
+                }
+                &mut self.quiet.grown
+            }
         };
         *quiet = now + QUIET_NANOS;
     }
@@ -156,6 +233,7 @@ impl Url {
             OperationalEvent::UrlRecovered => &mut self.quiet.recovered,
             OperationalEvent::UrlDisabled => &mut self.quiet.disabled,
             OperationalEvent::MessageFailed => &mut self.quiet.given_up,
+            OperationalEvent::BacklogGrowing => &mut self.quiet.grown,
         };
         *quiet = now + AGAIN_NANOS;
     }
@@ -166,9 +244,11 @@ impl Url {
             recovered,
             disabled,
             given_up,
+            grown,
         } = self.quiet;
-        let quiet_until = [failing, recovered, disabled, given_up];
-        self.failing.is_none() && self.news().is_empty() && quiet_until.iter().all(|at| *at <= now)
+        let quiet_until = [failing, recovered, disabled, given_up, grown];
+        let is_well = self.failing.is_none() && self.backlog.is_none();
+        is_well && self.news().is_empty() && quiet_until.iter().all(|at| *at <= now)
     }
 }
 
@@ -206,6 +286,28 @@ impl Operational {
             since,
             error: error.to_owned(),
         });
+    }
+
+    /// Takes in what waits at all URLs that are called.
+    pub fn note_backlogs(&mut self, backlogs: &[Backlog], now: u64) {
+        let old = old_backlog();
+        let old_since = clock::now() - i64::try_from(old.as_micros()).unwrap_or(i64::MAX / 4);
+        let found = backlogs.iter().filter(|found| found.oldest < old_since);
+        let found: HashMap<i32, &Backlog> = found.map(|found| (found.url_key, found)).collect();
+        for url_key in found.keys() {
+            self.urls.entry(*url_key).or_default();
+        }
+        for (url_key, url) in &mut self.urls {
+            match found.get(url_key) {
+                Some(found) => url.note_old_backlog(found, now, old),
+                None => url.forget_backlog(),
+            }
+            if url.waits_until.is_none() && url.grown.is_some() {
+                let from = url.quiet.grown.max(now);
+                url.waits_until = Some(from);
+                self.waiting.insert((from, *url_key));
+            }
+        }
     }
 
     /// From when on there is something to tell of a URL that `is_locked` does not hold.
@@ -307,6 +409,14 @@ impl Operational {
     }
 }
 
+fn old_backlog() -> Duration {
+    #[cfg(feature = "fault_injection")]
+    if crate::pg::fault::is_set("impatient") {
+        return Duration::from_secs(1);
+    }
+    OLD_BACKLOG
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -349,6 +459,36 @@ mod tests {
         url.failing = failing(9);
         assert_eq!(due(&url, 5 + QUIET_NANOS), [UrlFailing]);
         assert!(!url.may_be_forgotten(10 + QUIET_NANOS));
+    }
+
+    #[test]
+    fn a_backlog_grows_if_it_is_old_and_larger_after_as_long_a_time() {
+        const OLD: Duration = Duration::from_nanos(100);
+        let mut url = Url::default();
+        let mut found = |messages, now| {
+            let backlog = Backlog {
+                url_key: 7,
+                messages,
+                oldest: 1,
+            };
+            url.note_old_backlog(&backlog, now, OLD);
+            if let Some(grown) = url.grown.clone() {
+                url.told(OperationalEvent::BacklogGrowing, now);
+                return Some(grown.messages);
+            }
+            None
+        };
+        assert_eq!(found(10, 0), None);
+        assert_eq!(found(20, 99), None);
+        // Not larger: the time begins anew.
+        assert_eq!(found(10, 100), None);
+        assert_eq!(found(11, 199), None);
+        assert_eq!(found(11, 200), Some(11));
+        // Once, until it is not old any more.
+        assert_eq!(found(90, 400), None);
+        url.forget_backlog();
+        assert!(url.may_be_forgotten(400 + QUIET_NANOS));
+        assert_eq!(url.news(), []);
     }
 
     #[test]
