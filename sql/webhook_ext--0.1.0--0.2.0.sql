@@ -1009,6 +1009,8 @@ select n.webhook_id,
        timestamptz '2000-01-01 00:00:00+00' + n.last_success * interval '1 microsecond' as last_success_at,
        timestamptz '2000-01-01 00:00:00+00' + n.last_error * interval '1 microsecond' as last_error_at
 from webhook.lane_now n
+-- Once, wherever the state is used.
+cross join (select webhook.delivery_hold() as hold offset 0) d
 -- For the URLs that are asked for, and not for all.
 cross join lateral (
     select count(*) as waiting,
@@ -1038,7 +1040,7 @@ cross join lateral (
     select case
                when n.disabled_at is not null then 'disabled'
                when n.paused then 'paused'
-               when (select webhook.delivery_hold()) is not null then (select webhook.delivery_hold())
+               when d.hold is not null then d.hold
                when n.webhook_detail is not null or n.state ->> 'state' = 'blocked' then 'blocked'
                when n.state ->> 'state' = 'backing_off' and l.silent_until > statement_timestamp() or l.is_probing
                then 'backing_off'

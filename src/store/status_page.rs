@@ -1,10 +1,12 @@
 //! What `webhook.status_page()` shows: read from the views that users read, with their rights.
 
+use super::caller;
 use super::rows::{first, query, Row};
 use crate::core::status_page::facts::{
     Call, Cause, Change, Event, Facts, Hour, Minute, Server, Totals, Url,
 };
 use crate::core::values::durations::Durations;
+use crate::pg::owner::as_owner;
 
 /// URLs that are shown, and hours of each.
 const URLS_AT_MOST: i64 = 30;
@@ -32,17 +34,19 @@ select ",
     ", w.database, w.version, w.pid, w.state, w.last_error, w.detail,
        pg_catalog.pg_is_in_recovery(),
        pg_catalog.current_setting('webhook.delivery', true)::pg_catalog.bool,
+       -- As webhook.metrics has it, which counts much else.
        (
-           select sum(m.value)::pg_catalog.int8
-           from webhook.metrics m
-           where m.name in ('webhook_outbox_bytes', 'webhook_call_log_bytes')
+           select sum(pg_catalog.pg_total_relation_size(c.oid))::pg_catalog.int8
+           from pg_catalog.pg_class c
+           where c.relnamespace = 'webhook'::pg_catalog.regnamespace
+             and c.relkind = 'r'
+             and c.relname ~ '^(outbox|call_log)_[0-9]$'
        ),
        (
            select case when s.setting::pg_catalog.int8 > 0 then s.setting::pg_catalog.int8 * 1048576 end
            from pg_catalog.pg_settings s
            where s.name = 'webhook.log_max_size'
-       ),
-       (select count(*) from webhook.events e where e.status = 'Inactive' and e.detail is not null)
+       )
 from webhook.worker w"
 );
 
@@ -99,19 +103,34 @@ left join (
 ) a on a.minute = m.minute
 order by m.minute";
 
-/// $1 ids of webhooks, $2 URLs. Hours are counted back from the present one, 0.
+/// As the extension's owner, an hour of a URL a row: webhook.activity would make a row of each minute first.
+/// $1 ids of webhooks, $2 whether the caller sees URLs as they are. Hours are counted back from the present
+/// one, 0.
 const HOURS_OF_URLS: &str = "
-select a.webhook_id, a.outgoing_url,
-       (extract(epoch from pg_catalog.date_trunc('hour', pg_catalog.now())
-                           - pg_catalog.date_trunc('hour', a.minute)) / 3600)::pg_catalog.int4,
-       sum(a.calls)::pg_catalog.int8,
-       sum(a.failures)::pg_catalog.int8,
-       pg_catalog.string_agg(a.durations, ' '),
-       max(a.max_ms)
-from webhook.activity a
-where a.minute >= pg_catalog.date_trunc('hour', pg_catalog.now()) - interval '23 hours'
-  and a.webhook_id = any ($1)
-group by 1, 2, 3";
+select w.id,
+       case when $2 then u.url else webhook.masked_url(u.url) end,
+       a.back,
+       a.calls,
+       a.failures,
+       a.durations,
+       a.max_ms
+from webhook.webhook_def w
+join webhook.url_def u on u.webhook_key = w.webhook_key
+cross join lateral (
+    select (extract(epoch from pg_catalog.date_trunc('hour', pg_catalog.now())
+                               - pg_catalog.date_trunc('hour', m.minute)) / 3600)::pg_catalog.int4 as back,
+           sum(m.calls)::pg_catalog.int8 as calls,
+           sum(
+               m.connect_failures + m.tls_failures + m.timeouts + m.http_4xx + m.http_5xx + m.other_failures
+           )::pg_catalog.int8 as failures,
+           pg_catalog.string_agg(m.durations, ' ') as durations,
+           max(m.max_ms) as max_ms
+    from webhook.activity_row m
+    where m.url_key = u.url_key
+      and m.minute >= pg_catalog.date_trunc('hour', pg_catalog.now()) - interval '23 hours'
+    group by 1
+) a
+where w.id = any ($1)";
 
 const CAUSES: &str = concat!(
     "
@@ -146,7 +165,8 @@ limit $1"
 );
 
 const EVENTS: &str = "
-select e.id, e.webhook_name, e.event_type, coalesce(e.object_name, ''), e.detail
+select e.id, e.webhook_name, e.event_type, coalesce(e.object_name, ''), e.detail,
+       count(*) filter (where e.detail is not null) over ()
 from webhook.events e
 where e.status = 'Inactive'
 order by e.detail is null, e.webhook_name, e.id
@@ -173,8 +193,9 @@ const CHANGE_CHARS: usize = 300;
 
 /// Everything that the page shows.
 pub fn facts(refresh_seconds: u32) -> Facts {
-    let (now, server, events_off) = server();
+    let (now, server) = server();
     let (mut urls, mut totals) = urls();
+    let (events, events_off) = events();
     totals.events_off = events_off;
     read_hours(&mut urls);
     Facts {
@@ -199,15 +220,28 @@ pub fn facts(refresh_seconds: u32) -> Facts {
             }
         }),
         calls: query(CALLS, &[ROWS_AT_MOST.into()], call),
-        events: query(EVENTS, &[ROWS_AT_MOST.into()], |row| Event {
+        events,
+        changes: changes(),
+    }
+}
+
+/// Those that produce nothing, and how many were switched off.
+fn events() -> (Vec<Event>, i64) {
+    let rows = query(EVENTS, &[ROWS_AT_MOST.into()], |row| {
+        let event = Event {
             id: row.value(1),
             webhook: row.value(2),
             event_type: row.value(3),
             object_name: row.value(4),
             reason: row.get(5),
-        }),
-        changes: changes(),
-    }
+        };
+        (event, row.value::<i64>(6))
+    });
+    let switched_off = rows.first().map_or(0, |(_, count)| *count);
+    (
+        rows.into_iter().map(|(event, _)| event).collect(),
+        switched_off,
+    )
 }
 
 fn changes() -> Vec<Change> {
@@ -219,7 +253,7 @@ fn changes() -> Vec<Change> {
     })
 }
 
-fn server() -> (String, Server, i64) {
+fn server() -> (String, Server) {
     let read = first(SERVER, &[], |row| {
         let server = Server {
             database: row.value(2),
@@ -233,7 +267,7 @@ fn server() -> (String, Server, i64) {
             disk_bytes: row.get(10).unwrap_or(0),
             disk_limit_bytes: row.get(11),
         };
-        (row.value(1), server, row.value(12))
+        (row.value(1), server)
     });
     read.expect("webhook.worker has one row")
 }
@@ -277,14 +311,17 @@ fn urls() -> (Vec<Url>, Totals) {
 
 fn read_hours(urls: &mut [Url]) {
     let webhooks: Vec<String> = urls.iter().map(|url| url.webhook_id.clone()).collect();
-    let rows = query(HOURS_OF_URLS, &[webhooks.into()], |row| {
-        let key: (String, String) = (row.value(1), row.value(2));
-        let hour = Hour {
-            calls: row.value(4),
-            failures: row.value(5),
-        };
-        let durations: (Option<String>, Option<f64>) = (row.get(6), row.get(7));
-        (key, row.value::<i32>(3), hour, durations)
+    let sees_urls = caller::is_admin();
+    let rows = as_owner(|| {
+        query(HOURS_OF_URLS, &[webhooks.into(), sees_urls.into()], |row| {
+            let key: (String, String) = (row.value(1), row.value(2));
+            let hour = Hour {
+                calls: row.value(4),
+                failures: row.value(5),
+            };
+            let durations: (Option<String>, Option<f64>) = (row.get(6), row.get(7));
+            (key, row.value::<i32>(3), hour, durations)
+        })
     });
     for url in urls {
         let mut all = Durations::default();
