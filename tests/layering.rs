@@ -325,6 +325,18 @@ fn unsafe_stands_only_in_pg() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// The library cannot be linked without a server, so that no other layer's unit tests would run.
+#[test]
+fn unit_tests_stand_where_they_run() {
+    let wrong: Vec<_> = sources()
+        .into_iter()
+        .filter(|source| !["core", "delivery"].contains(&source.layer.as_str()))
+        .filter(|source| source.code.contains("#[test]"))
+        .map(|source| source.path)
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 #[test]
 fn the_scanner_sees_what_it_looks_for() {
     let code = without_comments("use crate::worker::Loop; // unsafe\nlet x = crate::core::y();");

@@ -10,6 +10,7 @@
 pub mod definitions;
 pub mod error;
 pub mod explain;
+pub mod health;
 pub mod messages;
 pub mod payloads;
 pub mod policy;

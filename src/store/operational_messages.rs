@@ -2,22 +2,9 @@
 
 use uuid::Uuid;
 
-use crate::core::definitions::operational::{Occurrence, OperationalEvent};
+use crate::core::definitions::operational::Occurrence;
+use crate::core::health::news::Happened;
 use crate::pg::spi::{Arg, Query};
-
-/// What happened to a URL. Times as text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Happened {
-    pub event: OperationalEvent,
-    pub url_key: i32,
-    pub since: Option<String>,
-    pub error: Option<String>,
-    pub message_id: Option<Uuid>,
-    pub attempts: Option<u32>,
-    pub messages: Option<u64>,
-    pub pending: Option<u64>,
-    pub at: String,
-}
 
 /// What was written.
 #[derive(Default)]

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::core::values::time_text::{push_timestamp, Fraction};
+pub use crate::core::values::time_text::utc_text as text;
 
 /// PostgreSQL's epoch, 2000-01-01, in Unix seconds.
 const PG_EPOCH_UNIX_S: u64 = 946_684_800;
@@ -18,14 +18,6 @@ pub fn system_time(pg_micros: i64) -> SystemTime {
 pub fn pg_micros(time: SystemTime) -> i64 {
     let unix = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(unix.as_micros()).unwrap_or(i64::MAX) - PG_EPOCH_UNIX_S as i64 * 1_000_000
-}
-
-/// As text that PostgreSQL reads as timestamptz.
-pub fn text(pg_micros: i64) -> String {
-    let mut out = Vec::new();
-    push_timestamp(&mut out, pg_micros, Fraction::Always);
-    out.push(b'Z');
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// Nanoseconds since the worker started, for lanes and throttles.

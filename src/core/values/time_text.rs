@@ -34,6 +34,14 @@ pub fn push_date(out: &mut Vec<u8>, days: i32) {
     out.extend_from_slice(b"T00:00:00");
 }
 
+/// Microseconds since 2000-01-01 UTC as text that PostgreSQL reads as timestamptz.
+pub fn utc_text(pg_micros: i64) -> String {
+    let mut out = Vec::new();
+    push_timestamp(&mut out, pg_micros, Fraction::Always);
+    out.push(b'Z');
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// Appends `2023-09-13T10:20:30[.500000]` for microseconds since 2000-01-01; a
 /// zone letter is up to the caller.
 pub fn push_timestamp(out: &mut Vec<u8>, micros: i64, fraction: Fraction) {

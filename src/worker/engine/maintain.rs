@@ -1,10 +1,10 @@
 //! What is done beside messages: tables in order, counts, clocks, and what the views say.
 
 use super::Engine;
+use crate::core::health::news::Backlog;
 use crate::worker::definitions::Changes;
 use crate::worker::maintenance::Written;
 use crate::worker::notices::Topic;
-use crate::worker::settling::Backlog;
 
 impl Engine {
     /// Which tables are written has to be known before anything is.

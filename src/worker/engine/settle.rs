@@ -4,13 +4,14 @@ use std::collections::HashSet;
 
 use super::calls::take_uncalled;
 use super::Engine;
+use crate::core::health::given_up::GivenUp;
 use crate::pg::clock;
 use crate::worker::definitions::{Changes, Definitions};
 use crate::worker::locks::{Locks, Work};
 use crate::worker::maintenance::Maintenance;
 use crate::worker::reading::Reader;
 use crate::worker::scheduling::Scheduler;
-use crate::worker::settling::{GivenUp, Refusal, Scope, Settler, Urls};
+use crate::worker::settling::{Refusal, Scope, Settler, Urls};
 
 /// Those whose state is written, and that learn what was.
 struct Others<'a> {

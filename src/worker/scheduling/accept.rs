@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::url::{MessageEntry, Presence};
-use super::{Scheduler, UrlHealth, UrlRoute, WebhookRoute};
+use super::{Scheduler, UrlRoute, WebhookRoute};
+use crate::core::health::UrlHealth;
 use crate::core::messages::position::{Cursor, MessagePosition, Window};
 use crate::core::messages::snapshot::Snapshot;
 use crate::core::scheduling::lane::Feed;

@@ -54,7 +54,7 @@ impl Scheduler {
             let nanos = u64::try_from(outcome.duration.as_nanos()).unwrap_or(u64::MAX);
             lane.note_duration(nanos);
             let entry = lane.finish(outcome.token, health(&outcome), now)?;
-            url.health.note(&outcome);
+            super::health::note(&mut url.health, &outcome);
             if let Some(wait) = outcome.retry_after {
                 let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX / 2);
                 lane.back_off_until(now + nanos);

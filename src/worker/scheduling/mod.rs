@@ -26,7 +26,6 @@ use std::time::Duration;
 pub use accept::Accepted;
 pub use apply::Applied;
 pub use calls::Returned;
-pub use health::UrlHealth;
 pub use retries::{Loaded, KEYS_AT_ONCE, RETRY_LOOK_MICROS};
 pub use starting::{CanceledMessage, Run};
 pub use url::MessageLane;

@@ -12,7 +12,8 @@ use crate::worker::definitions::WebhookRoute;
 use crate::worker::message::Message;
 
 use super::agenda::Listing;
-use super::health::UrlHealth;
+use super::health;
+use crate::core::health::UrlHealth;
 
 /// A lane with fewer undispatched messages reads its next page.
 const LOW_WATER: usize = 1000;
@@ -175,12 +176,11 @@ impl UrlState {
         pauses.chain(silent).min()
     }
 
-    /// Why this call is the last one, if it is. A user's word that the receiver is back begins the
-    /// time of `disable_after` anew.
+    /// Why this call is the last one, if it is. The time of `disable_after` starts again when a user
+    /// says that the receiver is back.
     pub fn switches_off(&self, outcome: &Outcome) -> Option<String> {
         let disable_after = self.route.as_ref()?.disable_after_us;
-        self.health
-            .switches_off(outcome, disable_after, self.reopened_at)
+        health::switches_off(&self.health, outcome, disable_after, self.reopened_at)
     }
 
     /// What is to be done for it, and when.

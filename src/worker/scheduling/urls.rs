@@ -8,8 +8,8 @@ use std::mem;
 use std::sync::Arc;
 
 use super::agenda::Agenda;
-use super::health::UrlHealth;
 use super::url::{MessageEntry, UrlState};
+use crate::core::health::UrlHealth;
 use crate::core::messages::order_keys::OrderKeys;
 use crate::core::messages::position::MessagePosition;
 use crate::core::scheduling::lane::Feed;

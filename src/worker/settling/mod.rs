@@ -10,7 +10,6 @@
 
 mod activity;
 mod apart;
-mod failures;
 mod locked_urls;
 mod operational;
 mod pending_writes;
@@ -19,10 +18,10 @@ mod rows;
 use std::time::Duration;
 
 pub use apart::Refusal;
-pub use failures::GivenUp;
-pub use operational::Backlog;
 pub use pending_writes::{Scope, Urls};
 
+use crate::core::health::given_up::{Failures, GivenUp};
+use crate::core::health::news::Backlog;
 use crate::core::messages::position::MessagePosition;
 use crate::core::policy::retry::Schedule;
 use crate::pg::clock;
@@ -37,7 +36,6 @@ use crate::worker::scheduling::{CanceledMessage, HeldBackMessage};
 use crate::worker::settled::Settled;
 use crate::worker::time::Ticker;
 use activity::Activity;
-use failures::Failures;
 use operational::{Draft, Operational};
 use pending_writes::PendingWrites;
 

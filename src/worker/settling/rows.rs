@@ -1,6 +1,6 @@
 //! Ended calls as rows of the call log and of the retry table.
 
-use super::failures::GivenUp;
+use crate::core::health::given_up::GivenUp;
 use crate::delivery::call::Verdict;
 use crate::store::call_log::CallRow;
 use crate::store::retries::{RetryRow, RetryState};

@@ -28,7 +28,7 @@ struct Url {
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Failures(HashMap<i32, Url>);
+pub struct Failures(HashMap<i32, Url>);
 
 impl Failures {
     /// One more message was given up, and that is written.
