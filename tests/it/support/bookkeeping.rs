@@ -34,6 +34,8 @@ const MESSAGES: &str = "select coalesce(sum(messages), 0)::bigint from webhook.w
 const ENDS: &[&str] = &[
     "terminated by signal",
     "terminating background worker",
+    // An orderly one has no other line.
+    "background worker \"webhook_ext\"",
     "terminating connection",
     "received immediate shutdown",
     "received fast shutdown",
