@@ -58,7 +58,7 @@ fn a_url_without_a_success_for_so_long_is_switched_off_until_it_is_resumed() {
     );
     assert!(!log.contains("hidden"), "{log}");
 
-    // The time begins anew, also for the next worker: more than one call fails before it is off again.
+    // The time starts again, also for the next worker: more than one call fails before it is off again.
     resume(&cluster, "w");
     stop_worker(&cluster);
     cluster.sql("select webhook.start_worker()");

@@ -103,9 +103,9 @@ fn a_webhook_is_told_what_happens_to_the_others() {
     assert_eq!(status, "failed");
     assert_eq!(failed["messages"], 1);
 
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     let deadline = Instant::now() + PATIENCE;
-    while heard.len() < KINDS.len() && Instant::now() < deadline {
+    while received.len() < KINDS.len() && Instant::now() < deadline {
         let mut notifications = listener.notifications();
         let mut waiting = notifications.timeout_iter(Duration::from_secs(1));
         while let Some(notification) = waiting.next().unwrap() {
@@ -113,13 +113,13 @@ fn a_webhook_is_told_what_happens_to_the_others() {
             let told: Value = serde_json::from_str(notification.payload()).unwrap();
             assert!(!notification.payload().contains("hidden"), "{told}");
             assert_eq!(told["webhook_id"], id);
-            heard.push(told["event_type"].as_str().unwrap().to_owned());
+            received.push(told["event_type"].as_str().unwrap().to_owned());
         }
     }
-    heard.sort();
+    received.sort();
     let mut all: Vec<String> = KINDS.map(|kind| format!("webhook.{kind}")).into();
     all.sort();
-    assert_eq!(heard, all);
+    assert_eq!(received, all);
     assert!(!format!("{:?}", told(&receiver, "/ok/ops")).contains("hidden"));
     let counted: i64 = cluster.value("select messages from webhook.webhooks where name = 'ops'");
     assert_eq!(counted, 4);
@@ -152,7 +152,7 @@ fn webhooks_that_watch_each_other_and_fail_keep_nobody_busy() {
     for (name, path) in [("left", "/status/404/left"), ("right", "/status/404/right")] {
         watch_operations(&cluster, &receiver, name, path, options);
     }
-    // About itself it tells nobody but the other.
+    // It tells only the other one about itself.
     cluster.sql("select webhook.create_event('left', 'items', 'table.recordInsert')");
     insert(&cluster, 1..=1);
     let to_right = "select string_agg(e.event_type, ', ' order by e.event_type)

@@ -26,7 +26,7 @@ const REMEMBERED: usize = 1_000;
 #[derive(Clone, Default)]
 struct Url {
     news: UrlNews,
-    /// As it stands among those that wait.
+    /// Its entry among those that wait.
     waits_until: Option<u64>,
 }
 
