@@ -113,7 +113,8 @@ pub enum Verdict {
     TooLarge,
     /// The payload could not be written; nothing was sent.
     Unrenderable,
-    /// No call was made: an earlier job of the run failed, or the run was stopped.
+    /// No call was made: an earlier job of the run failed, or the run was stopped. Or its kept connection was
+    /// closed, and a throttle has to admit it again.
     NotAttempted,
     /// No call was made: this machine lacked a descriptor, a port or memory.
     Local,

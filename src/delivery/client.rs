@@ -109,6 +109,9 @@ pub struct Answer {
     pub fault_class: FailureClass,
     /// The fault is local (see [`super::local`]): the call was not made.
     pub is_local: bool,
+    /// A kept connection turned out to be closed, and a throttle counts each request: the call has to
+    /// be admitted again.
+    pub is_stale: bool,
 }
 
 /// Makes calls, one at a time.
@@ -170,18 +173,23 @@ impl UreqClient {
         self.agent.run(request)
     }
 
-    /// Repeats the call once on a new connection if the kept one turns out to be closed.
+    /// Repeats the call once on a new connection if the kept one turns out to be closed. The receiver may
+    /// have read the request all the same, so a call that a throttle counts is not repeated here.
     fn send_afresh_if_stale(&self, call: &Request<'_>) -> Result<Response<Body>, Error> {
         let deadline = Instant::now() + call.timeout;
         self.ongoing.record_sending_in(call.sent.clone());
         self.ongoing.begin(deadline, false);
         match self.send(call) {
-            Err(Error::Io(_)) if self.ongoing.met_silence_on_kept_connection() => {
+            Err(Error::Io(_)) if self.is_stale() && call.sent.is_none() => {
                 self.ongoing.begin(deadline, true);
                 self.send(call)
             }
             sent => sent,
         }
+    }
+
+    fn is_stale(&self) -> bool {
+        self.ongoing.met_silence_on_kept_connection()
     }
 
     fn read(&self, response: Response<Body>) -> Answer {
@@ -213,6 +221,9 @@ impl Client for UreqClient {
                 let local = local::reason(&error);
                 Answer {
                     is_local: local.is_some(),
+                    is_stale: matches!(error, Error::Io(_))
+                        && self.is_stale()
+                        && call.sent.is_some(),
                     fault: local.or_else(|| Some(describe(&error))),
                     fault_class: failure_class::of_error(&error),
                     ..Answer::default()

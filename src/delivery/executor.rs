@@ -178,6 +178,7 @@ fn settle(outcome: &mut Outcome, answer: Answer, max_response_size: usize) {
     outcome.response = answer::readable(&answer.body, answer.was_cut, max_response_size);
     (outcome.verdict, outcome.detail) = match (answer.fault, answer.http_code) {
         (Some(fault), _) if answer.is_local => (Verdict::Local, Some(fault)),
+        (Some(_), _) if answer.is_stale => (Verdict::NotAttempted, None),
         (Some(fault), _) => (Verdict::Failed, Some(fault)),
         (None, Some(code)) => answer::judge_status(code),
         (None, None) => (Verdict::Failed, Some("no answer".to_owned())),

@@ -74,7 +74,17 @@ impl PoolUser {
         Self::new(local_config())
     }
 
+    /// A job of a webhook with a throttle, which has to know when requests are written.
     fn submit(&self, target: &Arc<Target>, payload: Arc<dyn Payload>) -> Job {
+        self.submit_job(target, payload, Some(SentAt::default()))
+    }
+
+    fn submit_job(
+        &self,
+        target: &Arc<Target>,
+        payload: Arc<dyn Payload>,
+        sent: Option<SentAt>,
+    ) -> Job {
         let job = Job {
             token: self.next_token.fetch_add(1, Ordering::SeqCst),
             target: Arc::clone(target),
@@ -82,7 +92,7 @@ impl PoolUser {
             message_id: Uuid::from_u128(7),
             call_id: Uuid::from_u128(8),
             attempt: 3,
-            sent: Some(SentAt::default()),
+            sent,
         };
         let copy = copy_of(&job);
         self.pool.submit(vec![job]).expect("the queue has room");
@@ -111,7 +121,12 @@ impl PoolUser {
     }
 
     fn call_with(&self, target: &Arc<Target>, payload: Arc<dyn Payload>) -> Outcome {
-        self.submit(target, payload);
+        self.submit_job(target, payload, None);
+        self.wait_for(1).remove(0)
+    }
+
+    fn call_throttled(&self, target: &Arc<Target>) -> Outcome {
+        self.submit(target, Arc::new(Text(b"{}".to_vec())));
         self.wait_for(1).remove(0)
     }
 }

@@ -299,6 +299,28 @@ fn a_connection_closed_between_two_calls_gets_one_fresh_try() {
     }
 }
 
+/// It reads every second request and closes without an answer: the throttle has counted that request.
+#[test]
+fn a_throttled_call_on_a_closed_connection_is_not_sent_twice() {
+    let receiver = Receiver::start(|connection| {
+        connection.request();
+        let _ = connection.send(OK);
+        connection.request();
+    });
+    let user = PoolUser::local();
+    let target = target(&receiver.url());
+    let verdicts: Vec<Verdict> = (0..6)
+        .map(|_| user.call_throttled(&target).verdict)
+        .collect();
+    let (sent, closed) = (Verdict::Delivered, Verdict::NotAttempted);
+    assert_eq!(verdicts, [sent, closed, sent, closed, sent, closed]);
+    assert_eq!((receiver.received().len(), receiver.connections()), (6, 3));
+    // Without a throttle it is sent again.
+    assert_eq!(user.call(&target).verdict, sent);
+    assert_eq!(user.call(&target).verdict, sent);
+    assert_eq!(receiver.received().len(), 9);
+}
+
 #[test]
 fn a_receiver_that_speaks_out_of_turn_is_connected_to_again() {
     let receiver = Receiver::start(|connection| {
