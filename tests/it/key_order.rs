@@ -392,7 +392,7 @@ fn a_url_with_too_many_waiting_keys_takes_no_more_and_says_so() {
     let error: String = cluster.value("select last_error from webhook.queue");
     assert!(error.contains("keys wait for a retry"), "{error}");
     let detail =
-        "select coalesce(detail, '') like '%send nothing but retries%' from webhook.worker";
+        "select coalesce(detail, '') like '%only retries until%' from webhook.worker";
     cluster.wait_for_text(PATIENCE, &format!("select ({detail})::text"), "true");
     let called = receiver.count(PATH).requests as i64;
     assert!((CROWD..CROWD + 4).contains(&called), "{called} calls");

@@ -269,9 +269,13 @@ impl Scheduler {
         if urls == 0 {
             return None;
         }
-        let text = format!(
-            "{urls} URLs send nothing but retries until fewer than {BLOCKED_AT_MOST} keys of each wait for one"
-        );
+        let (who, keys) = if urls == 1 {
+            ("1 URL sends".to_owned(), "its order keys")
+        } else {
+            (format!("{urls} URLs send"), "the order keys of each")
+        };
+        let text =
+            format!("{who} only retries until fewer than {BLOCKED_AT_MOST} of {keys} wait for one");
         let now = self.ticker.now();
         let since = self.warned_of_crowded_at;
         if since.is_none_or(|at| now.saturating_sub(at) >= SAY_EVERY_NANOS) {
