@@ -391,8 +391,7 @@ fn a_url_with_too_many_waiting_keys_takes_no_more_and_says_so() {
     cluster.wait_for_text(PATIENCE, "select state from webhook.queue", "blocked");
     let error: String = cluster.value("select last_error from webhook.queue");
     assert!(error.contains("keys wait for a retry"), "{error}");
-    let detail =
-        "select coalesce(detail, '') like '%only retries until%' from webhook.worker";
+    let detail = "select coalesce(detail, '') like '%only retries until%' from webhook.worker";
     cluster.wait_for_text(PATIENCE, &format!("select ({detail})::text"), "true");
     let called = receiver.count(PATH).requests as i64;
     assert!((CROWD..CROWD + 4).contains(&called), "{called} calls");
