@@ -107,6 +107,7 @@ impl Chaos<'_> {
         )?;
         let after_place = transaction.query_one(LAST_PLACE, &[])?.get(0);
         transaction.commit()?;
+        let made_at = session.query_one("select clock_timestamp()", &[])?.get(0);
         self.passing += 1;
         let of = ("readings".to_owned(), "Insert".to_owned());
         hooks.push(Hook {
@@ -115,6 +116,7 @@ impl Chaos<'_> {
             paths: vec![path],
             events: HashMap::from([(event.get(0), of)]),
             after_place,
+            made_at,
             is_dropped: false,
             issued: vec![self.scene.newest_secret(&name)],
             redelivered: 0,

@@ -1,6 +1,7 @@
 //! The webhooks of the soak test: what each is, and which changes it must get in what form.
 
 use std::collections::HashMap;
+use std::time::SystemTime;
 
 use serde_json::{json, Map, Value};
 
@@ -220,8 +221,10 @@ pub struct Hook {
     pub paths: Vec<String>,
     /// Table and kind by the id of the event.
     pub events: HashMap<String, (String, String)>,
-    /// Changes after this place of the witness are its own.
+    /// Changes after this place of the witness may be its own …
     pub after_place: i64,
+    /// … and those of statements that began later are: creating an event waits for no writer.
+    pub made_at: SystemTime,
     pub is_dropped: bool,
     /// Newest first.
     pub issued: Vec<Issued>,
@@ -230,6 +233,11 @@ pub struct Hook {
 }
 
 impl Hook {
+    /// Whether this change need not make a message: its statement began before the event was there.
+    pub fn may_miss(&self, change: &Change) -> bool {
+        change.began <= self.made_at
+    }
+
     /// Whether this change makes a message.
     pub fn wants(&self, change: &Change) -> bool {
         let plan = self.plan;

@@ -144,6 +144,7 @@ impl Scene {
             paths: plan.paths.iter().map(|path| (*path).to_owned()).collect(),
             events: events.into_iter().collect(),
             after_place: 0,
+            made_at: UNIX_EPOCH,
             is_dropped: false,
             issued: vec![self.newest_secret(plan.name)],
             redelivered: 0,

@@ -3,6 +3,8 @@
 //! So it knows nothing of what was rolled back, lost in a crash or in doubt, and its places
 //! are in the order of the changes of each row.
 
+use std::time::SystemTime;
+
 use serde_json::Value;
 
 use super::super::support::Cluster;
@@ -11,7 +13,8 @@ use super::super::support::Cluster;
 /// that leaves the row as it was makes no message.
 const WITNESS: &str = "
 create table witnessed (
-    place bigserial primary key, tab text, kind text, source text, old json, record json
+    place bigserial primary key, tab text, kind text, source text, old json, record json,
+    began timestamptz default statement_timestamp()
 );
 create function witness() returns trigger language plpgsql as $$
 begin
@@ -30,6 +33,8 @@ $$;";
 /// One committed change.
 pub struct Change {
     pub place: i64,
+    /// When the client sent its statement.
+    pub began: SystemTime,
     pub table: String,
     /// Insert, Update or Delete.
     pub kind: String,
@@ -68,7 +73,7 @@ pub fn watch(cluster: &Cluster, tables: &[&str]) {
 pub fn committed(cluster: &Cluster) -> Vec<Change> {
     let mut session = cluster.connect("postgres");
     let rows = session.query(
-        "select place, tab, kind, source, old::text, record::text from witnessed order by place",
+        "select place, tab, kind, source, old::text, record::text, began from witnessed order by place",
         &[],
     );
     let rows = rows.expect("what was witnessed can be read");
@@ -78,6 +83,7 @@ pub fn committed(cluster: &Cluster) -> Vec<Change> {
             let record_text: String = row.get(5);
             Change {
                 place: row.get(0),
+                began: row.get(6),
                 table: row.get(1),
                 kind: row.get(2),
                 source: row.get(3),

@@ -53,7 +53,7 @@ pub fn judge(scene: &Scene) {
     let hooks = scene.hooks();
     let mut arrivals = lock(&scene.arrivals);
     for hook in hooks.iter() {
-        let wanted: Vec<&Change> = changes.iter().filter(|change| hook.wants(change)).collect();
+        let wanted = wanted(hook, &changes, &mut arrivals);
         judge_deliveries(scene, hook, &wanted, &mut arrivals);
         judge_repeats(scene, hook, &mut arrivals);
         if !hook.is_dropped {
@@ -83,6 +83,18 @@ pub fn judge(scene: &Scene) {
     );
     let findings = scene.findings.all();
     assert!(findings.is_empty(), "SOAK_SEED={}\n{findings}", scene.seed);
+}
+
+/// What its URLs had to receive.
+fn wanted<'a>(hook: &Hook, changes: &'a [Change], arrivals: &mut Arrivals) -> Vec<&'a Change> {
+    let mut came: HashSet<String> = HashSet::new();
+    for path in &hook.paths {
+        came.extend(arrivals.at(path).iter().map(|a| a.change.clone()));
+    }
+    let wanted = changes.iter().filter(|change| hook.wants(change));
+    wanted
+        .filter(|change| !hook.may_miss(change) || came.contains(&brief(&hook.content(change))))
+        .collect()
 }
 
 /// Each of its changes came to each of its URLs, nothing else did, each change always under
