@@ -10,7 +10,7 @@ as 'MODULE_PATHNAME', 'webhook_capture';
 -- The trigger of a table that captures all its events of one type that have no condition. 0.1.0 made
 -- one trigger an event, webhook_<id>: the first of those counts, too. Of several, one that fires. Without
 -- settings of its own, so that it becomes a part of the statements and views that name it.
-create function webhook.shared_trigger(object oid, type_of_event text)
+create function webhook_internal.shared_trigger(object oid, type_of_event text)
 returns table (trigger_oid oid)
 language sql
 stable

@@ -1,7 +1,7 @@
 -- Each change of a definition makes what worker and backends have cached stale, also one by
 -- hand and in a restore: always, whatever session_replication_role says.
 
-create function webhook.definitions_changed()
+create function webhook_internal.definitions_changed()
 returns trigger
 language c
 set search_path = pg_catalog, pg_temp
@@ -9,22 +9,22 @@ as 'MODULE_PATHNAME', 'definitions_changed_wrapper';
 
 create trigger definitions_changed
     after insert or update or delete or truncate on webhook.webhook_def
-    for each statement execute function webhook.definitions_changed();
+    for each statement execute function webhook_internal.definitions_changed();
 create trigger definitions_changed
     after insert or update or delete or truncate on webhook.secret_def
-    for each statement execute function webhook.definitions_changed();
+    for each statement execute function webhook_internal.definitions_changed();
 create trigger definitions_changed
     after insert or update or delete or truncate on webhook.url_def
-    for each statement execute function webhook.definitions_changed();
+    for each statement execute function webhook_internal.definitions_changed();
 create trigger definitions_changed
     after insert or update or delete or truncate on webhook.event_def
-    for each statement execute function webhook.definitions_changed();
+    for each statement execute function webhook_internal.definitions_changed();
 create trigger definitions_changed
     after insert or update or delete or truncate on webhook.control
-    for each statement execute function webhook.definitions_changed();
+    for each statement execute function webhook_internal.definitions_changed();
 create trigger definitions_changed
     after insert or update or delete or truncate on webhook.def_origin
-    for each statement execute function webhook.definitions_changed();
+    for each statement execute function webhook_internal.definitions_changed();
 
 alter table webhook.webhook_def enable always trigger definitions_changed;
 alter table webhook.secret_def enable always trigger definitions_changed;
@@ -35,7 +35,7 @@ alter table webhook.def_origin enable always trigger definitions_changed;
 
 -- Which webhook a row belongs to is told to the worker, which then reads that webhook alone.
 
-create function webhook.definition_row_changed()
+create function webhook_internal.definition_row_changed()
 returns trigger
 language c
 set search_path = pg_catalog, pg_temp
@@ -43,16 +43,16 @@ as 'MODULE_PATHNAME', 'definition_row_changed_wrapper';
 
 create trigger definition_row_changed
     after insert or update or delete on webhook.webhook_def
-    for each row execute function webhook.definition_row_changed();
+    for each row execute function webhook_internal.definition_row_changed();
 create trigger definition_row_changed
     after insert or update or delete on webhook.secret_def
-    for each row execute function webhook.definition_row_changed();
+    for each row execute function webhook_internal.definition_row_changed();
 create trigger definition_row_changed
     after insert or update or delete on webhook.url_def
-    for each row execute function webhook.definition_row_changed();
+    for each row execute function webhook_internal.definition_row_changed();
 create trigger definition_row_changed
     after insert or update or delete on webhook.event_def
-    for each row execute function webhook.definition_row_changed();
+    for each row execute function webhook_internal.definition_row_changed();
 
 alter table webhook.webhook_def enable always trigger definition_row_changed;
 alter table webhook.secret_def enable always trigger definition_row_changed;
@@ -63,7 +63,7 @@ alter table webhook.event_def enable always trigger definition_row_changed;
 -- receives them ends with an error. A copy of a table fires triggers of statements, what follows
 -- those of rows.
 
-create function webhook.refuse_replicated()
+create function webhook_internal.refuse_replicated()
 returns trigger
 language c
 set search_path = pg_catalog, pg_temp
@@ -74,25 +74,26 @@ declare
     name text;
 begin
     for name in
-        select c.relname
+        select pg_catalog.format('%I.%I', n.nspname, c.relname)
         from pg_catalog.pg_class c
-        where c.relnamespace operator(pg_catalog.=) 'webhook'::pg_catalog.regnamespace
+        join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
+        where n.nspname operator(pg_catalog.=) any (array['webhook', 'webhook_internal'])
           and c.relkind operator(pg_catalog.=) 'r'
-        order by c.relname
+        order by n.nspname, c.relname
     loop
         execute pg_catalog.format(
-            'create trigger refuse_replicated before insert or truncate on webhook.%I'
-            ' for each statement execute function webhook.refuse_replicated()', name);
+            'create trigger refuse_replicated before insert or truncate on %s'
+            ' for each statement execute function webhook_internal.refuse_replicated()', name);
         execute pg_catalog.format(
-            'create trigger refuse_replicated_rows after insert or update or delete on webhook.%I'
-            ' for each row execute function webhook.refuse_replicated()', name);
-        execute pg_catalog.format('alter table webhook.%I enable replica trigger refuse_replicated', name);
-        execute pg_catalog.format('alter table webhook.%I enable replica trigger refuse_replicated_rows', name);
+            'create trigger refuse_replicated_rows after insert or update or delete on %s'
+            ' for each row execute function webhook_internal.refuse_replicated()', name);
+        execute pg_catalog.format('alter table %s enable replica trigger refuse_replicated', name);
+        execute pg_catalog.format('alter table %s enable replica trigger refuse_replicated_rows', name);
     end loop;
 end
 $$;
 
--- What a dump carries: the definitions that are in use. Outbox, ledger and log mean nothing
+-- What a dump carries: the definitions that are in use. Outbox, settlements and log mean nothing
 -- in another cluster, because transaction ids do not.
 
 select pg_catalog.pg_extension_config_dump('webhook.definition_key_seq', '');

@@ -3,29 +3,13 @@
 -- Functions
 
 comment on function webhook.create_webhook(text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text, text, interval) is
-    'Creates a webhook: a named set of URLs, a secret, a call rate. Returns it with its secret (the HMAC '
-    'key) and token (stands in payloads). name: unique, 1 to 100 characters, none of them invisible, and not the '
-    'id of another webhook. outgoing_urls: 1 to 100 of up to 2048 bytes, '
-    'http or https, each once; every message goes to every URL. description: up to 10000 characters. call_throttling: most calls per second, 1 '
-    'to 1000000, all URLs together; null = no limit. enabled: false = its events capture nothing. '
-    'headers: extra request headers, a JSON object of name to text, up to 50 and 8 kB. timeout_ms: 1 to 600000, from connect '
-    'to the last byte read. max_attempts: 1 to 1000 calls per message and URL. max_age: a message older '
-    'than this is given up. max_in_flight: 1 to 1000 calls at a time per URL. delivery_order: none, or fifo: '
-    'per URL the changes of one row, and transactions that follow one another, arrive in that order; one '
-    'call at a time, and a message that fails holds those behind it until it was delivered, given up or '
-    'canceled; or key: the same for changes with the same key (order_key of the event) alone, while '
-    'different keys overlap. log_level: all, errors or none; counters always count. secret: one of your own, whsec_ and base64 of 24 to 64 bytes; null = one is made. disable_after: a URL that fails for so long without one success is switched off, at least a minute; null = never. Errors: 22023 bad argument, 42710 '
-    'name or URL taken.';
+    'Creates a webhook: a named set of URLs, a secret, a call rate. Returns it with its secret (the HMAC key) '
+    'and token (stands in payloads). delivery_order: none, fifo or key; log_level: all, errors or none. '
+    'Errors: 22023 bad argument, 42710 name or URL taken. docs/functions.md has each argument.';
 comment on function webhook.update_webhook(text, text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text, text, interval) is
-    'Changes a webhook, given by id or name, and returns it; null leaves a value as it is. description: an '
-    'empty text takes it away. call_throttling: 0 lifts the limit. outgoing_urls: the whole list; one that '
-    'is no longer in it gets nothing more, and its pending messages are canceled; a new one gets what is '
-    'captured from now on, also if it was there before, and what the worker has not read yet. enabled: sets '
-    'the status of all its events, too. headers: all of them, {} takes them away. secret: another one of your own, with an overlap of 24 hours. disable_after: 0 takes it away. The others as in '
-    'webhook.create_webhook(). What waits goes by the new values. New outgoing_urls, other headers '
-    'and a switch to enabled send rows elsewhere, or again: the caller then needs SELECT on the table of each '
-    'event (with row security also BYPASSRLS), or membership in the event''s owner. Errors: 42704 unknown '
-    'webhook, 22023 bad argument, 42710 name or URL taken, 42501 privilege missing.';
+    'Changes a webhook, given by id or name, and returns it; null leaves a value as it is, an empty text or '
+    'list clears it. enabled sets the status of all its events. Errors: 42704 unknown webhook, 22023 bad '
+    'argument, 42710 name or URL taken, 42501 privilege missing. docs/functions.md has each argument.';
 comment on function webhook.drop_webhook(text) is
     'Drops a webhook, given by id or name, with its events, their triggers and what it has pending. Calls '
     'already made stay in webhook.calls. Errors: 42704 unknown webhook, 55P03 a table is in use for '
@@ -38,96 +22,56 @@ comment on function webhook.resume_webhook(text) is
     'delivery_order fifo or key, messages that wait for a retry are due at once. Takes id or name. Errors: 42704 '
     'unknown webhook.';
 comment on function webhook.regenerate_secret(text, interval) is
-    'Gives a webhook, by id or name, a new secret and returns it. During overlap (0 or more) messages '
-    'carry the signatures of both. At most 8 secrets of a webhook sign at a time, and overlap is at most 3650 '
-    'days. Errors: 42704 unknown webhook, 22023 overlap out of range, or as many secrets have not expired.';
+    'Gives a webhook, by id or name, a new secret and returns it. During overlap (0 to 3650 days) messages '
+    'carry the signatures of both; at most 8 secrets sign at a time. Errors: 42704 unknown webhook, 22023 '
+    'overlap out of range, or 8 secrets have not expired.';
 comment on function webhook.reveal_secret(text) is
     'The secrets that sign the messages of a webhook, given by id or name, newest first; the current one '
     'has no expires_at. Errors: 42704 unknown webhook.';
 comment on function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text, jsonb, text[]) is
-    'Creates an event: a rule which change of a table makes a message for a webhook (id or name). All events '
-    'of one event_type on a table without a condition share one trigger: the first one needs a lock on the '
-    'table, further ones none. event_type: table.recordInsert, table.recordUpdate or '
-    'table.recordDelete; or, with object_name null, what happens to other webhooks: webhook.urlFailing, '
-    'webhook.urlRecovered, webhook.urlDisabled, webhook.messageFailed or webhook.backlogGrowing. object_fields: recordUpdate only, a message only if one of these changed; null = '
-    'any. event_sources: only changes made by these sources (webhook.source, else application_name), up to '
-    '1000 of up to 200 characters; null = all. payload_fields: columns in data; null = all, also later ones. payload_template: JSON in '
-    'place of the default payload, with [@...] parameters (webhook.template_parameters lists them) in its '
-    'strings: a string that is one parameter becomes the value with its type, a parameter in a longer one '
-    'becomes text; not together with payload_fields; up to 1000000 characters and 128 levels. condition: SQL '
-    'boolean over new and old, up to 10000 characters, created with the rights of the caller. '
-    'It runs with the rights of each role that writes to the table, as TRIGGER allows: grant TRIGGER only to '
-    'roles whose code writers may run. An event with a condition has a trigger of its own, webhook_<id>. '
-    'match: {"column": value or [value, ...], ...}: a message only if each column of the row (of the deleted row '
-    'for table.recordDelete) has the value, or one of the list; null is NULL. Up to 32 columns and 10000 '
-    'combinations of values of up to 1000 bytes; for columns of integer, text, varchar, char, name, boolean, '
-    'uuid, date, time, timestamp, timestamptz, oid and enum types and domains over these, with a '
-    'deterministic collation. Any number of events with match costs a row no more than one. '
-    'order_key: up to 32 columns whose values are the key of a message where delivery_order of the webhook is '
-    'key; null = the primary key, else the replica identity index. Their types need a hash operator class. '
-    'null_style: typed (null or empty string by type) or null. list_style: array or keyed. '
-    'condition_path: the search_path that names in condition are looked up with; leave it out. The caller '
-    'needs TRIGGER and SELECT on the table, with row security also BYPASSRLS or the table itself, and owns the '
-    'event, which stops when these rights end (webhook.recheck_privileges). Errors: 22023 bad argument, 42704 unknown webhook, table or '
-    'column, 42710 the same event exists, 42501 privilege missing, 42809 not an ordinary or partitioned '
-    'table, or a virtual generated column, 55P03 the table is in use for longer than lock_timeout (at most 5 s).';
+    'Creates an event: a rule which change of a table makes a message for a webhook (id or name). The caller '
+    'needs TRIGGER and SELECT on the table and owns the event. Errors: 22023, 42704, 42710 the same event '
+    'exists, 42501, 42809 not a table of this kind, 55P03. docs/functions.md has each argument.';
 comment on function webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text, jsonb, text[]) is
-    'Changes an event, given by id, and returns it; null leaves a value as it is, an empty array or text '
-    'takes a filter, template, condition or order_key away, and so does {} for match. A new condition replaces the event''s '
-    'trigger, with the rights of '
-    'the caller; a trigger that was dropped comes back while the event is enabled. A column that the '
-    'condition names cannot be dropped or get another type while it does: PostgreSQL says so. To change '
-    'more than enabled, the caller needs the rights of webhook.create_event() on the table; to enable it, SELECT on the '
-    'table or membership in the event''s owner. If the owner has lost its rights, the caller becomes the owner. '
-    'condition_path: leave it out. Errors: as webhook.create_event(), and 42704 unknown event, or its table was dropped.';
+    'Changes an event, given by id, and returns it; null leaves a value as it is, an empty array or text, or '
+    '{} for match, clears it. The caller needs the rights of webhook.create_event(). Errors: as there, and '
+    '42704 unknown event, or its table was dropped. docs/functions.md has each argument.';
 comment on function webhook.drop_event(text) is
     'Drops an event, given by id. What it captured is still delivered. The trigger goes with the last event '
-    'that shares it, unless the table is in use: then it stays, and captures nothing. Errors: 42704 '
-    'unknown event, 55P03 an event with a condition, whose table is in use for longer than lock_timeout (at most 5 s).';
+    'that shares it, unless the table is in use. Errors: 42704 unknown event, 55P03 the table of an event '
+    'with a condition is in use for longer than lock_timeout (at most 5 s).';
 comment on function webhook.preview_payload(text, jsonb) is
-    'The body that a message of an event would have, byte for byte; the ids of message and call are zeros. '
-    'record: values of columns, by name, of the row after the change; what it leaves out is taken from some '
-    'row of the table, or null if there is none, as is the row before the change. It has at most 1 MB of JSON '
-    'and 64 levels. The caller needs TRIGGER '
-    'and SELECT on the table; where its row security applies to the caller, the row is one of nulls. Code of the '
-    'table (checks of domains, policies) runs as the table''s owner, so each type of its columns must belong to '
-    'a role with that owner''s rights. For webhook_reader the token and what looks like a credential in a URL are ***. '
-    'Errors: 42704 unknown event or column, 22023 a value that does not fit its '
-    'column, 42501 privilege missing.';
+    'The body that a message of an event would have; the ids of message and call are zeros. record: values of '
+    'columns after the change; others are of some row, else null. The caller needs TRIGGER and SELECT on the '
+    'table. Errors: 42704 unknown event or column, 22023 a value does not fit, 42501.';
 comment on function webhook.template_parameters(regclass) is
     'The parameters that payload templates for this table may hold, and what each means. The caller needs '
     'TRIGGER and SELECT on the table. Errors: 42704 unknown table, 42501 privilege missing, 42809 not an '
     'ordinary or partitioned table.';
 comment on function webhook.explain_event(text) is
     'Why a message of an event, given by id, comes or does not come: one row a check, with what to do in '
-    'detail, and a last one, overall. About a change made in this session, now: capture, source and '
-    'session_replication_role are those of the session, and a pause or a URL that backs off fails its check. '
-    'Names in URLs are not resolved. Errors: 42704 unknown event.';
+    'detail, and a last one, overall. About a change made in this session, now; names in URLs are not '
+    'resolved. Errors: 42704 unknown event.';
 comment on function webhook.message(uuid) is
     'All about a message in one row: its change, the body and headers that were or will be sent, rendered '
     'now, and each URL with state, attempts, next attempt and give-up time. record, old_record and body: null for '
     'webhook_reader. Errors: 22023 null, 42704 none such (or past webhook.log_retention).';
 comment on function webhook.test_webhook(text) is
-    'Sends a message of type webhook.test without data to each URL of a webhook, given by id or name, when '
-    'the transaction commits; returns the URLs and the id of the message. It is signed, throttled, repeated, '
-    'logged and counted for the webhook like any message, and waits while the webhook is paused. Errors: '
-    '42704 unknown webhook, 55000 in a copy of another database.';
+    'Sends a message of type webhook.test to each URL of a webhook, given by id or name, when the transaction '
+    'commits; returns the URLs and the id of the message. It is signed, throttled, repeated, logged and '
+    'counted as any message. Errors: 42704 unknown webhook, 55000 in a copy of another database.';
 comment on function webhook.redeliver(uuid) is
-    'Sends a message again under its old id, whatever became of it, to each URL of its webhook; a retry '
-    'that waits is due at once, and where the message still waits for its first call nothing changes. '
-    'Attempts and age start again; it is sent before queued messages. Returns the number of calls queued. If a URL is '
-    'newer than the message, the caller needs SELECT on the event''s table, or membership in its owner. '
-    'Errors: 22023 null, 42704 no such message (or past webhook.log_retention), 55000 its webhook was dropped, '
-    'or the database is a copy that was not adopted, 42501 privilege missing.';
+    'Sends a message again under its old id, whatever became of it, to each URL of its webhook, before queued '
+    'ones; attempts and age start again. Returns the calls queued. Errors: 22023 null, 42704 no such message, '
+    '55000 webhook dropped, or a copy not adopted, 42501 a URL is newer than the message.';
 comment on function webhook.redeliver(text, timestamptz, timestamptz, text[], text) is
     'Sends messages of a webhook (id or name) again: of event_date from since up to, not including, until (null = '
     'now), that are failed, delivered or canceled as status lists, at all URLs or outgoing_url. Returns the calls '
     'queued. Errors: 22023, 42704 webhook or URL, 55000 a copy not adopted.';
 comment on function webhook.redeliver_failed(text, timestamptz, timestamptz) is
-    'Sends the failed messages of a webhook, given by id or name, again: those whose event_date lies from '
-    'since (null = the first) up to, not including, until (null = now); one call for each URL that a message '
-    'failed for. Returns the number of calls queued; says after each 100,000 how far it is. Errors: 22023 '
-    'null, 42704 unknown webhook, 55000 in a copy that was not adopted.';
+    'Sends the failed messages of a webhook (id or name) again: of event_date from since (null = the first) '
+    'up to, not including, until (null = now); a call for each URL that a message failed for. Returns the '
+    'calls queued. Errors: 22023 null, 42704 unknown webhook, 55000 in a copy that was not adopted.';
 comment on function webhook.retry_now(text, text) is
     'A receiver is back: messages of a webhook (id or name) that wait for a retry are due at once, of all its URLs '
     'or of outgoing_url; back-off and Retry-After end. Returns their number. Errors: 22023 null, 42704 unknown '
@@ -137,27 +81,21 @@ comment on function webhook.cancel(uuid) is
     'wire ends, is logged, and is not repeated. Errors: 22023 null, 42704 no such message (or past '
     'webhook.log_retention).';
 comment on function webhook.cancel_pending(text) is
-    'Withdraws everything that a webhook, given by id or name, has pending and that was committed before the '
-    'call, its retries included: what commits later is sent, also what the calling transaction itself changes. '
-    'A call that is on the wire ends, is logged, and is not repeated. Takes the '
-    'same time for one message or ten million. Returns their number, a message counted once for each URL. '
-    'Errors: 22023 null, 42704 unknown webhook.';
+    'Cancels everything that a webhook (id or name) has pending and that was committed before the call, '
+    'retries included. A call that is on the wire ends and is not repeated. It takes as long for one message '
+    'as for ten million. Returns their number. Errors: 22023 null, 42704 unknown webhook.';
 comment on function webhook.adopt(text) is
-    'Makes a copy of a database (a restored dump, CREATE DATABASE ... TEMPLATE, a base backup with another '
-    'webhook.identity) the one that captures and sends. Until then a copy captures and sends nothing. '
-    'pending: keep = what is pending here is sent; forget = it is canceled. Where the database is no copy, '
-    'nothing happens. Errors: 42501 not a superuser, 22023 another value of pending, 55000 during recovery.';
+    'Makes a copy of a database (a restored dump, a template copy, a base backup with another '
+    'webhook.identity) the one that captures and sends. pending: keep = what is pending here is sent; forget '
+    '= it is canceled. Errors: 42501 not a superuser, 22023 another value of pending, 55000 during recovery.';
 comment on function webhook.rest(text, text, jsonb) is
-    'The REST API for webhooks and events: status and body of the answer to a request, for a gateway that '
-    'calls it. /v3/outgoingWebhooks, .../{webhookId}, .../{webhookId}/events and .../events/{eventId}; /v2 is an '
-    'alias. GET, POST on lists; GET, PUT (what is left out stays), DELETE on one. Answers 200, 201, 204; 400 '
-    'with {"Message": ...} on bad input or an unknown property, and nothing has changed; 404; 405. A body has at '
-    'most 1 MB and 64 levels. ObjectName is spelled as in payloads. Runs with the rights of the caller. Errors: 55P03 the table is in use.';
+    'The REST API: status and body of the answer to a request. GET, POST /v3/outgoingWebhooks and '
+    '.../{webhookId}/events; GET, PUT, DELETE .../{webhookId} and .../events/{eventId}; /v2 is an alias. '
+    'Answers 200, 201, 204, 400 with {"Message": ...}, 404, 405. Errors: 55P03 the table is in use.';
 comment on function webhook.wait_idle(interval) is
-    'Waits until no message is due or in flight: true, or false after timeout (0 or more). What is '
-    'paused, switched off, backing off or waits for a later retry does not count. Starts the worker '
-    'unless it was stopped. Errors: 22023 negative timeout, 55000 no worker can run here, or messages wait in '
-    'a copy that was not adopted.';
+    'Waits until no message is due or in flight: true, or false after timeout. What is paused, switched off, '
+    'backing off or waits for a later retry does not count. Starts the worker unless it was stopped. Errors: '
+    '22023 negative timeout, 55000 no worker can run, or messages wait in a copy not adopted.';
 comment on function webhook.start_worker() is
     'Starts the worker of this database and ends a stop by webhook.stop_worker(); true if it started one, '
     'which then begins when the transaction commits if it was stopped before. Errors: 55000 during '
@@ -166,58 +104,55 @@ comment on function webhook.stop_worker() is
     'Stops the worker of this database and keeps it away until webhook.start_worker(); true if one ran. '
     'Waits up to 5 s for its end. Changes are still captured.';
 comment on function webhook.grant_to(text, text) is
-    'Gives a role, in this database alone, the privileges that webhook_admin (privileges: admin) or '
-    'webhook_reader (reader) have here, by GRANT on each object; its members need not be members of those. '
-    'A dump keeps them. After ALTER EXTENSION UPDATE call it again: objects may be new. For a superuser or the '
-    'owner of the extension. Errors: 42501 another caller, 22023 other privileges, null or a role of the '
-    'extension, 42704 no such role.';
+    'Gives a role, in this database alone, the privileges of webhook_admin (privileges: admin) or '
+    'webhook_reader (reader). Call it again after ALTER EXTENSION UPDATE. Errors: 42501 neither superuser nor '
+    'owner of the extension, 22023 other privileges, null or a role of the extension, 42704 no such role.';
 comment on function webhook.revoke_from(text) is
     'Takes from a role what webhook.grant_to() gave it, and any other privilege that it has on objects of the '
     'extension; not what it has by membership. Errors: 42501 another caller, 22023 null or a role of the '
     'extension, 42704 no such role.';
 comment on function webhook.create_worker_role() is
-    'Makes the role webhook_worker, if it is missing, and grants it in this database what the statements of the '
-    'worker need, which run as this role. The extension calls it; call it when the role was dropped or privileges '
-    'of it were revoked. It needs no LOGIN and no members. Errors: 42501 not a superuser, 55000 a role of this '
-    'name can log in, has members or attributes that it does not need.';
-comment on function webhook.check_grantee(text) is
+    'Makes the role webhook_worker, if it is missing, and grants it what the statements of the worker need in '
+    'this database. Call it when the role was dropped or privileges of it were revoked. Errors: 42501 not a '
+    'superuser, 55000 a role of this name can log in, has members or other attributes.';
+comment on function webhook_internal.check_grantee(text) is
     'Internal: the checks of webhook.grant_to() and webhook.revoke_from().';
-comment on function webhook.unknown_labels(oid, jsonb) is
+comment on function webhook_internal.unknown_labels(oid, jsonb) is
     'Internal: values that match lists for a column and its enum does not have.';
-comment on function webhook.match_kind(oid, oid) is
+comment on function webhook_internal.match_kind(oid, oid) is
     'Internal: how the values of a column of this type and collation are compared with those of match; null: '
     'they cannot be.';
-comment on function webhook.shared_trigger(oid, text) is
+comment on function webhook_internal.shared_trigger(oid, text) is
     'Internal: the trigger of a table that captures all its events of one type that have no condition.';
-comment on function webhook.masked_url(text) is
+comment on function webhook_internal.masked_url(text) is
     'Internal: a text whose URLs are without what looks like a credential, for roles that may not call '
     'webhook.drop_webhook().';
-comment on function webhook.stored_json(text) is
+comment on function webhook_internal.stored_json(text) is
     'Internal: a stored record as jsonb, or as a JSON string where jsonb cannot hold it.';
-comment on function webhook.masked_headers(jsonb) is
+comment on function webhook_internal.masked_headers(jsonb) is
     'Internal: request headers without values that look like credentials.';
-comment on function webhook.masked_values(jsonb) is
+comment on function webhook_internal.masked_values(jsonb) is
     'Internal: values in webhook.changes without what looks like a credential.';
-comment on function webhook.worker_process() is
+comment on function webhook_internal.worker_process() is
     'Internal: process id and start of this databases worker, for the view webhook.worker.';
-comment on function webhook.worker_detail() is
+comment on function webhook_internal.worker_detail() is
     'Internal: what holds the worker up, for the view webhook.worker.';
-comment on function webhook.worker_absence() is
+comment on function webhook_internal.worker_absence() is
     'Internal: why no worker runs, for the view webhook.worker.';
-comment on function webhook.delivery_hold() is
+comment on function webhook_internal.delivery_hold() is
     'Internal: why nothing is sent, for the view webhook.queue.';
-comment on function webhook.unseen_messages() is
+comment on function webhook_internal.unseen_messages() is
     'Internal: messages that the tail reader has not counted yet, for the views.';
-comment on function webhook.busy_messages() is
+comment on function webhook_internal.busy_messages() is
     'Internal: messages taken by a lane and not settled, for the views.';
 comment on function webhook.capture() is
     'Internal: the trigger function of every event. Its argument is the event id; it does nothing on a '
     'table the event is not for.';
-comment on function webhook.definition_row_changed() is
+comment on function webhook_internal.definition_row_changed() is
     'Internal: the trigger that tells the worker which webhook a changed definition belongs to.';
-comment on function webhook.definitions_changed() is
+comment on function webhook_internal.definitions_changed() is
     'Internal: tells worker and sessions that a definition has changed.';
-comment on function webhook.refuse_replicated() is
+comment on function webhook_internal.refuse_replicated() is
     'Internal: the trigger that refuses rows of a subscription in tables of the extension.';
 comment on function webhook.present_columns(regclass, oid, text[], smallint[]) is
     'Internal: the present names of columns that were recorded by name and number.';
@@ -359,7 +294,7 @@ comment on column webhook.messages.source is
     'Event source of the session that made the change.';
 comment on column webhook.messages.status is
     'pending: a URL still has to get it, or is getting it; delivered: every URL that the webhook still has got '
-    'it; failed: given up for a URL; canceled: withdrawn for a URL, or its webhook was dropped.';
+    'it; failed: given up for a URL; canceled: for a URL, or with its webhook.';
 
 comment on view webhook.calls is
     'The log of calls: an HTTP request that carries a message to a URL.';
@@ -471,8 +406,8 @@ comment on column webhook.changes.webhook_id is
     'Id of its webhook.';
 
 comment on view webhook.metrics is
-    'Everything as numbers, one row a sample: webhook_messages_total, _calls_total, _call_errors_total, _event_disabled '
-    'of each event; _pending_messages, _oldest_pending_seconds, _since_success_seconds, _url_disabled and more of each '
+    'Everything as numbers, one row a sample: webhook_messages_total, _calls_total, _call_errors_total, '
+    '_event_disabled of each event; _pending_messages, _since_success_seconds, _url_disabled and more of each '
     'URL; _call_duration_seconds of each webhook; _worker_*, _delivery_enabled, _bytes.';
 comment on column webhook.metrics.name is
     'Name of the metric; those in _total only grow.';
@@ -533,26 +468,27 @@ comment on function webhook.prometheus() is
 comment on domain webhook."text/html" is
     'A page, for what serves a result by the name of its type, as PostgREST does.';
 comment on function webhook.status_page(interval) is
-    'A page that shows how webhooks fare: one verdict, figures, the last hour, each URL with the statement that mends '
-    'it, failures by cause, the last calls, events that produce nothing. refresh: the page loads itself again after '
-    'so long, 0 = never. Roles that may not call webhook.drop_webhook() see no answers. Errors: 22023 refresh '
-    'out of range.';
+    'A page that shows how webhooks fare: one verdict, figures, the last hour, each URL with the statement '
+    'that mends it, failures, last calls. refresh: the page loads itself again after so long, 0 = never. Only '
+    'roles that may call webhook.drop_webhook() see answers. Errors: 22023 refresh out of range.';
 
 -- Internal
 
-comment on table webhook.activity_0 is
+comment on schema webhook_internal is
+    'What the extension webhook_ext keeps for itself. Nothing in it is for users, and any release may change it.';
+comment on table webhook_internal.activity_0 is
     'Internal: what happened in each minute, by URL; emptied as a whole.';
-comment on table webhook.activity_1 is
+comment on table webhook_internal.activity_1 is
     'Internal: what happened in each minute, by URL; emptied as a whole.';
-comment on table webhook.activity_2 is
+comment on table webhook_internal.activity_2 is
     'Internal: what happened in each minute, by URL; emptied as a whole.';
-comment on table webhook.activity_3 is
+comment on table webhook_internal.activity_3 is
     'Internal: what happened in each minute, by URL; emptied as a whole.';
-comment on table webhook.call_duration is
+comment on table webhook_internal.call_duration is
     'Internal: how long the calls of each URL took.';
-comment on table webhook.worker_total is
+comment on table webhook_internal.worker_total is
     'Internal: one row, how often the worker has started, and how long locks held it up.';
-comment on view webhook.activity_row is
+comment on view webhook_internal.activity_row is
     'Internal: all tables of what happened in each minute.';
 comment on table webhook.webhook_def is
     'Internal: webhooks. Holds request headers, which may carry credentials. A dropped one keeps its row.';
@@ -562,7 +498,7 @@ comment on table webhook.url_def is
     'Internal: the outgoing URLs of webhooks.';
 comment on table webhook.event_def is
     'Internal: events. A dropped one keeps its row.';
-comment on table webhook.definition_change is
+comment on table webhook_internal.definition_change is
     'Internal: which webhooks have changed since the worker read their definitions.';
 comment on table webhook.def_origin is
     'Internal: system identifier, database and webhook.identity under which the definitions were made. '
@@ -570,18 +506,18 @@ comment on table webhook.def_origin is
 comment on table webhook.control is
     'Internal: one row, whether the worker was stopped, which outbox table is written to, and where outbox '
     'and log were written.';
-comment on table webhook.change_log is
+comment on table webhook_internal.change_log is
     'Internal: the rows of webhook.changes.';
-comment on sequence webhook.change_log_change_id_seq is
-    'Internal: numbers the rows of webhook.change_log.';
-comment on table webhook.segment is
+comment on sequence webhook_internal.change_log_change_id_seq is
+    'Internal: numbers the rows of webhook_internal.change_log.';
+comment on table webhook_internal.segment is
     'Internal: the tables of outbox and call log, since when each is written and when it was closed.';
-comment on table webhook.cancellation is
-    'Internal: what webhook.cancel_pending() withdrew.';
-comment on sequence webhook.definition_change_change_id_seq is
-    'Internal: numbers the rows of webhook.definition_change.';
-comment on sequence webhook.cancellation_cancellation_id_seq is
-    'Internal: keys of webhook.cancellation.';
+comment on table webhook_internal.cancellation is
+    'Internal: what webhook.cancel_pending() canceled.';
+comment on sequence webhook_internal.definition_change_change_id_seq is
+    'Internal: numbers the rows of webhook_internal.definition_change.';
+comment on sequence webhook_internal.cancellation_cancellation_id_seq is
+    'Internal: keys of webhook_internal.cancellation.';
 comment on table webhook.outbox_0 is
     'Internal: messages as they were captured; insert-only, emptied as a whole.';
 comment on table webhook.outbox_1 is
@@ -590,66 +526,66 @@ comment on table webhook.outbox_2 is
     'Internal: messages as they were captured; insert-only, emptied as a whole.';
 comment on table webhook.outbox_3 is
     'Internal: messages as they were captured; insert-only, emptied as a whole.';
-comment on table webhook.call_log_0 is
+comment on table webhook_internal.call_log_0 is
     'Internal: one row a call; insert-only, emptied as a whole.';
-comment on table webhook.call_log_1 is
+comment on table webhook_internal.call_log_1 is
     'Internal: one row a call; insert-only, emptied as a whole.';
-comment on table webhook.call_log_2 is
+comment on table webhook_internal.call_log_2 is
     'Internal: one row a call; insert-only, emptied as a whole.';
-comment on table webhook.call_log_3 is
+comment on table webhook_internal.call_log_3 is
     'Internal: one row a call; insert-only, emptied as a whole.';
-comment on table webhook.tick is
+comment on table webhook_internal.tick is
     'Internal: snapshots the tail reader passed.';
-comment on table webhook.retry is
-    'Internal: calls that failed and will be repeated, were given up or withdrawn.';
-comment on column webhook.retry.key_hash is
+comment on table webhook_internal.retry is
+    'Internal: calls that failed and will be repeated, were given up or canceled.';
+comment on column webhook_internal.retry.key_hash is
     'Hash of the key that its order goes by (delivery_order key); null: it is not ordered.';
-comment on column webhook.retry.other_key_hash is
+comment on column webhook_internal.retry.other_key_hash is
     'Hash of the other key, if the change was one of the key.';
-comment on column webhook.retry.next_at is
+comment on column webhook_internal.retry.next_at is
     'When its next call is due; infinity: after an earlier message of one of its keys.';
-comment on table webhook.ledger is
-    'Internal: what the worker has settled since the last fold.';
-comment on table webhook.fold is
-    'Internal: one row, up to where the ledger has been added up.';
-comment on table webhook.counter is
-    'Internal: counts of messages, calls and errors up to the fold.';
-comment on table webhook.counter_day is
-    'Internal: what webhook.counter had before its first change of a day, for thirty days.';
-comment on table webhook.lane is
-    'Internal: backlog and state of each URL up to the fold.';
+comment on table webhook_internal.settlement is
+    'Internal: what the worker has settled since the last compaction.';
+comment on table webhook_internal.compaction is
+    'Internal: one row, up to which settlement all are added up.';
+comment on table webhook_internal.counter is
+    'Internal: counts of messages, calls and errors up to the last compaction.';
+comment on table webhook_internal.counter_day is
+    'Internal: what webhook_internal.counter had before its first change of a day, for thirty days.';
+comment on table webhook_internal.lane is
+    'Internal: backlog and state of each URL up to the last compaction.';
 comment on sequence webhook.definition_key_seq is
     'Internal: keys of webhooks, URLs and events.';
 comment on sequence webhook.outbox_flush_seq is
     'Internal: the order in which transactions write their messages.';
-comment on view webhook.outbox is
+comment on view webhook_internal.outbox is
     'Internal: all outbox tables.';
-comment on view webhook.call_log is
+comment on view webhook_internal.call_log is
     'Internal: all call log tables.';
-comment on view webhook.tail is
+comment on view webhook_internal.tail is
     'Internal: where the tail reader stands.';
-comment on view webhook.unfolded is
-    'Internal: the ledger since the last fold.';
-comment on view webhook.unseen is
+comment on view webhook_internal.uncompacted is
+    'Internal: the settlements since the last compaction.';
+comment on view webhook_internal.unseen is
     'Internal: messages that the tail reader has not counted yet.';
-comment on view webhook.recent_count is
-    'Internal: messages, calls and errors that are not in webhook.counter yet, one row an event.';
-comment on view webhook.event_count is
+comment on view webhook_internal.recent_count is
+    'Internal: messages, calls and errors that are not in webhook_internal.counter yet, one row an event.';
+comment on view webhook_internal.event_count is
     'Internal: exact counters of each event.';
-comment on view webhook.lane_now is
+comment on view webhook_internal.lane_now is
     'Internal: the newest state of each lane.';
-comment on view webhook.busy is
+comment on view webhook_internal.busy is
     'Internal: messages taken by a lane and not settled.';
-comment on view webhook.place is
+comment on view webhook_internal.place is
     'Internal: how far each lane has got.';
-comment on view webhook.event_label is
+comment on view webhook_internal.event_label is
     'Internal: what to call an event and its table now.';
-comment on view webhook.granted is
+comment on view webhook_internal.granted is
     'Internal: privileges on objects of the extension, for webhook.grant_to() and webhook.revoke_from().';
-comment on view webhook.event_trigger is
+comment on view webhook_internal.event_trigger is
     'Internal: the trigger that captures each event.';
-comment on view webhook.event_owner is
+comment on view webhook_internal.event_owner is
     'Internal: the role that owns each event, and the right on the table that it has lost.';
-comment on view webhook.event_now is
+comment on view webhook_internal.event_now is
     'Internal: events with their present table name and what is wrong with them.';
-comment on function webhook.extension_installed() is 'Called once by CREATE EXTENSION: starts the worker of this database when the transaction commits.';
+comment on function webhook_internal.extension_installed() is 'Called once by CREATE EXTENSION: starts the worker of this database when the transaction commits.';

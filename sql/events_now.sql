@@ -4,7 +4,7 @@
 set local search_path = pg_catalog, pg_temp;
 
 -- What to call an event and its table now.
-create view webhook.event_label as
+create view webhook_internal.event_label as
 select e.event_key,
        e.id,
        e.event_type,
@@ -28,7 +28,7 @@ left join pg_namespace n on n.oid = c.relnamespace;
 -- The role that owns an event, and the right on the table that it has lost. Its oid counts while the
 -- table is the one it was recorded for: it survives a rename. After a dump and restore the name
 -- counts; a role that does not exist there leaves the event to the owner of the table.
-create view webhook.event_owner as
+create view webhook_internal.event_owner as
 select e.event_key,
        r.oid as owner_oid,
        coalesce(r.rolname::text, e.owner_name) collate "default" as owner,
@@ -50,7 +50,7 @@ left join pg_roles r
              end;
 
 -- The trigger that captures each event: its own if it has a condition, else the one that it shares.
-create view webhook.event_trigger as
+create view webhook_internal.event_trigger as
 select e.event_key,
        t.oid as trigger_oid,
        t.tgname as trigger_name,
@@ -59,7 +59,7 @@ select e.event_key,
 from webhook.event_def e
 cross join lateral (
     select f.trigger_oid
-    from webhook.shared_trigger(e.object_name::oid, e.event_type) f
+    from webhook_internal.shared_trigger(e.object_name::oid, e.event_type) f
     where e.condition is null
     union all
     select o.oid
@@ -72,7 +72,7 @@ join pg_trigger t on t.oid = s.trigger_oid;
 
 -- Each event with the name its table has now and the reason why it makes no messages.
 -- Column numbers count while the table is the one they were recorded for, else the names.
-create view webhook.event_now as
+create view webhook_internal.event_now as
 select e.event_key, e.id, e.webhook_key, e.event_type, e.object_name, e.object_label, e.object_oid,
        e.object_fields, e.object_attnums, e.event_sources, e.payload_fields, e.payload_attnums,
        e.payload_template, e.condition, e.enabled, e.null_style, e.list_style, e.detail,
@@ -114,13 +114,13 @@ join webhook.webhook_def w on w.webhook_key = e.webhook_key
 -- Each part is looked up for the events that are asked for, and not for all.
 cross join lateral (
     select k.object_text
-    from webhook.event_label k
+    from webhook_internal.event_label k
     where k.event_key = e.event_key
     offset 0
 ) b
 cross join lateral (
     select k.owner, k.lost_rights
-    from webhook.event_owner k
+    from webhook_internal.event_owner k
     where k.event_key = e.event_key
     offset 0
 ) o
@@ -132,7 +132,7 @@ cross join lateral (
 left join pg_class c on c.oid = e.object_name
 left join lateral (
     select k.trigger_oid, k.enabled
-    from webhook.event_trigger k
+    from webhook_internal.event_trigger k
     where k.event_key = e.event_key
     offset 0
 ) t on true
@@ -144,16 +144,16 @@ left join lateral (
            array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'object') as object_names,
            array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'payload') as payload_names,
            string_agg(a.attname::text collate "default", ', ' order by a.attname) filter (
-               where f.kind = 'match' and webhook.match_kind(a.atttypid, a.attcollation) is distinct from f.compared_as
+               where f.kind = 'match' and webhook_internal.match_kind(a.atttypid, a.attcollation) is distinct from f.compared_as
                  and a.attname is not null
            ) as retyped,
            jsonb_object_agg(coalesce(a.attname::text, f.name), e.match -> f.name) filter (where f.kind = 'match') as match,
            array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'order') as order_names,
            string_agg(
-               concat(a.attname, ' = ', webhook.unknown_labels(a.atttypid, e.match -> f.name)) collate "default",
+               concat(a.attname, ' = ', webhook_internal.unknown_labels(a.atttypid, e.match -> f.name)) collate "default",
                ', ' order by a.attname
            ) filter (
-               where case when f.compared_as = 'enum' then webhook.unknown_labels(a.atttypid, e.match -> f.name) end is not null
+               where case when f.compared_as = 'enum' then webhook_internal.unknown_labels(a.atttypid, e.match -> f.name) end is not null
            ) as unknown
     from (
         select 'object', o.name, o.number, o.place, null

@@ -301,7 +301,7 @@ set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'rest_wrapper';
 
 -- Behind the view webhook.worker: a reader may not look into pg_stat_activity himself.
-create function webhook.worker_process()
+create function webhook_internal.worker_process()
 returns table (pid integer, started_at timestamptz)
 language c
 rows 1
@@ -309,14 +309,14 @@ set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'worker_process_wrapper';
 
 -- Behind webhook.worker.detail, for the same reason.
-create function webhook.worker_detail()
+create function webhook_internal.worker_detail()
 returns text
 language c
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'worker_detail_wrapper';
 
 -- Behind webhook.worker: why no worker runs. stopped, recovery, starting, no slot or absent.
-create function webhook.worker_absence()
+create function webhook_internal.worker_absence()
 returns text
 language c
 stable
@@ -324,7 +324,7 @@ set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'worker_absence_wrapper';
 
 -- Behind webhook.queue: why nothing at all is sent. A state of the view.
-create function webhook.delivery_hold()
+create function webhook_internal.delivery_hold()
 returns text
 language c
 stable
@@ -333,7 +333,7 @@ as 'MODULE_PATHNAME', 'delivery_hold_wrapper';
 
 -- A stored record as jsonb. What jsonb cannot hold (a NUL escape in a json column, a number or a depth beyond
 -- its limits) comes as a JSON string.
-create function webhook.stored_json(stored text)
+create function webhook_internal.stored_json(stored text)
 returns jsonb
 language plpgsql
 immutable
@@ -349,7 +349,7 @@ $$;
 
 -- Request headers without values that look like credentials. Written in C: a nested statement would show its
 -- parameters to auto_explain.
-create function webhook.masked_headers(headers jsonb)
+create function webhook_internal.masked_headers(headers jsonb)
 returns jsonb
 language c
 immutable
@@ -361,24 +361,26 @@ as 'MODULE_PATHNAME', 'masked_headers_wrapper';
 -- Group roles with the privileges of webhook_admin or webhook_reader in this database alone.
 
 -- The privileges that roles have on the objects of the extension, as GRANT names these.
-create view webhook.granted as
-select 'schema webhook' as object, a.grantee, a.privilege_type as privilege
+create view webhook_internal.granted as
+select pg_catalog.format('schema %I', n.nspname) as object, a.grantee, a.privilege_type as privilege
 from pg_catalog.pg_namespace n
 cross join lateral pg_catalog.aclexplode(n.nspacl) a
-where n.nspname operator(pg_catalog.=) 'webhook'
+where n.nspname operator(pg_catalog.=) any (array['webhook', 'webhook_internal'])
 union all
 select pg_catalog.format(
-           '%s webhook.%I', case when c.relkind operator(pg_catalog.=) 'S' then 'sequence' else 'table' end, c.relname
+           '%s %I.%I', case when c.relkind operator(pg_catalog.=) 'S' then 'sequence' else 'table' end, n.nspname, c.relname
        ),
        a.grantee, a.privilege_type
 from pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
 cross join lateral pg_catalog.aclexplode(c.relacl) a
-where c.relnamespace operator(pg_catalog.=) 'webhook'::pg_catalog.regnamespace
+where n.nspname operator(pg_catalog.=) any (array['webhook', 'webhook_internal'])
 union all
 select pg_catalog.format('function %s', p.oid::pg_catalog.regprocedure), a.grantee, a.privilege_type
 from pg_catalog.pg_proc p
+join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) p.pronamespace
 cross join lateral pg_catalog.aclexplode(p.proacl) a
-where p.pronamespace operator(pg_catalog.=) 'webhook'::pg_catalog.regnamespace;
+where n.nspname operator(pg_catalog.=) any (array['webhook', 'webhook_internal']);
 
 create function webhook.grant_to(role text, privileges text)
 returns void
@@ -394,10 +396,10 @@ begin
             message = format('privileges "%s" is not one of admin, reader', left(privileges, 100)),
             hint = 'admin: those of webhook_admin; reader: those of webhook_reader';
     end if;
-    perform webhook.check_grantee(role);
+    perform webhook_internal.check_grantee(role);
     for statement in
         select format('grant %s on %s to %I', g.privilege, g.object, role)
-        from webhook.granted g
+        from webhook_internal.granted g
         join pg_roles r on r.oid = g.grantee
         where r.rolname = 'webhook_' || privileges
         order by g.object, g.privilege
@@ -415,10 +417,10 @@ as $$
 declare
     statement text;
 begin
-    perform webhook.check_grantee(role);
+    perform webhook_internal.check_grantee(role);
     for statement in
         select format('revoke %s on %s from %I', g.privilege, g.object, role)
-        from webhook.granted g
+        from webhook_internal.granted g
         join pg_roles r on r.oid = g.grantee
         where r.rolname = role
         order by g.object, g.privilege
@@ -428,7 +430,7 @@ begin
 end
 $$;
 
-create function webhook.check_grantee(role text)
+create function webhook_internal.check_grantee(role text)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -466,7 +468,7 @@ end
 $$;
 
 -- What the last statement of the installation calls.
-create function webhook.extension_installed()
+create function webhook_internal.extension_installed()
 returns void
 language c
 set search_path = pg_catalog, pg_temp

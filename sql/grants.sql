@@ -103,35 +103,36 @@ begin
     if not pg_has_role('webhook_worker', 'pg_read_all_stats', 'usage') then
         grant pg_read_all_stats to webhook_worker;
     end if;
-    grant usage on schema webhook to webhook_worker;
+    grant usage on schema webhook, webhook_internal to webhook_worker;
     grant select
         on webhook.webhook_def, webhook.secret_def, webhook.url_def, webhook.event_def, webhook.def_origin,
-           webhook.control, webhook.segment, webhook.outbox, webhook.tail, webhook.unfolded
+           webhook.control, webhook_internal.segment, webhook_internal.outbox, webhook_internal.tail,
+           webhook_internal.uncompacted
         to webhook_worker;
     grant update (detail) on webhook.webhook_def to webhook_worker;
     grant update (disabled_at, detail) on webhook.url_def to webhook_worker;
     grant update (outbox_number) on webhook.control to webhook_worker;
     grant usage on sequence webhook.outbox_flush_seq to webhook_worker;
-    grant update (opened_at, closed_at) on webhook.segment to webhook_worker;
+    grant update (opened_at, closed_at) on webhook_internal.segment to webhook_worker;
     grant select, insert, truncate
         on webhook.outbox_0, webhook.outbox_1, webhook.outbox_2, webhook.outbox_3
         to webhook_worker;
     grant select, insert, update, truncate
-        on webhook.activity_0, webhook.activity_1, webhook.activity_2, webhook.activity_3
+        on webhook_internal.activity_0, webhook_internal.activity_1, webhook_internal.activity_2, webhook_internal.activity_3
         to webhook_worker;
-    grant select, insert, update on webhook.call_duration, webhook.worker_total to webhook_worker;
+    grant select, insert, update on webhook_internal.call_duration, webhook_internal.worker_total to webhook_worker;
     grant insert, truncate
-        on webhook.call_log_0, webhook.call_log_1, webhook.call_log_2, webhook.call_log_3
+        on webhook_internal.call_log_0, webhook_internal.call_log_1, webhook_internal.call_log_2, webhook_internal.call_log_3
         to webhook_worker;
-    grant select, insert, update, delete on webhook.retry to webhook_worker;
+    grant select, insert, update, delete on webhook_internal.retry to webhook_worker;
     grant select, update (taken_before, taken_within, taken_up_to, in_flight), delete
-        on webhook.cancellation
+        on webhook_internal.cancellation
         to webhook_worker;
-    grant select, insert, delete on webhook.ledger, webhook.tick to webhook_worker;
-    grant select, delete on webhook.definition_change, webhook.change_log to webhook_worker;
-    grant select, insert, update on webhook.lane, webhook.counter to webhook_worker;
-    grant select, insert, delete on webhook.counter_day to webhook_worker;
-    grant select, update on webhook.fold to webhook_worker;
+    grant select, insert, delete on webhook_internal.settlement, webhook_internal.tick to webhook_worker;
+    grant select, delete on webhook_internal.definition_change, webhook_internal.change_log to webhook_worker;
+    grant select, insert, update on webhook_internal.lane, webhook_internal.counter to webhook_worker;
+    grant select, insert, delete on webhook_internal.counter_day to webhook_worker;
+    grant select, update on webhook_internal.compaction to webhook_worker;
     -- No function that runs with the rights of its owner.
     grant execute on function webhook.present_columns(regclass, oid, text[], smallint[]) to webhook_worker;
 end
@@ -139,8 +140,8 @@ $$;
 
 -- From every role but the owner: the installer's default privileges have given away what was
 -- created until here.
-revoke all on all tables in schema webhook from public;
-revoke all on all sequences in schema webhook from public;
+revoke all on all tables in schema webhook, webhook_internal from public;
+revoke all on all sequences in schema webhook, webhook_internal from public;
 do $$
 declare
     statement pg_catalog.text;
@@ -155,18 +156,20 @@ begin
               and d.deptype operator(pg_catalog.=) 'e'
         ),
         object (described, owner, acl) as (
-            select 'schema webhook', n.nspowner, coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))
+            select pg_catalog.format('schema %I', n.nspname), n.nspowner,
+                   coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))
             from pg_catalog.pg_namespace n
-            where n.nspname operator(pg_catalog.=) 'webhook'
+            where n.nspname operator(pg_catalog.=) any (array['webhook', 'webhook_internal'])
             union all
             select pg_catalog.format(
-                       '%s webhook.%I', case when c.relkind operator(pg_catalog.=) 'S' then 'sequence' else 'table' end, c.relname),
+                       '%s %s.%I', case when c.relkind operator(pg_catalog.=) 'S' then 'sequence' else 'table' end,
+                       c.relnamespace::pg_catalog.regnamespace, c.relname),
                    c.relowner, c.relacl
             from member m
             join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) m.objid
             where m.classid operator(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
             union all
-            select pg_catalog.format('table webhook.%I', c.relname), c.relowner, a.attacl
+            select pg_catalog.format('table %s.%I', c.relnamespace::pg_catalog.regnamespace, c.relname), c.relowner, a.attacl
             from member m
             join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) m.objid
             join pg_catalog.pg_attribute a on a.attrelid operator(pg_catalog.=) c.oid
@@ -196,7 +199,7 @@ begin
 end
 $$;
 
-grant usage on schema webhook to webhook_admin, webhook_reader;
+grant usage on schema webhook, webhook_internal to webhook_admin, webhook_reader;
 
 grant select
     on webhook.webhooks, webhook.events, webhook.messages, webhook.calls, webhook.queue, webhook.worker,
@@ -205,15 +208,15 @@ grant select
 
 -- A function in a view runs with the rights of the role that reads the view.
 grant execute
-    on function webhook.worker_process(), webhook.worker_detail(), webhook.worker_absence(), webhook.delivery_hold(),
-       webhook.unseen_messages(), webhook.busy_messages()
+    on function webhook_internal.worker_process(), webhook_internal.worker_detail(), webhook_internal.worker_absence(),
+       webhook_internal.delivery_hold(), webhook_internal.unseen_messages(), webhook_internal.busy_messages(),
+       webhook_internal.masked_url(text), webhook_internal.masked_headers(jsonb), webhook_internal.masked_values(jsonb),
+       webhook_internal.match_kind(oid, oid), webhook_internal.unknown_labels(oid, jsonb),
+       webhook_internal.shared_trigger(oid, text)
     to webhook_reader;
-grant execute on function webhook.masked_url(text), webhook.masked_headers(jsonb), webhook.masked_values(jsonb) to webhook_reader;
 grant execute
     on function webhook.duration_quantile(text, double precision, double precision), webhook.prometheus(),
        webhook.status_page(interval)
-    to webhook_reader;
-grant execute on function webhook.match_kind(oid, oid), webhook.unknown_labels(oid, jsonb), webhook.shared_trigger(oid, text)
     to webhook_reader;
 -- What only reads. The functions check the caller's rights on tables, and mask what readers may not see.
 grant execute
@@ -222,20 +225,21 @@ grant execute
     to webhook_reader;
 
 -- Monitoring systems are members of this role of PostgreSQL.
-grant usage on schema webhook to pg_monitor;
+grant usage on schema webhook, webhook_internal to pg_monitor;
 grant select on webhook.worker, webhook.queue, webhook.metrics, webhook.activity to pg_monitor;
 grant execute
-    on function webhook.worker_process(), webhook.worker_detail(), webhook.worker_absence(), webhook.delivery_hold(),
-       webhook.unseen_messages(), webhook.busy_messages(), webhook.masked_url(text), webhook.match_kind(oid, oid),
-       webhook.unknown_labels(oid, jsonb), webhook.shared_trigger(oid, text),
+    on function webhook_internal.worker_process(), webhook_internal.worker_detail(), webhook_internal.worker_absence(),
+       webhook_internal.delivery_hold(), webhook_internal.unseen_messages(), webhook_internal.busy_messages(),
+       webhook_internal.masked_url(text), webhook_internal.match_kind(oid, oid),
+       webhook_internal.unknown_labels(oid, jsonb), webhook_internal.shared_trigger(oid, text),
        webhook.duration_quantile(text, double precision, double precision), webhook.prometheus()
     to pg_monitor;
 
-grant execute on all functions in schema webhook to webhook_admin;
+grant execute on all functions in schema webhook, webhook_internal to webhook_admin;
 revoke execute
-    on function webhook.definitions_changed(), webhook.definition_row_changed(), webhook.refuse_replicated(),
-       webhook.grant_to(text, text), webhook.revoke_from(text), webhook.check_grantee(text),
-       webhook.create_worker_role(), webhook.extension_installed()
+    on function webhook.grant_to(text, text), webhook.revoke_from(text), webhook.create_worker_role(),
+       webhook_internal.definitions_changed(), webhook_internal.definition_row_changed(),
+       webhook_internal.refuse_replicated(), webhook_internal.check_grantee(text), webhook_internal.extension_installed()
     from webhook_admin;
 
 select webhook.create_worker_role();

@@ -8,7 +8,7 @@ select counted.name,
        coalesce(counted.value, 0)::double precision as value
 from webhook.event_def e
 join webhook.webhook_def w on w.webhook_key = e.webhook_key
-left join webhook.event_count k on k.event_key = e.event_key
+left join webhook_internal.event_count k on k.event_key = e.event_key
 cross join lateral (
     values
         ('webhook_messages_total', k.messages),
@@ -59,7 +59,7 @@ left join (
     ) g
     cross join lateral (
         select not v.active as is_stopped
-        from webhook.event_now v
+        from webhook_internal.event_now v
         where v.event_key = g.first
         offset 0
     ) n
@@ -72,7 +72,7 @@ select 'webhook_worker_up', '{}', (w.pid is not null)::integer::double precision
 from webhook.worker w
 union all
 select total.name, '{}', total.value
-from webhook.worker_total t
+from webhook_internal.worker_total t
 cross join lateral (
     values
         ('webhook_worker_starts_total', t.starts::double precision),
@@ -87,7 +87,7 @@ select counted.name,
        counted.value
 from (
     select u.webhook_key, sum(d.calls) as calls, sum(d.seconds) as seconds
-    from webhook.call_duration d
+    from webhook_internal.call_duration d
     join webhook.url_def u on u.url_key = d.url_key
     group by u.webhook_key
 ) h
@@ -100,7 +100,7 @@ cross join lateral (
     select 'webhook_call_duration_seconds_bucket', jsonb_build_object('le', b.le), coalesce((
         select sum(d.calls)::double precision
         from webhook.url_def u
-        join webhook.call_duration d on d.url_key = u.url_key
+        join webhook_internal.call_duration d on d.url_key = u.url_key
         where u.webhook_key = h.webhook_key
           and d.bound < b.place
     ), 0)
@@ -112,7 +112,7 @@ where w.dropped_at is null
 union all
 select stored.name, '{}', sum(pg_total_relation_size(c.oid))::double precision
 from pg_class c
-join pg_namespace n on n.oid = c.relnamespace and n.nspname = 'webhook'
+join pg_namespace n on n.oid = c.relnamespace and n.nspname in ('webhook', 'webhook_internal')
 join (
     values
         ('webhook_outbox_bytes', '^outbox_[0-9]$'),

@@ -1,12 +1,12 @@
--- The schema belongs to the extension alone. CREATE EXTENSION takes an existing one, because a dump
--- restores the schema first. Its owner could later replace the extension's objects, and sessions of others,
--- superusers too, would run the replacements. Objects that it already holds could shadow the extension's.
+-- Both schemas belong to the extension alone: webhook, for users, and webhook_internal. CREATE EXTENSION takes an
+-- existing schema webhook, because a dump restores it first. The owner of a schema could later replace the
+-- extension's objects, and sessions of others, superusers too, would run the replacements. Objects that it already
+-- holds could shadow the extension's.
 
 do $$
 declare
     owner pg_catalog.name;
     found pg_catalog.text;
-    grantee pg_catalog.text;
 begin
     select r.rolname
     into owner
@@ -41,16 +41,38 @@ begin
             hint = 'move what it holds to another schema, or drop or rename it: CREATE EXTENSION webhook_ext makes the schema itself';
     end if;
 
-    -- At once: nobody may create anything beside the script.
-    for grantee in
-        select distinct coalesce(pg_catalog.quote_ident(r.rolname), 'public')
+    select r.rolname
+    into owner
+    from pg_catalog.pg_namespace n
+    join pg_catalog.pg_roles r on r.oid operator(pg_catalog.=) n.nspowner
+    where n.nspname operator(pg_catalog.=) 'webhook_internal';
+    if owner is not null then
+        raise exception using
+            errcode = 'insufficient_privilege',
+            message = pg_catalog.format('schema webhook_internal belongs to role "%s"', owner),
+            hint = 'drop or rename it: CREATE EXTENSION webhook_ext makes the schema itself';
+    end if;
+end
+$$;
+
+-- No dump holds it: one that is there already is not the extension's.
+create schema webhook_internal;
+
+-- At once: no other role may create anything beside the script.
+do $$
+declare
+    statement pg_catalog.text;
+begin
+    for statement in
+        select distinct pg_catalog.format(
+                   'revoke all on schema %I from %s cascade', n.nspname, coalesce(pg_catalog.quote_ident(r.rolname), 'public'))
         from pg_catalog.pg_namespace n
         cross join pg_catalog.aclexplode(n.nspacl) x
         left join pg_catalog.pg_roles r on r.oid operator(pg_catalog.=) x.grantee
-        where n.nspname operator(pg_catalog.=) 'webhook'
+        where n.nspname operator(pg_catalog.=) any (array['webhook', 'webhook_internal'])
           and x.grantee operator(pg_catalog.<>) n.nspowner
     loop
-        execute pg_catalog.format('revoke all on schema webhook from %s cascade', grantee);
+        execute statement;
     end loop;
 end
 $$;

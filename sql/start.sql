@@ -9,4 +9,4 @@ from pg_catalog.pg_control_system() s
 cross join pg_catalog.pg_database d
 where d.datname operator(pg_catalog.=) pg_catalog.current_database();
 
-select webhook.extension_installed();
+select webhook_internal.extension_installed();

@@ -1,4 +1,4 @@
--- Where the worker stands, not for users: its last fold, its ledger since and what it has not
+-- Where the worker stands: its last compaction, its settlements since and what it has not
 -- seen yet, added up, so that every view upon it is exact at once.
 
 -- Names and operators below are PostgreSQL's own, whatever else the schema may hold.
@@ -8,32 +8,32 @@ set local search_path = pg_catalog, pg_temp;
 -- tail_from and tail_to with an id up to tail_id, has been counted and routed. 3 is the first
 -- normal transaction id: nothing has been read yet. The limit tells the planner that it is
 -- one row; upper bounds of seq and xid further down tell it that few rows lie above.
-create view webhook.tail as
+create view webhook_internal.tail as
 select coalesce(l.tail_from, f.tail_from, '3:3:'::pg_snapshot) as tail_from,
        coalesce(l.tail_to, f.tail_to, '3:3:'::pg_snapshot) as tail_to,
        coalesce(l.tail_id, f.tail_id, 0) as tail_id,
-       coalesce(f.folded_seq, 0) as folded_seq
+       coalesce(f.compacted_seq, 0) as compacted_seq
 from (values (true)) as always (only_row)
-left join webhook.fold f on f.only_row = always.only_row
+left join webhook_internal.compaction f on f.only_row = always.only_row
 left join lateral (
     select n.tail_from, n.tail_to, n.tail_id
-    from webhook.ledger n
-    where n.seq > coalesce(f.folded_seq, 0)
+    from webhook_internal.settlement n
+    where n.seq > coalesce(f.compacted_seq, 0)
     order by n.seq desc
     limit 1
 ) l on true
 limit 1;
 
--- What the worker has settled since the last fold.
-create view webhook.unfolded as
+-- What the worker has settled since the last compaction.
+create view webhook_internal.uncompacted as
 select l.seq, l.counts, l.backlog, l.lanes
-from webhook.tail t
-join webhook.ledger l on l.seq > t.folded_seq and l.seq <= 9223372036854775807;
+from webhook_internal.tail t
+join webhook_internal.settlement l on l.seq > t.compacted_seq and l.seq <= 9223372036854775807;
 
 -- Messages that the tail reader has not counted yet. A function, because it may say how many
 -- rows it gives: from the size of the outbox the planner would expect so many that it compiled
 -- the plan of every view for seconds.
-create function webhook.unseen_messages()
+create function webhook_internal.unseen_messages()
 returns table (
     xid         xid8,
     id          bigint,
@@ -50,59 +50,59 @@ set search_path = pg_catalog, pg_temp
 set jit = off
 as $$
     select o.xid, o.id, o.message_id, o.event_key, o.webhook_key, o.captured_at
-    from webhook.tail t
+    from webhook_internal.tail t
     cross join lateral (
         select n.xid, n.id, n.message_id, n.event_key, n.webhook_key, n.captured_at
-        from webhook.outbox n
+        from webhook_internal.outbox n
         where n.xid >= pg_catalog.pg_snapshot_xmax(t.tail_from)
           and n.xid <= '18446744073709551615'::pg_catalog.xid8
         union all
         select n.xid, n.id, n.message_id, n.event_key, n.webhook_key, n.captured_at
         from pg_catalog.pg_snapshot_xip(t.tail_from) as running (xid)
-        join webhook.outbox n on n.xid = running.xid
+        join webhook_internal.outbox n on n.xid = running.xid
     ) o
     where not (pg_catalog.pg_visible_in_snapshot(o.xid, t.tail_to) and o.id <= t.tail_id)
 $$;
 
-create view webhook.unseen as
+create view webhook_internal.unseen as
 select u.xid, u.id, u.message_id, u.event_key, u.webhook_key, u.captured_at
-from webhook.unseen_messages() u;
+from webhook_internal.unseen_messages() u;
 
--- What webhook.counter does not hold yet, one row an event. There are few, whatever is defined.
-create view webhook.recent_count as
+-- What webhook_internal.counter does not hold yet, one row an event. There are few, whatever is defined.
+create view webhook_internal.recent_count as
 select c.event_key,
        sum(c.messages)::bigint as messages,
        sum(c.calls)::bigint as calls,
        sum(c.errors)::bigint as errors
 from (
     select (entry -> 0)::integer, (entry -> 1)::bigint, (entry -> 2)::bigint, (entry -> 3)::bigint
-    from webhook.unfolded l
+    from webhook_internal.uncompacted l
     cross join jsonb_array_elements(l.counts) as entry
     union all
     select u.event_key, count(*), 0, 0
-    from webhook.unseen u
+    from webhook_internal.unseen u
     group by u.event_key
 ) c (event_key, messages, calls, errors)
 group by c.event_key;
 
 -- Exact counters, one row an event.
-create view webhook.event_count as
+create view webhook_internal.event_count as
 select c.event_key,
        sum(c.messages)::bigint as messages,
        sum(c.calls)::bigint as calls,
        sum(c.errors)::bigint as errors
 from (
     select k.event_key, k.messages, k.calls, k.errors
-    from webhook.counter k
+    from webhook_internal.counter k
     union all
     select r.event_key, r.messages, r.calls, r.errors
-    from webhook.recent_count r
+    from webhook_internal.recent_count r
 ) c
 group by c.event_key;
 
 -- The newest state of each lane and what waits in it, one row a URL: those in use, and those
 -- that were dropped together with their webhook.
-create view webhook.lane_now as
+create view webhook_internal.lane_now as
 select u.url_key,
        u.webhook_key,
        u.url,
@@ -136,28 +136,28 @@ select u.url_key,
        coalesce(mention.state -> 'err', l.state -> 'err')::bigint as last_error
 from webhook.url_def u
 join webhook.webhook_def w on w.webhook_key = u.webhook_key
-left join webhook.lane l on l.url_key = u.url_key
+left join webhook_internal.lane l on l.url_key = u.url_key
 left join (
     select distinct on (entry -> 'u') (entry -> 'u')::integer as url_key, entry as state
-    from webhook.unfolded n
+    from webhook_internal.uncompacted n
     cross join jsonb_array_elements(n.lanes) as entry
     order by entry -> 'u', n.seq desc
 ) mention on mention.url_key = u.url_key
 left join (
     select (entry -> 0)::integer as url_key, sum((entry -> 1)::bigint)::bigint as pending
-    from webhook.unfolded n
+    from webhook_internal.uncompacted n
     cross join jsonb_array_elements(n.backlog) as entry
     group by 1
 ) backlog on backlog.url_key = u.url_key
 left join (
     select n.webhook_key, count(*) as pending, min(n.captured_at) as oldest
-    from webhook.unseen n
+    from webhook_internal.unseen n
     group by n.webhook_key
 ) unseen on unseen.webhook_key = u.webhook_key
 left join (
     -- The worker has not heard of it yet.
     select k.url_key, sum(k.counted)::bigint as pending
-    from webhook.cancellation k
+    from webhook_internal.cancellation k
     where k.taken_before is null
     group by k.url_key
 ) canceled on canceled.url_key = u.url_key
@@ -166,32 +166,32 @@ left join (
     select h.url_key, count(*) as pending
     from (
         select distinct on (k.url_key) k.url_key, k.webhook_key, k.before
-        from webhook.cancellation k
+        from webhook_internal.cancellation k
         where k.taken_before is not null
         order by k.url_key, pg_snapshot_xmax(k.before) desc, pg_snapshot_xmin(k.before) desc, length(k.before::text)
     ) h
-    join webhook.unseen n on n.webhook_key = h.webhook_key and pg_visible_in_snapshot(n.xid, h.before)
+    join webhook_internal.unseen n on n.webhook_key = h.webhook_key and pg_visible_in_snapshot(n.xid, h.before)
     group by h.url_key
 ) passed on passed.url_key = u.url_key
 left join (
     -- Canceled one by one; the lane has not reached them.
     select r.url_key, jsonb_agg(jsonb_build_array(r.xid::text, r.id::text)) as positions
-    from webhook.retry r
-    where r.state = 'withdrawn'
+    from webhook_internal.retry r
+    where r.state = 'canceling'
     group by r.url_key
 ) one_by_one on one_by_one.url_key = u.url_key
 where u.dropped_at is null
    or u.dropped_at >= w.dropped_at;
 
 -- Taken by a lane and not settled. What is listed still waits for its call, unless it was
--- withdrawn. A function for the same reason as webhook.unseen_messages().
-create function webhook.busy_messages()
+-- canceled. A function for the same reason as webhook_internal.unseen_messages().
+create function webhook_internal.busy_messages()
 returns table (
-    url_key      integer,
-    xid          xid8,
-    id           bigint,
-    is_listed    boolean,
-    is_withdrawn boolean
+    url_key     integer,
+    xid         xid8,
+    id          bigint,
+    is_listed   boolean,
+    is_canceled boolean
 )
 language sql
 stable
@@ -204,15 +204,15 @@ as $$
            b.is_listed and (
                exists (
                    select
-                   from webhook.retry r
+                   from webhook_internal.retry r
                    where r.url_key = b.url_key
                      and r.xid = b.xid
                      and r.id = b.id
-                     and r.state in ('canceled', 'withdrawn')
+                     and r.state in ('canceled', 'canceling')
                )
                or exists (
                    select
-                   from webhook.cancellation k
+                   from webhook_internal.cancellation k
                    where k.url_key = b.url_key
                      and pg_catalog.pg_visible_in_snapshot(b.xid, k.before)
                )
@@ -222,19 +222,19 @@ as $$
                (entry ->> 0)::xid8 as xid,
                (entry ->> 1)::bigint as id,
                n.state @> pg_catalog.jsonb_build_object('listed', pg_catalog.jsonb_build_array(entry)) as is_listed
-        from webhook.lane_now n
+        from webhook_internal.lane_now n
         cross join pg_catalog.jsonb_array_elements(coalesce(n.state -> 'busy', '[]')) as entry
     ) b
 $$;
 
-create view webhook.busy as
-select b.url_key, b.xid, b.id, b.is_listed, b.is_withdrawn
-from webhook.busy_messages() b;
+create view webhook_internal.busy as
+select b.url_key, b.xid, b.id, b.is_listed, b.is_canceled
+from webhook_internal.busy_messages() b;
 
 -- How far each lane has got: everything visible in taken_before, and with an id up to taken_up_to
 -- in taken_within, was taken. A lane at the tail (not own) has got as far as the tail. What is
 -- visible in canceled_before is not sent any more.
-create view webhook.place as
+create view webhook_internal.place as
 select n.url_key,
        n.webhook_key,
        n.pending,
@@ -243,12 +243,12 @@ select n.url_key,
        case when l.own then (n.state ->> 'to')::pg_snapshot else t.tail_to end as taken_within,
        case when l.own then (n.state ->> 'id')::bigint else t.tail_id end as taken_up_to,
        k.before as canceled_before
-from webhook.lane_now n
-cross join webhook.tail t
+from webhook_internal.lane_now n
+cross join webhook_internal.tail t
 cross join lateral (select coalesce((n.state -> 'own')::boolean, false)) as l (own)
 left join lateral (
     select c.before
-    from webhook.cancellation c
+    from webhook_internal.cancellation c
     where c.url_key = n.url_key
     -- The one that sees most: a transaction may cancel with an older snapshot than others before it.
     order by pg_snapshot_xmax(c.before) desc, pg_snapshot_xmin(c.before) desc, length(c.before::text)

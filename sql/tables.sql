@@ -1,4 +1,5 @@
--- Definitions: what users create. Carried by pg_dump.
+-- Definitions: what users create. Carried by pg_dump. What is internal and yet in schema webhook is there for sessions
+-- with the library of 0.1.0 and for its dumps: see Copies and upgrades in ARCHITECTURE.md.
 -- A dropped definition stays as a tombstone (dropped_at) while the log and the outbox still name it.
 
 create sequence webhook.definition_key_seq as integer;
@@ -90,7 +91,7 @@ create table webhook.event_def (
     -- the columns that payload_template names
     template_fields     text[],
     template_attnums    smallint[],
-    -- the role whose rights the event needs: webhook.event_owner
+    -- the role whose rights the event needs: webhook_internal.event_owner
     owner_name          text,
     owner_oid           oid,
     -- values by column name; the columns by name and number, and how each is compared
@@ -151,16 +152,16 @@ $$;
 -- Which webhooks' definitions, retries or cancellations a transaction has changed, so that the
 -- worker reads these and no others. Read by snapshot, and deleted once it was read. Without
 -- webhook_key: all may have changed.
-create table webhook.definition_change (
+create table webhook_internal.definition_change (
     change_id   bigint generated always as identity primary key,
     xid         xid8 not null default pg_catalog.pg_current_xact_id(),
     webhook_key integer
 );
-create index definition_change_xid on webhook.definition_change (xid);
+create index definition_change_xid on webhook_internal.definition_change (xid);
 
 -- How the values of a column are compared with those of match: by their stored form, which only these
 -- types have in one way for equal values. NULL: another type.
-create function webhook.match_kind(column_type oid, column_collation oid)
+create function webhook_internal.match_kind(column_type oid, column_collation oid)
 returns text
 language c
 stable
@@ -169,7 +170,7 @@ as 'MODULE_PATHNAME', 'match_kind_wrapper';
 
 -- Labels that match lists and the enum does not have, because it calls them otherwise now. With settings of its
 -- own, so that it does not become a part of the views: their plans would look so costly that each is compiled.
-create function webhook.unknown_labels(column_type oid, listed jsonb)
+create function webhook_internal.unknown_labels(column_type oid, listed jsonb)
 returns text
 language sql
 stable
@@ -224,7 +225,7 @@ insert into webhook.control default values;
 
 -- Outbox, call log and the figures of minutes are rings of tables: one is written, full or old ones are closed, and
 -- what is past retention is emptied as a whole. Nothing is deleted row by row.
-create table webhook.segment (
+create table webhook_internal.segment (
     kind      text not null check (kind operator(pg_catalog.=) any (array['outbox', 'call_log', 'activity'])),
     number    smallint not null,
     -- both null: empty; closed_at null: being written
@@ -232,7 +233,7 @@ create table webhook.segment (
     closed_at timestamptz,
     primary key (kind, number)
 );
-insert into webhook.segment (kind, number, opened_at)
+insert into webhook_internal.segment (kind, number, opened_at)
 select k.kind, n.number, case when n.number operator(pg_catalog.=) 0 then pg_catalog.clock_timestamp() end
 from (values ('outbox'), ('call_log'), ('activity')) as k (kind)
 cross join (values (0), (1), (2), (3)) as n (number);
@@ -274,14 +275,14 @@ create index outbox_1_time on webhook.outbox_1 using brin (message_id, captured_
 create index outbox_2_time on webhook.outbox_2 using brin (message_id, captured_at) with (pages_per_range = 32);
 create index outbox_3_time on webhook.outbox_3 using brin (message_id, captured_at) with (pages_per_range = 32);
 
-create view webhook.outbox as
+create view webhook_internal.outbox as
     select * from webhook.outbox_0
     union all select * from webhook.outbox_1
     union all select * from webhook.outbox_2
     union all select * from webhook.outbox_3;
 
 -- A snapshot the tail reader passed, and the webhooks with messages between it and the tick before.
-create table webhook.tick (
+create table webhook_internal.tick (
     tick_id      bigint primary key,
     snapshot     pg_snapshot not null,
     webhook_keys integer[] not null,
@@ -289,13 +290,13 @@ create table webhook.tick (
 );
 
 -- What cannot be told from the lanes' positions: calls that failed and will be repeated
--- ('waiting'), were given up ('failed') or were withdrawn ('canceled'; 'withdrawn' while the
+-- ('waiting'), were given up ('failed') or were canceled ('canceled'; 'canceling' while the
 -- message still lies before the lane), and redeliveries: 'waiting' as well, 'delivered' where
 -- the position would say that the message was canceled.
 -- accepted_at: since when the message's age counts, if not since event_date.
 -- key_hash, other_key_hash: the keys that its order goes by (delivery_order 'key'), two after a change of
 -- the key. What waits with next_at 'infinity' waits for an earlier message of one of its keys.
-create table webhook.retry (
+create table webhook_internal.retry (
     url_key     integer not null,
     xid         xid8 not null,
     id          bigint not null,
@@ -305,7 +306,7 @@ create table webhook.retry (
     event_date  timestamptz not null,
     attempts    integer not null,
     state       text not null check (state operator(pg_catalog.=) any (
-        array['waiting', 'failed', 'canceled', 'withdrawn', 'delivered']
+        array['waiting', 'failed', 'canceled', 'canceling', 'delivered']
     )),
     next_at     timestamptz,
     last_error  text,
@@ -316,26 +317,26 @@ create table webhook.retry (
     primary key (url_key, id, xid)
 );
 -- What is due of one URL.
-create index retry_due_url on webhook.retry (url_key, next_at) where state operator(pg_catalog.=) 'waiting';
+create index retry_due_url on webhook_internal.retry (url_key, next_at) where state operator(pg_catalog.=) 'waiting';
 -- What holds a lane that keeps the order.
-create index retry_waiting on webhook.retry (url_key, id, xid) where state operator(pg_catalog.=) 'waiting';
+create index retry_waiting on webhook_internal.retry (url_key, id, xid) where state operator(pg_catalog.=) 'waiting';
 -- The first of a key that waits, where a URL keeps the order of each key. On an expression, so that no other
 -- index serves these look-ups: whatever statistics say, no plan goes through all that waits for the URL.
-create index retry_key on webhook.retry ((case when state operator(pg_catalog.=) 'waiting' then url_key end), key_hash, id, xid)
+create index retry_key on webhook_internal.retry ((case when state operator(pg_catalog.=) 'waiting' then url_key end), key_hash, id, xid)
     where (case when state operator(pg_catalog.=) 'waiting' then url_key end) is not null and key_hash is not null;
-create index retry_other_key on webhook.retry ((case when state operator(pg_catalog.=) 'waiting' then url_key end), other_key_hash, id, xid)
+create index retry_other_key on webhook_internal.retry ((case when state operator(pg_catalog.=) 'waiting' then url_key end), other_key_hash, id, xid)
     where (case when state operator(pg_catalog.=) 'waiting' then url_key end) is not null and other_key_hash is not null;
-create index retry_message on webhook.retry (message_id);
-create index retry_failed on webhook.retry (webhook_key, event_date) where state operator(pg_catalog.=) 'failed';
+create index retry_message on webhook_internal.retry (message_id);
+create index retry_failed on webhook_internal.retry (webhook_key, event_date) where state operator(pg_catalog.=) 'failed';
 -- Counted by webhook.queue without a look at the rows.
-create index retry_failed_url on webhook.retry (url_key) where state operator(pg_catalog.=) 'failed';
-create index retry_withdrawn on webhook.retry (url_key, id, xid) where state operator(pg_catalog.=) 'withdrawn';
+create index retry_failed_url on webhook_internal.retry (url_key) where state operator(pg_catalog.=) 'failed';
+create index retry_canceling on webhook_internal.retry (url_key, id, xid) where state operator(pg_catalog.=) 'canceling';
 
 -- webhook.cancel_pending(): of what was committed before the snapshot, nothing more is sent to
 -- the URL. counted: how many messages that were, until the worker has heard of it; then it notes
 -- where the lane stood: what lay before (taken_*), and what was on its way (in_flight), is not
 -- canceled.
-create table webhook.cancellation (
+create table webhook_internal.cancellation (
     cancellation_id bigint generated always as identity primary key,
     url_key         integer not null,
     webhook_key     integer not null,
@@ -347,18 +348,18 @@ create table webhook.cancellation (
     in_flight       jsonb,
     canceled_at     timestamptz not null default pg_catalog.clock_timestamp()
 );
-create index cancellation_url on webhook.cancellation (url_key, cancellation_id);
-create index cancellation_webhook on webhook.cancellation (webhook_key);
+create index cancellation_url on webhook_internal.cancellation (url_key, cancellation_id);
+create index cancellation_webhook on webhook_internal.cancellation (webhook_key);
 -- What the worker has not heard of.
-create index cancellation_new on webhook.cancellation (cancellation_id) where taken_before is null;
+create index cancellation_new on webhook_internal.cancellation (cancellation_id) where taken_before is null;
 
--- What the worker has settled since the last fold, one row a settlement, insert-only.
--- counts:   [[event_key, messages, calls, errors], ...]   to add to webhook.counter
--- backlog:  [[url_key, pending delta], ...]               to add to webhook.lane.pending
+-- What the worker has settled since the last compaction, one row a settlement, insert-only.
+-- counts:   [[event_key, messages, calls, errors], ...]   to add to webhook_internal.counter
+-- backlog:  [[url_key, pending delta], ...]               to add to webhook_internal.lane.pending
 -- lanes:    [{...}, ...]                                    the newest state of each lane it names
 -- tail_*:   where the tail reader stands: everything between tail_from and tail_to with an id
 --           up to tail_id, and everything before tail_from, has been counted and routed.
-create table webhook.ledger (
+create table webhook_internal.settlement (
     seq        bigint primary key,
     tail_from  pg_snapshot not null,
     tail_to    pg_snapshot not null,
@@ -370,30 +371,30 @@ create table webhook.ledger (
     written_at timestamptz not null default pg_catalog.clock_timestamp()
 );
 -- Compressing what lives for ten seconds would cost more than it saves.
-alter table webhook.ledger alter column counts set storage external;
-alter table webhook.ledger alter column backlog set storage external;
-alter table webhook.ledger alter column lanes set storage external;
+alter table webhook_internal.settlement alter column counts set storage external;
+alter table webhook_internal.settlement alter column backlog set storage external;
+alter table webhook_internal.settlement alter column lanes set storage external;
 
--- The ledger up to folded_seq, added up.
-create table webhook.fold (
+-- The settlements up to compacted_seq, added up.
+create table webhook_internal.compaction (
     only_row   boolean primary key default true check (only_row),
-    folded_seq bigint not null,
+    compacted_seq bigint not null,
     tail_from  pg_snapshot not null,
     tail_to    pg_snapshot not null,
     tail_id    bigint not null,
     tail_tick  bigint not null
 );
 -- Everything there is was not seen yet; 3 is the first id a transaction can have.
-insert into webhook.fold values (true, 0, '3:3:', '3:3:', 0, 0);
-create table webhook.counter (
+insert into webhook_internal.compaction values (true, 0, '3:3:', '3:3:', 0, 0);
+create table webhook_internal.counter (
     event_key integer primary key,
     messages  bigint not null,
     calls     bigint not null,
     errors    bigint not null
 );
--- What webhook.counter had before it was first changed on that day (UTC), for the last thirty days: what was
+-- What webhook_internal.counter had before it was first changed on that day (UTC), for the last thirty days: what was
 -- counted since is the difference.
-create table webhook.counter_day (
+create table webhook_internal.counter_day (
     event_key integer,
     day       date,
     messages  bigint not null,
@@ -401,8 +402,8 @@ create table webhook.counter_day (
     errors    bigint not null,
     primary key (event_key, day)
 );
-create index counter_day_day on webhook.counter_day (day);
-create table webhook.lane (
+create index counter_day_day on webhook_internal.counter_day (day);
+create table webhook_internal.lane (
     url_key integer primary key,
     pending bigint not null,
     state   jsonb not null,
@@ -414,13 +415,13 @@ create table webhook.lane (
         or state operator(pg_catalog.?) 'until'
     ) stored
 );
-create index lane_active on webhook.lane (url_key) where active;
-create index lane_pending on webhook.lane (url_key) where pending operator(pg_catalog.<>) 0;
+create index lane_active on webhook_internal.lane (url_key) where active;
+create index lane_pending on webhook_internal.lane (url_key) where pending operator(pg_catalog.<>) 0;
 
 -- One row a call. It names its webhook by id, as users do: with the key, a query for the newest
 -- calls of one webhook would have to sort all of them, because the planner learns the key too
 -- late to read them from the index in order.
-create table webhook.call_log_0 (
+create table webhook_internal.call_log_0 (
     call_id      uuid not null,
     called_at    timestamptz not null,
     message_id   uuid not null,
@@ -436,56 +437,56 @@ create table webhook.call_log_0 (
     message_size integer not null,
     duration_ms  double precision not null
 );
-create table webhook.call_log_1 (like webhook.call_log_0 including all);
-create table webhook.call_log_2 (like webhook.call_log_0 including all);
-create table webhook.call_log_3 (like webhook.call_log_0 including all);
-create index call_log_0_message on webhook.call_log_0 (message_id);
-create index call_log_1_message on webhook.call_log_1 (message_id);
-create index call_log_2_message on webhook.call_log_2 (message_id);
-create index call_log_3_message on webhook.call_log_3 (message_id);
+create table webhook_internal.call_log_1 (like webhook_internal.call_log_0 including all);
+create table webhook_internal.call_log_2 (like webhook_internal.call_log_0 including all);
+create table webhook_internal.call_log_3 (like webhook_internal.call_log_0 including all);
+create index call_log_0_message on webhook_internal.call_log_0 (message_id);
+create index call_log_1_message on webhook_internal.call_log_1 (message_id);
+create index call_log_2_message on webhook_internal.call_log_2 (message_id);
+create index call_log_3_message on webhook_internal.call_log_3 (message_id);
 -- Ids are compared byte by byte, whatever the database's collation. What stands behind the time
 -- is compared within the index; without it the planner would look for the newest calls of a busy
 -- webhook in the rows of all, which takes long once it is busy no more.
-create index call_log_0_time on webhook.call_log_0 (called_at, webhook_id text_pattern_ops);
-create index call_log_1_time on webhook.call_log_1 (called_at, webhook_id text_pattern_ops);
-create index call_log_2_time on webhook.call_log_2 (called_at, webhook_id text_pattern_ops);
-create index call_log_3_time on webhook.call_log_3 (called_at, webhook_id text_pattern_ops);
-create index call_log_0_webhook on webhook.call_log_0 (webhook_id text_pattern_ops, called_at);
-create index call_log_1_webhook on webhook.call_log_1 (webhook_id text_pattern_ops, called_at);
-create index call_log_2_webhook on webhook.call_log_2 (webhook_id text_pattern_ops, called_at);
-create index call_log_3_webhook on webhook.call_log_3 (webhook_id text_pattern_ops, called_at);
+create index call_log_0_time on webhook_internal.call_log_0 (called_at, webhook_id text_pattern_ops);
+create index call_log_1_time on webhook_internal.call_log_1 (called_at, webhook_id text_pattern_ops);
+create index call_log_2_time on webhook_internal.call_log_2 (called_at, webhook_id text_pattern_ops);
+create index call_log_3_time on webhook_internal.call_log_3 (called_at, webhook_id text_pattern_ops);
+create index call_log_0_webhook on webhook_internal.call_log_0 (webhook_id text_pattern_ops, called_at);
+create index call_log_1_webhook on webhook_internal.call_log_1 (webhook_id text_pattern_ops, called_at);
+create index call_log_2_webhook on webhook_internal.call_log_2 (webhook_id text_pattern_ops, called_at);
+create index call_log_3_webhook on webhook_internal.call_log_3 (webhook_id text_pattern_ops, called_at);
 -- Failures, of which there are few. The condition is what the view webhook.calls shows as status,
 -- word for word: that is how the planner knows the index for "status = 'Failure'".
-create index call_log_0_failure on webhook.call_log_0 (called_at, webhook_id text_pattern_ops)
+create index call_log_0_failure on webhook_internal.call_log_0 (called_at, webhook_id text_pattern_ops)
     where case when success then 'Success' else 'Failure' end operator(pg_catalog.=) 'Failure';
-create index call_log_1_failure on webhook.call_log_1 (called_at, webhook_id text_pattern_ops)
+create index call_log_1_failure on webhook_internal.call_log_1 (called_at, webhook_id text_pattern_ops)
     where case when success then 'Success' else 'Failure' end operator(pg_catalog.=) 'Failure';
-create index call_log_2_failure on webhook.call_log_2 (called_at, webhook_id text_pattern_ops)
+create index call_log_2_failure on webhook_internal.call_log_2 (called_at, webhook_id text_pattern_ops)
     where case when success then 'Success' else 'Failure' end operator(pg_catalog.=) 'Failure';
-create index call_log_3_failure on webhook.call_log_3 (called_at, webhook_id text_pattern_ops)
+create index call_log_3_failure on webhook_internal.call_log_3 (called_at, webhook_id text_pattern_ops)
     where case when success then 'Success' else 'Failure' end operator(pg_catalog.=) 'Failure';
-create index call_log_0_webhook_failure on webhook.call_log_0 (webhook_id text_pattern_ops, called_at)
+create index call_log_0_webhook_failure on webhook_internal.call_log_0 (webhook_id text_pattern_ops, called_at)
     where case when success then 'Success' else 'Failure' end operator(pg_catalog.=) 'Failure';
-create index call_log_1_webhook_failure on webhook.call_log_1 (webhook_id text_pattern_ops, called_at)
+create index call_log_1_webhook_failure on webhook_internal.call_log_1 (webhook_id text_pattern_ops, called_at)
     where case when success then 'Success' else 'Failure' end operator(pg_catalog.=) 'Failure';
-create index call_log_2_webhook_failure on webhook.call_log_2 (webhook_id text_pattern_ops, called_at)
+create index call_log_2_webhook_failure on webhook_internal.call_log_2 (webhook_id text_pattern_ops, called_at)
     where case when success then 'Success' else 'Failure' end operator(pg_catalog.=) 'Failure';
-create index call_log_3_webhook_failure on webhook.call_log_3 (webhook_id text_pattern_ops, called_at)
+create index call_log_3_webhook_failure on webhook_internal.call_log_3 (webhook_id text_pattern_ops, called_at)
     where case when success then 'Success' else 'Failure' end operator(pg_catalog.=) 'Failure';
-create index call_log_0_code on webhook.call_log_0 (called_at, http_code) where http_code operator(pg_catalog.>=) 300;
-create index call_log_1_code on webhook.call_log_1 (called_at, http_code) where http_code operator(pg_catalog.>=) 300;
-create index call_log_2_code on webhook.call_log_2 (called_at, http_code) where http_code operator(pg_catalog.>=) 300;
-create index call_log_3_code on webhook.call_log_3 (called_at, http_code) where http_code operator(pg_catalog.>=) 300;
+create index call_log_0_code on webhook_internal.call_log_0 (called_at, http_code) where http_code operator(pg_catalog.>=) 300;
+create index call_log_1_code on webhook_internal.call_log_1 (called_at, http_code) where http_code operator(pg_catalog.>=) 300;
+create index call_log_2_code on webhook_internal.call_log_2 (called_at, http_code) where http_code operator(pg_catalog.>=) 300;
+create index call_log_3_code on webhook_internal.call_log_3 (called_at, http_code) where http_code operator(pg_catalog.>=) 300;
 
-create view webhook.call_log as
-    select * from webhook.call_log_0
-    union all select * from webhook.call_log_1
-    union all select * from webhook.call_log_2
-    union all select * from webhook.call_log_3;
+create view webhook_internal.call_log as
+    select * from webhook_internal.call_log_0
+    union all select * from webhook_internal.call_log_1
+    union all select * from webhook_internal.call_log_2
+    union all select * from webhook_internal.call_log_3;
 
 -- Who changed what through the functions, insert-only, in their transaction. Secrets are never in it, and
 -- headers with masked values. is_kept: as long as the definition lives, whatever webhook.log_retention says.
-create table webhook.change_log (
+create table webhook_internal.change_log (
     change_id   bigint generated always as identity primary key,
     changed_at  timestamptz not null default pg_catalog.clock_timestamp(),
     changed_by  text not null,
@@ -500,8 +501,8 @@ create table webhook.change_log (
     old         jsonb,
     new         jsonb
 );
-create index change_log_time on webhook.change_log (changed_at);
-create index change_log_id on webhook.change_log (id, changed_at);
-create index change_log_expiring on webhook.change_log (changed_at) where not is_kept;
-create index change_log_webhook on webhook.change_log (webhook_key) where is_kept;
-create index change_log_event on webhook.change_log (event_key) where is_kept and event_key is not null;
+create index change_log_time on webhook_internal.change_log (changed_at);
+create index change_log_id on webhook_internal.change_log (id, changed_at);
+create index change_log_expiring on webhook_internal.change_log (changed_at) where not is_kept;
+create index change_log_webhook on webhook_internal.change_log (webhook_key) where is_kept;
+create index change_log_event on webhook_internal.change_log (event_key) where is_kept and event_key is not null;

@@ -7,7 +7,7 @@ set local search_path = pg_catalog, pg_temp;
 -- characters or more that hold a digit count whatever their names are (credentials_in_url in
 -- src/core/policy/redaction.rs has the same rule). A secret in the path, as in hooks of chats, cannot be told
 -- from another path. Parts end at each ?, so that an answer of nothing else takes no quadratic time.
-create function webhook.masked_url(url text)
+create function webhook_internal.masked_url(url text)
 returns text
 language sql
 immutable
@@ -29,12 +29,12 @@ select w.id,
        w.name,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then w.description
-           else webhook.masked_url(w.description)
+           else webhook_internal.masked_url(w.description)
        end as description,
        array(
            select case
                       when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then u.url
-                      else webhook.masked_url(u.url)
+                      else webhook_internal.masked_url(u.url)
                   end
            from webhook.url_def u
            where u.webhook_key = w.webhook_key
@@ -53,9 +53,9 @@ select w.id,
        w.modified_by,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then w.detail
-           else webhook.masked_url(w.detail)
+           else webhook_internal.masked_url(w.detail)
        end as detail,
-       case when w.headers = '{}' then w.headers else webhook.masked_headers(w.headers) end as headers,
+       case when w.headers = '{}' then w.headers else webhook_internal.masked_headers(w.headers) end as headers,
        w.timeout_ms,
        w.max_attempts,
        w.max_age,
@@ -84,10 +84,10 @@ cross join lateral (
         -- Test messages belong to no event.
         select -w.webhook_key, false
     ) e (event_key, live)
-    left join webhook.counter k on k.event_key = e.event_key
+    left join webhook_internal.counter k on k.event_key = e.event_key
     left join lateral (
         select d.messages, d.calls, d.errors
-        from webhook.counter_day d
+        from webhook_internal.counter_day d
         where d.event_key = k.event_key
           and d.day > (now() at time zone 'UTC')::date - 30
         order by d.day
@@ -99,7 +99,7 @@ left join (
            sum(n.messages)::bigint as messages,
            sum(n.calls)::bigint as calls,
            sum(n.errors)::bigint as errors
-    from webhook.recent_count n
+    from webhook_internal.recent_count n
     left join webhook.event_def d on d.event_key = n.event_key
     group by 1
 ) r on r.webhook_key = w.webhook_key
@@ -116,16 +116,16 @@ select e.id,
        e.payload_fields_now as payload_fields,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then e.payload_template
-           else webhook.masked_url(e.payload_template)
+           else webhook_internal.masked_url(e.payload_template)
        end as payload_template,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then coalesce(e.condition_now, e.condition)
-           else webhook.masked_url(coalesce(e.condition_now, e.condition))
+           else webhook_internal.masked_url(coalesce(e.condition_now, e.condition))
        end as condition,
        case when e.active then 'Active' else 'Inactive' end as status,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then e.reason
-           else webhook.masked_url(e.reason)
+           else webhook_internal.masked_url(e.reason)
        end as detail,
        coalesce(k.messages, 0) + coalesce(r.messages, 0) as messages,
        coalesce(k.calls, 0) + coalesce(r.calls, 0) as calls,
@@ -142,17 +142,17 @@ select e.id,
        coalesce(greatest(k.messages - b.messages, 0), 0) + coalesce(r.messages, 0) as messages_30d,
        coalesce(greatest(k.calls - b.calls, 0), 0) + coalesce(r.calls, 0) as calls_30d,
        coalesce(greatest(k.errors - b.errors, 0), 0) + coalesce(r.errors, 0) as errors_30d
-from webhook.event_now e
-left join webhook.counter k on k.event_key = e.event_key
+from webhook_internal.event_now e
+left join webhook_internal.counter k on k.event_key = e.event_key
 left join lateral (
     select d.messages, d.calls, d.errors
-    from webhook.counter_day d
+    from webhook_internal.counter_day d
     where d.event_key = k.event_key
       and d.day > (now() at time zone 'UTC')::date - 30
     order by d.day
     limit 1
 ) b on true
-left join webhook.recent_count r on r.event_key = e.event_key
+left join webhook_internal.recent_count r on r.event_key = e.event_key
 where e.dropped_at is null;
 
 -- What a dropped webhook still had pending will not be sent: canceled. The lanes' places are
@@ -173,8 +173,8 @@ select o.message_id,
                       when 'waiting' = any (k.states)
                       or (o.xid, o.id) in (
                           select b.xid, b.id
-                          from webhook.busy b
-                          where not b.is_withdrawn
+                          from webhook_internal.busy b
+                          where not b.is_canceled
                       )
                       or o.xid >= p.all_taken_before
                       and exists (
@@ -188,18 +188,18 @@ select o.message_id,
                             and (l.canceled_before is null or not pg_visible_in_snapshot(o.xid, l.canceled_before))
                             and not exists (
                                 select
-                                from webhook.retry r
+                                from webhook_internal.retry r
                                 where r.url_key = l.url_key
                                   and r.xid = o.xid
                                   and r.id = o.id
-                                  and r.state in ('canceled', 'withdrawn')
+                                  and r.state in ('canceled', 'canceling')
                             )
                       )
                       then case when w.dropped_at is null then 'pending' else 'canceled' end
-                      when k.states && array['canceled', 'withdrawn'] then 'canceled'
+                      when k.states && array['canceled', 'canceling'] then 'canceled'
                       when exists (
                           select
-                          from webhook.cancellation c
+                          from webhook_internal.cancellation c
                           where c.webhook_key = o.webhook_key
                             and pg_visible_in_snapshot(o.xid, c.before)
                             and not (
@@ -209,7 +209,7 @@ select o.message_id,
                             and not c.in_flight @> jsonb_build_array(jsonb_build_array(o.xid::text, o.id::text))
                       )
                       and ('delivered' = any (k.states)) is not true then 'canceled'
-                      when (o.xid, o.id) in (select b.xid, b.id from webhook.busy b where b.is_listed) then 'canceled'
+                      when (o.xid, o.id) in (select b.xid, b.id from webhook_internal.busy b where b.is_listed) then 'canceled'
                       when o.xid >= p.all_taken_before
                       and exists (
                           -- A cancellation that the worker has not heard of yet.
@@ -224,9 +224,9 @@ select o.message_id,
                       ) then 'canceled'
                       else 'delivered'
                   end
-           from (select array_agg(r.state) as states from webhook.retry r where r.message_id = o.message_id) k
+           from (select array_agg(r.state) as states from webhook_internal.retry r where r.message_id = o.message_id) k
        ) as status
-from webhook.outbox o
+from webhook_internal.outbox o
 left join (
     select a.webhook_key,
            array_agg(a.url_key) as url_keys,
@@ -236,11 +236,11 @@ left join (
            array_agg(a.canceled_before) as canceled_before,
            -- What is older was taken by each lane.
            (array_agg(pg_snapshot_xmin(a.taken_before) order by pg_snapshot_xmin(a.taken_before)))[1] as all_taken_before
-    from webhook.place a
+    from webhook_internal.place a
     group by a.webhook_key
 ) p on p.webhook_key = o.webhook_key
 left join webhook.webhook_def w on w.webhook_key = o.webhook_key
-left join webhook.event_label e on e.event_key = o.event_key;
+left join webhook_internal.event_label e on e.event_key = o.event_key;
 
 -- The expressions of webhook_id and status are those of the indexes of the log.
 create view webhook.calls as
@@ -255,32 +255,32 @@ select c.call_id,
        c.event_date,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then u.url
-           else webhook.masked_url(u.url)
+           else webhook_internal.masked_url(u.url)
        end as outgoing_url,
        c.attempt,
        case when c.success then 'Success' else 'Failure' end as status,
        c.http_code,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then c.http_response
-           else webhook.masked_url(c.http_response)
+           else webhook_internal.masked_url(c.http_response)
        end as http_response,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then c.detail
-           else webhook.masked_url(c.detail)
+           else webhook_internal.masked_url(c.detail)
        end as detail,
        c.message_size,
        c.duration_ms
-from webhook.call_log c
+from webhook_internal.call_log c
 left join webhook.webhook_def w on w.id = c.webhook_id
 left join webhook.url_def u on u.url_key = c.url_key
-left join webhook.event_label e on e.event_key = c.event_key;
+left join webhook_internal.event_label e on e.event_key = c.event_key;
 
 create view webhook.queue as
 select n.webhook_id,
        n.webhook_name,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then n.url
-           else webhook.masked_url(n.url)
+           else webhook_internal.masked_url(n.url)
        end as outgoing_url,
        s.state,
        n.pending + r.held_back as pending,
@@ -299,19 +299,19 @@ select n.webhook_id,
            )
        end as oldest_pending,
        case
-           when s.state in ('active', 'throttled', 'failing', 'backing_off') or s.state = 'blocked' and s.is_crowded
+           when s.state in ('active', 'throttled', 'failing', 'backing_off') or s.state = 'blocked' and s.is_retry_capped
            then case
-                    when n.pending > 0 and not s.is_crowded or r.waiting > 0
+                    when n.pending > 0 and not s.is_retry_capped or r.waiting > 0
                     then greatest(
                         statement_timestamp(),
                         s.silent_until,
-                        case when n.pending = 0 or s.is_crowded then r.next_attempt_at end
+                        case when n.pending = 0 or s.is_retry_capped then r.next_attempt_at end
                     )
                 end
        end as next_attempt_at,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then e.last_error
-           else webhook.masked_url(e.last_error)
+           else webhook_internal.masked_url(e.last_error)
        end as last_error,
        case
            when n.state ->> 'error' is not null
@@ -320,9 +320,9 @@ select n.webhook_id,
        end as failing_since,
        timestamptz '2000-01-01 00:00:00+00' + n.last_success * interval '1 microsecond' as last_success_at,
        timestamptz '2000-01-01 00:00:00+00' + n.last_error * interval '1 microsecond' as last_error_at
-from webhook.lane_now n
+from webhook_internal.lane_now n
 -- Once, wherever the state is used.
-cross join (select webhook.delivery_hold() as hold offset 0) d
+cross join (select webhook_internal.delivery_hold() as hold offset 0) d
 -- For the URLs that are asked for, and not for all.
 cross join lateral (
     select count(*) as waiting,
@@ -331,13 +331,13 @@ cross join lateral (
            count(*) filter (where a.next_at is distinct from 'infinity' or a.attempts > 0) as retrying,
            nullif(min(a.next_at), 'infinity') as next_attempt_at,
            min(a.event_date) as oldest
-    from webhook.retry a
+    from webhook_internal.retry a
     where a.url_key = n.url_key
       and a.state = 'waiting'
 ) r
 cross join lateral (
     select count(*) as failed
-    from webhook.retry a
+    from webhook_internal.retry a
     where a.url_key = n.url_key
       and a.state = 'failed'
 ) f
@@ -345,7 +345,7 @@ cross join lateral (
     select case
                when n.state ->> 'state' in ('backing_off', 'throttled') then (n.state ->> 'next')::timestamptz
            end as silent_until,
-           coalesce((n.state -> 'crowded')::boolean, false) as is_crowded,
+           coalesce((n.state -> 'retry_capped')::boolean, false) as is_retry_capped,
            coalesce((n.state -> 'probing')::boolean, false) as is_probing
 ) l
 cross join lateral (
@@ -361,7 +361,7 @@ cross join lateral (
                else 'active'
            end as state,
            l.silent_until,
-           l.is_crowded and n.webhook_detail is null as is_crowded
+           l.is_retry_capped and n.webhook_detail is null as is_retry_capped
 ) s
 cross join lateral (
     select case s.state
@@ -388,18 +388,18 @@ select here.database,
            when 'absent' then 'no worker runs: call webhook.start_worker(), which says if no worker slot is free'
        end as last_error,
        case
-           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then webhook.worker_detail()
-           else webhook.masked_url(webhook.worker_detail())
+           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then webhook_internal.worker_detail()
+           else webhook_internal.masked_url(webhook_internal.worker_detail())
        end as detail
 from (values (current_database()::text)) as here (database)
 left join pg_extension x on x.extname = 'webhook_ext'
-left join webhook.worker_process() p on true
-cross join lateral (select case when p.pid is null then webhook.worker_absence() end) as a (reason);
+left join webhook_internal.worker_process() p on true
+cross join lateral (select case when p.pid is null then webhook_internal.worker_absence() end) as a (reason);
 
 -- Who changed what through the functions.
 
--- The texts in a row of webhook.changes as webhook.masked_url() shows them.
-create function webhook.masked_values(shown jsonb)
+-- The texts in a row of webhook.changes as webhook_internal.masked_url() shows them.
+create function webhook_internal.masked_values(shown jsonb)
 returns jsonb
 language sql
 immutable
@@ -410,12 +410,12 @@ as $$
     select jsonb_object_agg(
                v.key,
                case jsonb_typeof(v.value)
-                   when 'string' then to_jsonb(webhook.masked_url(v.value #>> '{}'))
+                   when 'string' then to_jsonb(webhook_internal.masked_url(v.value #>> '{}'))
                    when 'array' then (
                        select coalesce(
                                   jsonb_agg(
                                       case jsonb_typeof(i.value)
-                                          when 'string' then to_jsonb(webhook.masked_url(i.value #>> '{}'))
+                                          when 'string' then to_jsonb(webhook_internal.masked_url(i.value #>> '{}'))
                                           else i.value
                                       end
                                       order by i.place
@@ -439,13 +439,13 @@ select c.changed_at,
        c.name,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then c.old
-           else webhook.masked_values(c.old)
+           else webhook_internal.masked_values(c.old)
        end as old,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then c.new
-           else webhook.masked_values(c.new)
+           else webhook_internal.masked_values(c.new)
        end as new,
        c.webhook_id
-from webhook.change_log c;
+from webhook_internal.change_log c;
 
 set local search_path = webhook, pg_temp;

@@ -38,7 +38,8 @@ begin
                 in share row exclusive mode;
             lock table webhook.webhook_def, webhook.secret_def, webhook.url_def, webhook.event_def,
                        webhook.control, webhook.segment, webhook.retry, webhook.cancellation,
-                       webhook.ledger, webhook.fold, webhook.lane, webhook.counter, webhook.tick
+                       webhook.ledger, webhook.fold, webhook.lane, webhook.counter, webhook.tick,
+                       webhook.call_log_0, webhook.call_log_1, webhook.call_log_2, webhook.call_log_3
                 in access exclusive mode nowait;
             return;
         exception when lock_not_available or deadlock_detected then
@@ -52,13 +53,247 @@ begin
 end
 $$;
 
+-- What is not for users moves to a schema of its own. What is internal and stays in schema webhook is what the library
+-- of 0.1.0 names when it captures, and what its dumps hold.
+do $$
+declare
+    owner pg_catalog.name;
+begin
+    select r.rolname
+    into owner
+    from pg_catalog.pg_namespace n
+    join pg_catalog.pg_roles r on r.oid operator(pg_catalog.=) n.nspowner
+    where n.nspname operator(pg_catalog.=) 'webhook_internal';
+    if owner is not null then
+        raise exception using
+            errcode = 'insufficient_privilege',
+            message = pg_catalog.format('schema webhook_internal belongs to role "%s"', owner),
+            hint = 'drop or rename it, then run ALTER EXTENSION webhook_ext UPDATE again: it makes the schema itself';
+    end if;
+end
+$$;
+create schema webhook_internal;
+alter table webhook.segment set schema webhook_internal;
+alter table webhook.tick set schema webhook_internal;
+alter table webhook.retry set schema webhook_internal;
+alter table webhook.cancellation set schema webhook_internal;
+alter table webhook.ledger set schema webhook_internal;
+alter table webhook.fold set schema webhook_internal;
+alter table webhook.counter set schema webhook_internal;
+alter table webhook.lane set schema webhook_internal;
+alter table webhook.call_log_0 set schema webhook_internal;
+alter table webhook.call_log_1 set schema webhook_internal;
+alter table webhook.call_log_2 set schema webhook_internal;
+alter table webhook.call_log_3 set schema webhook_internal;
+alter view webhook.outbox set schema webhook_internal;
+alter view webhook.call_log set schema webhook_internal;
+alter view webhook.tail set schema webhook_internal;
+alter view webhook.unfolded set schema webhook_internal;
+alter view webhook.unseen set schema webhook_internal;
+alter view webhook.event_count set schema webhook_internal;
+alter view webhook.lane_now set schema webhook_internal;
+alter view webhook.busy set schema webhook_internal;
+alter view webhook.place set schema webhook_internal;
+alter view webhook.event_label set schema webhook_internal;
+alter view webhook.event_now set schema webhook_internal;
+alter function webhook.unseen_messages() set schema webhook_internal;
+alter function webhook.busy_messages() set schema webhook_internal;
+alter function webhook.worker_process() set schema webhook_internal;
+alter function webhook.definitions_changed() set schema webhook_internal;
+alter function webhook.extension_installed() set schema webhook_internal;
+
+-- The words that ARCHITECTURE.md uses.
+alter table webhook_internal.ledger rename to settlement;
+alter index webhook_internal.ledger_pkey rename to settlement_pkey;
+alter table webhook_internal.fold rename to compaction;
+alter table webhook_internal.compaction rename column folded_seq to compacted_seq;
+alter index webhook_internal.fold_pkey rename to compaction_pkey;
+alter table webhook_internal.compaction rename constraint fold_only_row_check to compaction_only_row_check;
+alter view webhook_internal.tail rename column folded_seq to compacted_seq;
+alter view webhook_internal.unfolded rename to uncompacted;
+alter table webhook_internal.retry drop constraint retry_state_check;
+update webhook_internal.retry set state = 'canceling' where state operator(pg_catalog.=) 'withdrawn';
+alter table webhook_internal.retry add constraint retry_state_check check (state operator(pg_catalog.=) any (
+    array['waiting', 'failed', 'canceled', 'canceling', 'delivered']
+));
+drop index webhook_internal.retry_withdrawn;
+create index retry_canceling on webhook_internal.retry (url_key, id, xid) where state operator(pg_catalog.=) 'canceling';
+alter view webhook_internal.busy rename column is_withdrawn to is_canceled;
+alter function webhook_internal.busy_messages() rename to busy_messages_of_first_release;
+
+-- From here on internals are in webhook_internal under their new names.
+
+-- These name their tables in a text.
+create or replace function webhook_internal.unseen_messages()
+returns table (
+    xid         xid8,
+    id          bigint,
+    message_id  uuid,
+    event_key   integer,
+    webhook_key integer,
+    captured_at timestamptz
+)
+language sql
+stable
+security definer
+rows 100
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+    select o.xid, o.id, o.message_id, o.event_key, o.webhook_key, o.captured_at
+    from webhook_internal.tail t
+    cross join lateral (
+        select n.xid, n.id, n.message_id, n.event_key, n.webhook_key, n.captured_at
+        from webhook_internal.outbox n
+        where n.xid >= pg_catalog.pg_snapshot_xmax(t.tail_from)
+          and n.xid <= '18446744073709551615'::pg_catalog.xid8
+        union all
+        select n.xid, n.id, n.message_id, n.event_key, n.webhook_key, n.captured_at
+        from pg_catalog.pg_snapshot_xip(t.tail_from) as running (xid)
+        join webhook_internal.outbox n on n.xid = running.xid
+    ) o
+    where not (pg_catalog.pg_visible_in_snapshot(o.xid, t.tail_to) and o.id <= t.tail_id)
+$$;
+
+create function webhook_internal.busy_messages()
+returns table (
+    url_key     integer,
+    xid         xid8,
+    id          bigint,
+    is_listed   boolean,
+    is_canceled boolean
+)
+language sql
+stable
+security definer
+rows 100
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+    select b.url_key, b.xid, b.id, b.is_listed,
+           b.is_listed and (
+               exists (
+                   select
+                   from webhook_internal.retry r
+                   where r.url_key = b.url_key
+                     and r.xid = b.xid
+                     and r.id = b.id
+                     and r.state in ('canceled', 'canceling')
+               )
+               or exists (
+                   select
+                   from webhook_internal.cancellation k
+                   where k.url_key = b.url_key
+                     and pg_catalog.pg_visible_in_snapshot(b.xid, k.before)
+               )
+           )
+    from (
+        select n.url_key,
+               (entry ->> 0)::xid8 as xid,
+               (entry ->> 1)::bigint as id,
+               n.state @> pg_catalog.jsonb_build_object('listed', pg_catalog.jsonb_build_array(entry)) as is_listed
+        from webhook_internal.lane_now n
+        cross join pg_catalog.jsonb_array_elements(coalesce(n.state -> 'busy', '[]')) as entry
+    ) b
+$$;
+set local search_path = pg_catalog, pg_temp;
+create or replace view webhook_internal.busy as
+select b.url_key, b.xid, b.id, b.is_listed, b.is_canceled
+from webhook_internal.busy_messages() b;
+drop function webhook_internal.busy_messages_of_first_release();
+create or replace view webhook.messages as
+select o.message_id,
+       e.id as event_id,
+       w.id as webhook_id,
+       case when o.event_key < 0 then 'webhook.test' else e.event_type end as event_type,
+       e.object_text as object_name,
+       o.captured_at as event_date,
+       o.source,
+       (
+           -- One look at the retries, and only if it must be at the places: asked for one by one,
+           -- or in a hash table of all retries, they would take most of the time.
+           select case
+                      when 'failed' = any (k.states) then 'failed'
+                      when 'waiting' = any (k.states)
+                      or (o.xid, o.id) in (
+                          select b.xid, b.id
+                          from webhook_internal.busy b
+                          where not b.is_canceled
+                      )
+                      or o.xid >= p.all_taken_before
+                      and exists (
+                          select
+                          from unnest(p.url_keys, p.taken_before, p.taken_within, p.taken_up_to, p.canceled_before)
+                              as l (url_key, taken_before, taken_within, taken_up_to, canceled_before)
+                          where not (
+                                pg_visible_in_snapshot(o.xid, l.taken_before)
+                                or (pg_visible_in_snapshot(o.xid, l.taken_within) and o.id <= l.taken_up_to)
+                            )
+                            and (l.canceled_before is null or not pg_visible_in_snapshot(o.xid, l.canceled_before))
+                            and not exists (
+                                select
+                                from webhook_internal.retry r
+                                where r.url_key = l.url_key
+                                  and r.xid = o.xid
+                                  and r.id = o.id
+                                  and r.state in ('canceled', 'canceling')
+                            )
+                      )
+                      then case when w.dropped_at is null then 'pending' else 'canceled' end
+                      when k.states && array['canceled', 'canceling'] then 'canceled'
+                      when exists (
+                          select
+                          from webhook_internal.cancellation c
+                          where c.webhook_key = o.webhook_key
+                            and pg_visible_in_snapshot(o.xid, c.before)
+                            and not (
+                                pg_visible_in_snapshot(o.xid, c.taken_before)
+                                or (pg_visible_in_snapshot(o.xid, c.taken_within) and o.id <= c.taken_up_to)
+                            )
+                            and not c.in_flight @> jsonb_build_array(jsonb_build_array(o.xid::text, o.id::text))
+                      )
+                      and ('delivered' = any (k.states)) is not true then 'canceled'
+                      when (o.xid, o.id) in (select b.xid, b.id from webhook_internal.busy b where b.is_listed) then 'canceled'
+                      when o.xid >= p.all_taken_before
+                      and exists (
+                          -- A cancellation that the worker has not heard of yet.
+                          select
+                          from unnest(p.taken_before, p.taken_within, p.taken_up_to, p.canceled_before)
+                              as l (taken_before, taken_within, taken_up_to, canceled_before)
+                          where pg_visible_in_snapshot(o.xid, l.canceled_before)
+                            and not (
+                                pg_visible_in_snapshot(o.xid, l.taken_before)
+                                or (pg_visible_in_snapshot(o.xid, l.taken_within) and o.id <= l.taken_up_to)
+                            )
+                      ) then 'canceled'
+                      else 'delivered'
+                  end
+           from (select array_agg(r.state) as states from webhook_internal.retry r where r.message_id = o.message_id) k
+       ) as status
+from webhook_internal.outbox o
+left join (
+    select a.webhook_key,
+           array_agg(a.url_key) as url_keys,
+           array_agg(a.taken_before) as taken_before,
+           array_agg(a.taken_within) as taken_within,
+           array_agg(a.taken_up_to) as taken_up_to,
+           array_agg(a.canceled_before) as canceled_before,
+           -- What is older was taken by each lane.
+           (array_agg(pg_snapshot_xmin(a.taken_before) order by pg_snapshot_xmin(a.taken_before)))[1] as all_taken_before
+    from webhook_internal.place a
+    group by a.webhook_key
+) p on p.webhook_key = o.webhook_key
+left join webhook.webhook_def w on w.webhook_key = o.webhook_key
+left join webhook_internal.event_label e on e.event_key = o.event_key;
+set local search_path = webhook, pg_temp;
+
 -- Texts without credentials for readers.
 
 -- Query values that look like credentials, and userinfo, as *** in all URLs of a text. Values of 20
 -- characters or more that hold a digit count whatever their names are (credentials_in_url in
 -- src/core/policy/redaction.rs has the same rule). A secret in the path, as in hooks of chats, cannot be told
 -- from another path. Parts end at each ?, so that an answer of nothing else takes no quadratic time.
-create function webhook.masked_url(url text)
+create function webhook_internal.masked_url(url text)
 returns text
 language sql
 immutable
@@ -76,14 +311,14 @@ as $$
 $$;
 
 -- What holds the worker up.
-create function webhook.worker_detail()
+create function webhook_internal.worker_detail()
 returns text
 language c
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'worker_detail_wrapper';
 
 -- Behind webhook.worker: why no worker runs. stopped, recovery, starting, no slot or absent.
-create function webhook.worker_absence()
+create function webhook_internal.worker_absence()
 returns text
 language c
 stable
@@ -91,7 +326,7 @@ set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'worker_absence_wrapper';
 
 -- Behind webhook.queue: why nothing at all is sent. A state of the view.
-create function webhook.delivery_hold()
+create function webhook_internal.delivery_hold()
 returns text
 language c
 stable
@@ -115,24 +350,24 @@ select here.database,
            when 'absent' then 'no worker runs: call webhook.start_worker(), which says if no worker slot is free'
        end as last_error,
        case
-           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then webhook.worker_detail()
-           else webhook.masked_url(webhook.worker_detail())
+           when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then webhook_internal.worker_detail()
+           else webhook_internal.masked_url(webhook_internal.worker_detail())
        end as detail
 from (values (current_database()::text)) as here (database)
 left join pg_extension x on x.extname = 'webhook_ext'
-left join webhook.worker_process() p on true
-cross join lateral (select case when p.pid is null then webhook.worker_absence() end) as a (reason);
+left join webhook_internal.worker_process() p on true
+cross join lateral (select case when p.pid is null then webhook_internal.worker_absence() end) as a (reason);
 set local search_path = webhook, pg_temp;
 
-revoke all on function webhook.worker_detail(), webhook.worker_absence(), webhook.delivery_hold() from public;
+revoke all on function webhook_internal.worker_detail(), webhook_internal.worker_absence(), webhook_internal.delivery_hold() from public;
 grant execute
-    on function webhook.worker_detail(), webhook.worker_absence(), webhook.delivery_hold()
+    on function webhook_internal.worker_detail(), webhook_internal.worker_absence(), webhook_internal.delivery_hold()
     to webhook_admin, webhook_reader;
-comment on function webhook.worker_detail() is
+comment on function webhook_internal.worker_detail() is
     'Internal: what holds the worker up, for the view webhook.worker.';
-comment on function webhook.worker_absence() is
+comment on function webhook_internal.worker_absence() is
     'Internal: why no worker runs, for the view webhook.worker.';
-comment on function webhook.delivery_hold() is
+comment on function webhook_internal.delivery_hold() is
     'Internal: why nothing is sent, for the view webhook.queue.';
 comment on column webhook.worker.state is
     'running; starting; stopped by webhook.stop_worker(); not running.';
@@ -170,7 +405,7 @@ where d.datname operator(pg_catalog.=) pg_catalog.current_database();
 
 create trigger definitions_changed
     after insert or update or delete or truncate on webhook.def_origin
-    for each statement execute function webhook.definitions_changed();
+    for each statement execute function webhook_internal.definitions_changed();
 alter table webhook.def_origin enable always trigger definitions_changed;
 select pg_catalog.pg_extension_config_dump(
     'webhook.def_origin',
@@ -186,28 +421,24 @@ revoke all on table webhook.def_origin from public;
 revoke all on function webhook.adopt(text) from public;
 grant execute on function webhook.adopt(text) to webhook_admin;
 comment on function webhook.adopt(text) is
-    'Makes a copy of a database (a restored dump, CREATE DATABASE ... TEMPLATE, a base backup with another '
-    'webhook.identity) the one that captures and sends. Until then a copy captures and sends nothing. '
-    'pending: keep = what is pending here is sent; forget = it is canceled. Where the database is no copy, '
-    'nothing happens. Errors: 42501 not a superuser, 22023 another value of pending, 55000 during recovery.';
+    'Makes a copy of a database (a restored dump, a template copy, a base backup with another '
+    'webhook.identity) the one that captures and sends. pending: keep = what is pending here is sent; forget '
+    '= it is canceled. Errors: 42501 not a superuser, 22023 another value of pending, 55000 during recovery.';
 comment on table webhook.def_origin is
     'Internal: system identifier, database and webhook.identity under which the definitions were made. '
     'Where they differ from those of the database, it is a copy and sends nothing.';
 comment on function webhook.test_webhook(text) is
-    'Sends a message of type webhook.test without data to each URL of a webhook, given by id or name, when '
-    'the transaction commits; returns the URLs and the id of the message. It is signed, throttled, repeated, '
-    'logged and counted for the webhook like any message, and waits while the webhook is paused. Errors: '
-    '42704 unknown webhook, 55000 in a copy of another database.';
+    'Sends a message of type webhook.test to each URL of a webhook, given by id or name, when the transaction '
+    'commits; returns the URLs and the id of the message. It is signed, throttled, repeated, logged and '
+    'counted as any message. Errors: 42704 unknown webhook, 55000 in a copy of another database.';
 comment on function webhook.redeliver_failed(text, timestamptz, timestamptz) is
-    'Sends the failed messages of a webhook, given by id or name, again: those whose event_date lies from '
-    'since (null = the first) up to, not including, until (null = now); one call for each URL that a message '
-    'failed for. Returns the number of calls queued; says after each 100,000 how far it is. Errors: 22023 '
-    'null, 42704 unknown webhook, 55000 in a copy that was not adopted.';
+    'Sends the failed messages of a webhook (id or name) again: of event_date from since (null = the first) '
+    'up to, not including, until (null = now); a call for each URL that a message failed for. Returns the '
+    'calls queued. Errors: 22023 null, 42704 unknown webhook, 55000 in a copy that was not adopted.';
 comment on function webhook.wait_idle(interval) is
-    'Waits until no message is due or in flight: true, or false after timeout (0 or more). What is '
-    'paused, switched off, backing off or waits for a later retry does not count. Starts the worker '
-    'unless it was stopped. Errors: 22023 negative timeout, 55000 no worker can run here, or messages wait in '
-    'a copy that was not adopted.';
+    'Waits until no message is due or in flight: true, or false after timeout. What is paused, switched off, '
+    'backing off or waits for a later retry does not count. Starts the worker unless it was stopped. Errors: '
+    '22023 negative timeout, 55000 no worker can run, or messages wait in a copy not adopted.';
 comment on table webhook.control is
     'Internal: one row, whether the worker was stopped, which outbox table is written to, and where outbox '
     'and log were written.';
@@ -218,70 +449,70 @@ drop index webhook.secret_def_webhook;
 
 -- The worker reads the definitions of the webhooks that are in use, and of those that have changed.
 create index url_def_webhook on webhook.url_def (webhook_key);
-create table webhook.definition_change (
+create table webhook_internal.definition_change (
     change_id   bigint generated always as identity primary key,
     xid         xid8 not null default pg_catalog.pg_current_xact_id(),
     webhook_key integer
 );
-revoke all on webhook.definition_change from public;
-comment on table webhook.definition_change is
+revoke all on webhook_internal.definition_change from public;
+comment on table webhook_internal.definition_change is
     'Internal: which webhooks have changed since the worker read their definitions.';
-revoke all on sequence webhook.definition_change_change_id_seq from public;
-comment on sequence webhook.definition_change_change_id_seq is
-    'Internal: numbers the rows of webhook.definition_change.';
-create index definition_change_xid on webhook.definition_change (xid);
-create function webhook.definition_row_changed()
+revoke all on sequence webhook_internal.definition_change_change_id_seq from public;
+comment on sequence webhook_internal.definition_change_change_id_seq is
+    'Internal: numbers the rows of webhook_internal.definition_change.';
+create index definition_change_xid on webhook_internal.definition_change (xid);
+create function webhook_internal.definition_row_changed()
 returns trigger
 language c
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'definition_row_changed_wrapper';
-revoke all on function webhook.definition_row_changed() from public;
-comment on function webhook.definition_row_changed() is
+revoke all on function webhook_internal.definition_row_changed() from public;
+comment on function webhook_internal.definition_row_changed() is
     'Internal: the trigger that tells the worker which webhook a changed definition belongs to.';
 create trigger definition_row_changed
     after insert or update or delete on webhook.webhook_def
-    for each row execute function webhook.definition_row_changed();
+    for each row execute function webhook_internal.definition_row_changed();
 create trigger definition_row_changed
     after insert or update or delete on webhook.secret_def
-    for each row execute function webhook.definition_row_changed();
+    for each row execute function webhook_internal.definition_row_changed();
 create trigger definition_row_changed
     after insert or update or delete on webhook.url_def
-    for each row execute function webhook.definition_row_changed();
+    for each row execute function webhook_internal.definition_row_changed();
 create trigger definition_row_changed
     after insert or update or delete on webhook.event_def
-    for each row execute function webhook.definition_row_changed();
+    for each row execute function webhook_internal.definition_row_changed();
 alter table webhook.webhook_def enable always trigger definition_row_changed;
 alter table webhook.secret_def enable always trigger definition_row_changed;
 alter table webhook.url_def enable always trigger definition_row_changed;
 alter table webhook.event_def enable always trigger definition_row_changed;
 -- Without it the worker's look-ups by URL never go through what waits for other URLs.
-drop index webhook.retry_due;
-create index retry_due_url on webhook.retry (url_key, next_at) where state operator(pg_catalog.=) 'waiting';
+drop index webhook_internal.retry_due;
+create index retry_due_url on webhook_internal.retry (url_key, next_at) where state operator(pg_catalog.=) 'waiting';
 -- Where a URL keeps the order of each key, what waits goes by the keys of its row. The indexes are on an
 -- expression, so that no other one serves these look-ups.
-alter table webhook.retry add column key_hash bigint, add column other_key_hash bigint;
-create index retry_key on webhook.retry ((case when state operator(pg_catalog.=) 'waiting' then url_key end), key_hash, id, xid)
+alter table webhook_internal.retry add column key_hash bigint, add column other_key_hash bigint;
+create index retry_key on webhook_internal.retry ((case when state operator(pg_catalog.=) 'waiting' then url_key end), key_hash, id, xid)
     where (case when state operator(pg_catalog.=) 'waiting' then url_key end) is not null and key_hash is not null;
-create index retry_other_key on webhook.retry ((case when state operator(pg_catalog.=) 'waiting' then url_key end), other_key_hash, id, xid)
+create index retry_other_key on webhook_internal.retry ((case when state operator(pg_catalog.=) 'waiting' then url_key end), other_key_hash, id, xid)
     where (case when state operator(pg_catalog.=) 'waiting' then url_key end) is not null and other_key_hash is not null;
-comment on column webhook.retry.key_hash is
+comment on column webhook_internal.retry.key_hash is
     'Hash of the key that its order goes by (delivery_order key); null: it is not ordered.';
-comment on column webhook.retry.other_key_hash is
+comment on column webhook_internal.retry.other_key_hash is
     'Hash of the other key, if the change was one of the key.';
-comment on column webhook.retry.next_at is
+comment on column webhook_internal.retry.next_at is
     'When its next call is due; infinity: after an earlier message of one of its keys.';
-create index cancellation_new on webhook.cancellation (cancellation_id) where taken_before is null;
-alter table webhook.lane add column active boolean generated always as (
+create index cancellation_new on webhook_internal.cancellation (cancellation_id) where taken_before is null;
+alter table webhook_internal.lane add column active boolean generated always as (
     state operator(pg_catalog.@>) '{"own": true}'
     or not coalesce(
         state operator(pg_catalog.->) 'busy', '[]') operator(pg_catalog.=) '[]'
     or state operator(pg_catalog.?) 'until'
 ) stored;
-create index lane_active on webhook.lane (url_key) where active;
-create index lane_pending on webhook.lane (url_key) where pending operator(pg_catalog.<>) 0;
+create index lane_active on webhook_internal.lane (url_key) where active;
+create index lane_pending on webhook_internal.lane (url_key) where pending operator(pg_catalog.<>) 0;
 
 -- Who changed what.
-create table webhook.change_log (
+create table webhook_internal.change_log (
     change_id   bigint generated always as identity primary key,
     changed_at  timestamptz not null default pg_catalog.clock_timestamp(),
     changed_by  text not null,
@@ -296,26 +527,26 @@ create table webhook.change_log (
     old         jsonb,
     new         jsonb
 );
-create index change_log_time on webhook.change_log (changed_at);
-create index change_log_id on webhook.change_log (id, changed_at);
-create index change_log_expiring on webhook.change_log (changed_at) where not is_kept;
-create index change_log_webhook on webhook.change_log (webhook_key) where is_kept;
-create index change_log_event on webhook.change_log (event_key) where is_kept and event_key is not null;
-revoke all on webhook.change_log from public;
-revoke all on sequence webhook.change_log_change_id_seq from public;
-comment on table webhook.change_log is
+create index change_log_time on webhook_internal.change_log (changed_at);
+create index change_log_id on webhook_internal.change_log (id, changed_at);
+create index change_log_expiring on webhook_internal.change_log (changed_at) where not is_kept;
+create index change_log_webhook on webhook_internal.change_log (webhook_key) where is_kept;
+create index change_log_event on webhook_internal.change_log (event_key) where is_kept and event_key is not null;
+revoke all on webhook_internal.change_log from public;
+revoke all on sequence webhook_internal.change_log_change_id_seq from public;
+comment on table webhook_internal.change_log is
     'Internal: the rows of webhook.changes.';
-comment on sequence webhook.change_log_change_id_seq is
-    'Internal: numbers the rows of webhook.change_log.';
+comment on sequence webhook_internal.change_log_change_id_seq is
+    'Internal: numbers the rows of webhook_internal.change_log.';
 
-create function webhook.refuse_replicated()
+create function webhook_internal.refuse_replicated()
 returns trigger
 language c
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'refuse_replicated_wrapper';
 
-revoke all on function webhook.refuse_replicated() from public;
-comment on function webhook.refuse_replicated() is
+revoke all on function webhook_internal.refuse_replicated() from public;
+comment on function webhook_internal.refuse_replicated() is
     'Internal: the trigger that refuses rows of a subscription in tables of the extension.';
 
 do $$
@@ -323,39 +554,36 @@ declare
     name text;
 begin
     for name in
-        select c.relname
+        select pg_catalog.format('%I.%I', n.nspname, c.relname)
         from pg_catalog.pg_class c
-        where c.relnamespace operator(pg_catalog.=) 'webhook'::pg_catalog.regnamespace
+        join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
+        where n.nspname operator(pg_catalog.=) any (array['webhook', 'webhook_internal'])
           and c.relkind operator(pg_catalog.=) 'r'
-        order by c.relname
+        order by n.nspname, c.relname
     loop
         execute pg_catalog.format(
-            'create trigger refuse_replicated before insert or truncate on webhook.%I'
-            ' for each statement execute function webhook.refuse_replicated()', name);
+            'create trigger refuse_replicated before insert or truncate on %s'
+            ' for each statement execute function webhook_internal.refuse_replicated()', name);
         execute pg_catalog.format(
-            'create trigger refuse_replicated_rows after insert or update or delete on webhook.%I'
-            ' for each row execute function webhook.refuse_replicated()', name);
-        execute pg_catalog.format('alter table webhook.%I enable replica trigger refuse_replicated', name);
-        execute pg_catalog.format('alter table webhook.%I enable replica trigger refuse_replicated_rows', name);
+            'create trigger refuse_replicated_rows after insert or update or delete on %s'
+            ' for each row execute function webhook_internal.refuse_replicated()', name);
+        execute pg_catalog.format('alter table %s enable replica trigger refuse_replicated', name);
+        execute pg_catalog.format('alter table %s enable replica trigger refuse_replicated_rows', name);
     end loop;
 end
 $$;
 
 -- A transaction that cancels what is pending keeps its own changes.
 comment on function webhook.cancel_pending(text) is
-    'Withdraws everything that a webhook, given by id or name, has pending and that was committed before the '
-    'call, its retries included: what commits later is sent, also what the calling transaction itself changes. '
-    'A call that is on the wire ends, is logged, and is not repeated. Takes the '
-    'same time for one message or ten million. Returns their number, a message counted once for each URL. '
-    'Errors: 22023 null, 42704 unknown webhook.';
+    'Cancels everything that a webhook (id or name) has pending and that was committed before the call, '
+    'retries included. A call that is on the wire ends and is not repeated. It takes as long for one message '
+    'as for ten million. Returns their number. Errors: 22023 null, 42704 unknown webhook.';
 
 -- Comments without characters that a database's encoding may not have.
 comment on function webhook.rest(text, text, jsonb) is
-    'The REST API for webhooks and events: status and body of the answer to a request, for a gateway that '
-    'calls it. /v3/outgoingWebhooks, .../{webhookId}, .../{webhookId}/events and .../events/{eventId}; /v2 is an '
-    'alias. GET, POST on lists; GET, PUT (what is left out stays), DELETE on one. Answers 200, 201, 204; 400 '
-    'with {"Message": ...} on bad input or an unknown property, and nothing has changed; 404; 405. A body has at '
-    'most 1 MB and 64 levels. ObjectName is spelled as in payloads. Runs with the rights of the caller. Errors: 55P03 the table is in use.';
+    'The REST API: status and body of the answer to a request. GET, POST /v3/outgoingWebhooks and '
+    '.../{webhookId}/events; GET, PUT, DELETE .../{webhookId} and .../events/{eventId}; /v2 is an alias. '
+    'Answers 200, 201, 204, 400 with {"Message": ...}, 404, 405. Errors: 55P03 the table is in use.';
 comment on column webhook.calls.attempt is
     '1 for the first call of the message to this URL, then 2, 3, ...';
 
@@ -420,7 +648,7 @@ create index event_def_webhook on webhook.event_def (webhook_key, (match_keys[1]
 
 -- How the values of a column are compared with those of match: by their stored form, which only these
 -- types have in one way for equal values. NULL: another type.
-create function webhook.match_kind(column_type oid, column_collation oid)
+create function webhook_internal.match_kind(column_type oid, column_collation oid)
 returns text
 language c
 stable
@@ -429,7 +657,7 @@ as 'MODULE_PATHNAME', 'match_kind_wrapper';
 
 -- Labels that match lists and the enum does not have, because it calls them otherwise now. With settings of its
 -- own, so that it does not become a part of the views: their plans would look so costly that each is compiled.
-create function webhook.unknown_labels(column_type oid, listed jsonb)
+create function webhook_internal.unknown_labels(column_type oid, listed jsonb)
 returns text
 language sql
 stable
@@ -460,7 +688,7 @@ $$;
 -- The trigger of a table that captures all its events of one type that have no condition. 0.1.0 made
 -- one trigger an event, webhook_<id>: the first of those counts, too. Of several, one that fires. Without
 -- settings of its own, so that it becomes a part of the statements and views that name it.
-create function webhook.shared_trigger(object oid, type_of_event text)
+create function webhook_internal.shared_trigger(object oid, type_of_event text)
 returns table (trigger_oid oid)
 language sql
 stable
@@ -491,7 +719,7 @@ as $$
 $$;
 
 set local search_path = pg_catalog, pg_temp;
-create view webhook.event_owner as
+create view webhook_internal.event_owner as
 select e.event_key,
        r.oid as owner_oid,
        coalesce(r.rolname::text, e.owner_name) collate "default" as owner,
@@ -513,7 +741,7 @@ left join pg_roles r
              end;
 
 -- The trigger that captures each event: its own if it has a condition, else the one that it shares.
-create view webhook.event_trigger as
+create view webhook_internal.event_trigger as
 select e.event_key,
        t.oid as trigger_oid,
        t.tgname as trigger_name,
@@ -522,7 +750,7 @@ select e.event_key,
 from webhook.event_def e
 cross join lateral (
     select f.trigger_oid
-    from webhook.shared_trigger(e.object_name::oid, e.event_type) f
+    from webhook_internal.shared_trigger(e.object_name::oid, e.event_type) f
     where e.condition is null
     union all
     select o.oid
@@ -533,7 +761,7 @@ cross join lateral (
 ) as s (trigger_oid)
 join pg_trigger t on t.oid = s.trigger_oid;
 
-create or replace view webhook.event_now as
+create or replace view webhook_internal.event_now as
 select e.event_key, e.id, e.webhook_key, e.event_type, e.object_name, e.object_label, e.object_oid,
        e.object_fields, e.object_attnums, e.event_sources, e.payload_fields, e.payload_attnums,
        e.payload_template, e.condition, e.enabled, e.null_style, e.list_style, e.detail,
@@ -575,13 +803,13 @@ join webhook.webhook_def w on w.webhook_key = e.webhook_key
 -- Each part is looked up for the events that are asked for, and not for all.
 cross join lateral (
     select k.object_text
-    from webhook.event_label k
+    from webhook_internal.event_label k
     where k.event_key = e.event_key
     offset 0
 ) b
 cross join lateral (
     select k.owner, k.lost_rights
-    from webhook.event_owner k
+    from webhook_internal.event_owner k
     where k.event_key = e.event_key
     offset 0
 ) o
@@ -593,7 +821,7 @@ cross join lateral (
 left join pg_class c on c.oid = e.object_name
 left join lateral (
     select k.trigger_oid, k.enabled
-    from webhook.event_trigger k
+    from webhook_internal.event_trigger k
     where k.event_key = e.event_key
     offset 0
 ) t on true
@@ -605,16 +833,16 @@ left join lateral (
            array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'object') as object_names,
            array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'payload') as payload_names,
            string_agg(a.attname::text collate "default", ', ' order by a.attname) filter (
-               where f.kind = 'match' and webhook.match_kind(a.atttypid, a.attcollation) is distinct from f.compared_as
+               where f.kind = 'match' and webhook_internal.match_kind(a.atttypid, a.attcollation) is distinct from f.compared_as
                  and a.attname is not null
            ) as retyped,
            jsonb_object_agg(coalesce(a.attname::text, f.name), e.match -> f.name) filter (where f.kind = 'match') as match,
            array_agg(coalesce(a.attname::text, f.name) order by f.place) filter (where f.kind = 'order') as order_names,
            string_agg(
-               concat(a.attname, ' = ', webhook.unknown_labels(a.atttypid, e.match -> f.name)) collate "default",
+               concat(a.attname, ' = ', webhook_internal.unknown_labels(a.atttypid, e.match -> f.name)) collate "default",
                ', ' order by a.attname
            ) filter (
-               where case when f.compared_as = 'enum' then webhook.unknown_labels(a.atttypid, e.match -> f.name) end is not null
+               where case when f.compared_as = 'enum' then webhook_internal.unknown_labels(a.atttypid, e.match -> f.name) end is not null
            ) as unknown
     from (
         select 'object', o.name, o.number, o.place, null
@@ -640,9 +868,9 @@ left join lateral (
      and case when e.object_oid = e.object_name::oid then a.attnum = f.number else a.attname = f.name end
 ) fields on true;
 
--- What webhook.counter had before it was first changed on that day (UTC), for the last thirty days: what was
+-- What webhook_internal.counter had before it was first changed on that day (UTC), for the last thirty days: what was
 -- counted since is the difference.
-create table webhook.counter_day (
+create table webhook_internal.counter_day (
     event_key integer,
     day       date,
     messages  bigint not null,
@@ -650,47 +878,47 @@ create table webhook.counter_day (
     errors    bigint not null,
     primary key (event_key, day)
 );
-create index counter_day_day on webhook.counter_day (day);
-revoke all on webhook.counter_day from public;
-comment on table webhook.counter_day is
-    'Internal: what webhook.counter had before its first change of a day, for thirty days.';
+create index counter_day_day on webhook_internal.counter_day (day);
+revoke all on webhook_internal.counter_day from public;
+comment on table webhook_internal.counter_day is
+    'Internal: what webhook_internal.counter had before its first change of a day, for thirty days.';
 
 -- Counters are looked up for the events that are asked for, and not for all.
 set local search_path = pg_catalog, pg_temp;
-create view webhook.recent_count as
+create view webhook_internal.recent_count as
 select c.event_key,
        sum(c.messages)::bigint as messages,
        sum(c.calls)::bigint as calls,
        sum(c.errors)::bigint as errors
 from (
     select (entry -> 0)::integer, (entry -> 1)::bigint, (entry -> 2)::bigint, (entry -> 3)::bigint
-    from webhook.unfolded l
+    from webhook_internal.uncompacted l
     cross join jsonb_array_elements(l.counts) as entry
     union all
     select u.event_key, count(*), 0, 0
-    from webhook.unseen u
+    from webhook_internal.unseen u
     group by u.event_key
 ) c (event_key, messages, calls, errors)
 group by c.event_key;
 
-create or replace view webhook.event_count as
+create or replace view webhook_internal.event_count as
 select c.event_key,
        sum(c.messages)::bigint as messages,
        sum(c.calls)::bigint as calls,
        sum(c.errors)::bigint as errors
 from (
     select k.event_key, k.messages, k.calls, k.errors
-    from webhook.counter k
+    from webhook_internal.counter k
     union all
     select r.event_key, r.messages, r.calls, r.errors
-    from webhook.recent_count r
+    from webhook_internal.recent_count r
 ) c
 group by c.event_key;
 set local search_path = webhook, pg_temp;
 
-revoke all on table webhook.recent_count from public;
-comment on view webhook.recent_count is
-    'Internal: messages, calls and errors that are not in webhook.counter yet, one row an event.';
+revoke all on table webhook_internal.recent_count from public;
+comment on view webhook_internal.recent_count is
+    'Internal: messages, calls and errors that are not in webhook_internal.counter yet, one row an event.';
 set local search_path = pg_catalog, pg_temp;
 
 create or replace view webhook.events as
@@ -704,16 +932,16 @@ select e.id,
        e.payload_fields_now as payload_fields,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then e.payload_template
-           else webhook.masked_url(e.payload_template)
+           else webhook_internal.masked_url(e.payload_template)
        end as payload_template,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then coalesce(e.condition_now, e.condition)
-           else webhook.masked_url(coalesce(e.condition_now, e.condition))
+           else webhook_internal.masked_url(coalesce(e.condition_now, e.condition))
        end as condition,
        case when e.active then 'Active' else 'Inactive' end as status,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then e.reason
-           else webhook.masked_url(e.reason)
+           else webhook_internal.masked_url(e.reason)
        end as detail,
        coalesce(k.messages, 0) + coalesce(r.messages, 0) as messages,
        coalesce(k.calls, 0) + coalesce(r.calls, 0) as calls,
@@ -730,30 +958,30 @@ select e.id,
        coalesce(greatest(k.messages - b.messages, 0), 0) + coalesce(r.messages, 0) as messages_30d,
        coalesce(greatest(k.calls - b.calls, 0), 0) + coalesce(r.calls, 0) as calls_30d,
        coalesce(greatest(k.errors - b.errors, 0), 0) + coalesce(r.errors, 0) as errors_30d
-from webhook.event_now e
-left join webhook.counter k on k.event_key = e.event_key
+from webhook_internal.event_now e
+left join webhook_internal.counter k on k.event_key = e.event_key
 left join lateral (
     select d.messages, d.calls, d.errors
-    from webhook.counter_day d
+    from webhook_internal.counter_day d
     where d.event_key = k.event_key
       and d.day > (now() at time zone 'UTC')::date - 30
     order by d.day
     limit 1
 ) b on true
-left join webhook.recent_count r on r.event_key = e.event_key
+left join webhook_internal.recent_count r on r.event_key = e.event_key
 where e.dropped_at is null;
 set local search_path = webhook, pg_temp;
 
-revoke all on table webhook.event_owner from public;
+revoke all on table webhook_internal.event_owner from public;
 comment on column webhook.events.owner is
     'Role whose rights on the table the event needs: the one that created it, or that took it over with '
     'webhook.update_event(). If it loses SELECT, or row security comes to apply to it, the event stops.';
-comment on view webhook.event_owner is
+comment on view webhook_internal.event_owner is
     'Internal: the role that owns each event, and the right on the table that it has lost.';
 
 -- Request headers without values that look like credentials. Written in C: a nested statement would show its
 -- parameters to auto_explain.
-create function webhook.masked_headers(headers jsonb)
+create function webhook_internal.masked_headers(headers jsonb)
 returns jsonb
 language c
 immutable
@@ -761,8 +989,8 @@ strict
 parallel safe
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'masked_headers_wrapper';
-revoke all on function webhook.masked_headers(jsonb) from public;
-comment on function webhook.masked_headers(jsonb) is
+revoke all on function webhook_internal.masked_headers(jsonb) from public;
+comment on function webhook_internal.masked_headers(jsonb) is
     'Internal: request headers without values that look like credentials.';
 
 -- URLs, and what receivers and people write, without credentials for readers.
@@ -772,12 +1000,12 @@ select w.id,
        w.name,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then w.description
-           else webhook.masked_url(w.description)
+           else webhook_internal.masked_url(w.description)
        end as description,
        array(
            select case
                       when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then u.url
-                      else webhook.masked_url(u.url)
+                      else webhook_internal.masked_url(u.url)
                   end
            from webhook.url_def u
            where u.webhook_key = w.webhook_key
@@ -796,9 +1024,9 @@ select w.id,
        w.modified_by,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then w.detail
-           else webhook.masked_url(w.detail)
+           else webhook_internal.masked_url(w.detail)
        end as detail,
-       case when w.headers = '{}' then w.headers else webhook.masked_headers(w.headers) end as headers,
+       case when w.headers = '{}' then w.headers else webhook_internal.masked_headers(w.headers) end as headers,
        w.timeout_ms,
        w.max_attempts,
        w.max_age,
@@ -827,10 +1055,10 @@ cross join lateral (
         -- Test messages belong to no event.
         select -w.webhook_key, false
     ) e (event_key, live)
-    left join webhook.counter k on k.event_key = e.event_key
+    left join webhook_internal.counter k on k.event_key = e.event_key
     left join lateral (
         select d.messages, d.calls, d.errors
-        from webhook.counter_day d
+        from webhook_internal.counter_day d
         where d.event_key = k.event_key
           and d.day > (now() at time zone 'UTC')::date - 30
         order by d.day
@@ -842,7 +1070,7 @@ left join (
            sum(n.messages)::bigint as messages,
            sum(n.calls)::bigint as calls,
            sum(n.errors)::bigint as errors
-    from webhook.recent_count n
+    from webhook_internal.recent_count n
     left join webhook.event_def d on d.event_key = n.event_key
     group by 1
 ) r on r.webhook_key = w.webhook_key
@@ -861,28 +1089,28 @@ select c.call_id,
        c.event_date,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then u.url
-           else webhook.masked_url(u.url)
+           else webhook_internal.masked_url(u.url)
        end as outgoing_url,
        c.attempt,
        case when c.success then 'Success' else 'Failure' end as status,
        c.http_code,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then c.http_response
-           else webhook.masked_url(c.http_response)
+           else webhook_internal.masked_url(c.http_response)
        end as http_response,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then c.detail
-           else webhook.masked_url(c.detail)
+           else webhook_internal.masked_url(c.detail)
        end as detail,
        c.message_size,
        c.duration_ms
-from webhook.call_log c
+from webhook_internal.call_log c
 left join webhook.webhook_def w on w.id = c.webhook_id
 left join webhook.url_def u on u.url_key = c.url_key
-left join webhook.event_label e on e.event_key = c.event_key;
+left join webhook_internal.event_label e on e.event_key = c.event_key;
 
 -- One webhook's URLs are found before all others are joined.
-create or replace view webhook.lane_now as
+create or replace view webhook_internal.lane_now as
 select u.url_key,
        u.webhook_key,
        u.url,
@@ -916,28 +1144,28 @@ select u.url_key,
        coalesce(mention.state -> 'err', l.state -> 'err')::bigint as last_error
 from webhook.url_def u
 join webhook.webhook_def w on w.webhook_key = u.webhook_key
-left join webhook.lane l on l.url_key = u.url_key
+left join webhook_internal.lane l on l.url_key = u.url_key
 left join (
     select distinct on (entry -> 'u') (entry -> 'u')::integer as url_key, entry as state
-    from webhook.unfolded n
+    from webhook_internal.uncompacted n
     cross join jsonb_array_elements(n.lanes) as entry
     order by entry -> 'u', n.seq desc
 ) mention on mention.url_key = u.url_key
 left join (
     select (entry -> 0)::integer as url_key, sum((entry -> 1)::bigint)::bigint as pending
-    from webhook.unfolded n
+    from webhook_internal.uncompacted n
     cross join jsonb_array_elements(n.backlog) as entry
     group by 1
 ) backlog on backlog.url_key = u.url_key
 left join (
     select n.webhook_key, count(*) as pending, min(n.captured_at) as oldest
-    from webhook.unseen n
+    from webhook_internal.unseen n
     group by n.webhook_key
 ) unseen on unseen.webhook_key = u.webhook_key
 left join (
     -- The worker has not heard of it yet.
     select k.url_key, sum(k.counted)::bigint as pending
-    from webhook.cancellation k
+    from webhook_internal.cancellation k
     where k.taken_before is null
     group by k.url_key
 ) canceled on canceled.url_key = u.url_key
@@ -946,18 +1174,18 @@ left join (
     select h.url_key, count(*) as pending
     from (
         select distinct on (k.url_key) k.url_key, k.webhook_key, k.before
-        from webhook.cancellation k
+        from webhook_internal.cancellation k
         where k.taken_before is not null
         order by k.url_key, pg_snapshot_xmax(k.before) desc, pg_snapshot_xmin(k.before) desc, length(k.before::text)
     ) h
-    join webhook.unseen n on n.webhook_key = h.webhook_key and pg_visible_in_snapshot(n.xid, h.before)
+    join webhook_internal.unseen n on n.webhook_key = h.webhook_key and pg_visible_in_snapshot(n.xid, h.before)
     group by h.url_key
 ) passed on passed.url_key = u.url_key
 left join (
     -- Canceled one by one; the lane has not reached them.
     select r.url_key, jsonb_agg(jsonb_build_array(r.xid::text, r.id::text)) as positions
-    from webhook.retry r
-    where r.state = 'withdrawn'
+    from webhook_internal.retry r
+    where r.state = 'canceling'
     group by r.url_key
 ) one_by_one on one_by_one.url_key = u.url_key
 where u.dropped_at is null
@@ -968,7 +1196,7 @@ select n.webhook_id,
        n.webhook_name,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then n.url
-           else webhook.masked_url(n.url)
+           else webhook_internal.masked_url(n.url)
        end as outgoing_url,
        s.state,
        n.pending + r.held_back as pending,
@@ -987,19 +1215,19 @@ select n.webhook_id,
            )
        end as oldest_pending,
        case
-           when s.state in ('active', 'throttled', 'failing', 'backing_off') or s.state = 'blocked' and s.is_crowded
+           when s.state in ('active', 'throttled', 'failing', 'backing_off') or s.state = 'blocked' and s.is_retry_capped
            then case
-                    when n.pending > 0 and not s.is_crowded or r.waiting > 0
+                    when n.pending > 0 and not s.is_retry_capped or r.waiting > 0
                     then greatest(
                         statement_timestamp(),
                         s.silent_until,
-                        case when n.pending = 0 or s.is_crowded then r.next_attempt_at end
+                        case when n.pending = 0 or s.is_retry_capped then r.next_attempt_at end
                     )
                 end
        end as next_attempt_at,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then e.last_error
-           else webhook.masked_url(e.last_error)
+           else webhook_internal.masked_url(e.last_error)
        end as last_error,
        case
            when n.state ->> 'error' is not null
@@ -1008,9 +1236,9 @@ select n.webhook_id,
        end as failing_since,
        timestamptz '2000-01-01 00:00:00+00' + n.last_success * interval '1 microsecond' as last_success_at,
        timestamptz '2000-01-01 00:00:00+00' + n.last_error * interval '1 microsecond' as last_error_at
-from webhook.lane_now n
+from webhook_internal.lane_now n
 -- Once, wherever the state is used.
-cross join (select webhook.delivery_hold() as hold offset 0) d
+cross join (select webhook_internal.delivery_hold() as hold offset 0) d
 -- For the URLs that are asked for, and not for all.
 cross join lateral (
     select count(*) as waiting,
@@ -1019,13 +1247,13 @@ cross join lateral (
            count(*) filter (where a.next_at is distinct from 'infinity' or a.attempts > 0) as retrying,
            nullif(min(a.next_at), 'infinity') as next_attempt_at,
            min(a.event_date) as oldest
-    from webhook.retry a
+    from webhook_internal.retry a
     where a.url_key = n.url_key
       and a.state = 'waiting'
 ) r
 cross join lateral (
     select count(*) as failed
-    from webhook.retry a
+    from webhook_internal.retry a
     where a.url_key = n.url_key
       and a.state = 'failed'
 ) f
@@ -1033,7 +1261,7 @@ cross join lateral (
     select case
                when n.state ->> 'state' in ('backing_off', 'throttled') then (n.state ->> 'next')::timestamptz
            end as silent_until,
-           coalesce((n.state -> 'crowded')::boolean, false) as is_crowded,
+           coalesce((n.state -> 'retry_capped')::boolean, false) as is_retry_capped,
            coalesce((n.state -> 'probing')::boolean, false) as is_probing
 ) l
 cross join lateral (
@@ -1049,7 +1277,7 @@ cross join lateral (
                else 'active'
            end as state,
            l.silent_until,
-           l.is_crowded and n.webhook_detail is null as is_crowded
+           l.is_retry_capped and n.webhook_detail is null as is_retry_capped
 ) s
 cross join lateral (
     select case s.state
@@ -1141,29 +1369,13 @@ language c
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'update_webhook_v2_wrapper';
 comment on function webhook.create_webhook(text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text, text, interval) is
-    'Creates a webhook: a named set of URLs, a secret, a call rate. Returns it with its secret (the HMAC '
-    'key) and token (stands in payloads). name: unique, 1 to 100 characters, none of them invisible, and not the '
-    'id of another webhook. outgoing_urls: 1 to 100 of up to 2048 bytes, '
-    'http or https, each once; every message goes to every URL. description: up to 10000 characters. call_throttling: most calls per second, 1 '
-    'to 1000000, all URLs together; null = no limit. enabled: false = its events capture nothing. '
-    'headers: extra request headers, a JSON object of name to text, up to 50 and 8 kB. timeout_ms: 1 to 600000, from connect '
-    'to the last byte read. max_attempts: 1 to 1000 calls per message and URL. max_age: a message older '
-    'than this is given up. max_in_flight: 1 to 1000 calls at a time per URL. delivery_order: none, or fifo: '
-    'per URL the changes of one row, and transactions that follow one another, arrive in that order; one '
-    'call at a time, and a message that fails holds those behind it until it was delivered, given up or '
-    'canceled; or key: the same for changes with the same key (order_key of the event) alone, while '
-    'different keys overlap. log_level: all, errors or none; counters always count. secret: one of your own, whsec_ and base64 of 24 to 64 bytes; null = one is made. disable_after: a URL that fails for so long without one success is switched off, at least a minute; null = never. Errors: 22023 bad argument, 42710 '
-    'name or URL taken.';
+    'Creates a webhook: a named set of URLs, a secret, a call rate. Returns it with its secret (the HMAC key) '
+    'and token (stands in payloads). delivery_order: none, fifo or key; log_level: all, errors or none. '
+    'Errors: 22023 bad argument, 42710 name or URL taken. docs/functions.md has each argument.';
 comment on function webhook.update_webhook(text, text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text, text, interval) is
-    'Changes a webhook, given by id or name, and returns it; null leaves a value as it is. description: an '
-    'empty text takes it away. call_throttling: 0 lifts the limit. outgoing_urls: the whole list; one that '
-    'is no longer in it gets nothing more, and its pending messages are canceled; a new one gets what is '
-    'captured from now on, also if it was there before, and what the worker has not read yet. enabled: sets '
-    'the status of all its events, too. headers: all of them, {} takes them away. secret: another one of your own, with an overlap of 24 hours. disable_after: 0 takes it away. The others as in '
-    'webhook.create_webhook(). What waits goes by the new values. New outgoing_urls, other headers '
-    'and a switch to enabled send rows elsewhere, or again: the caller then needs SELECT on the table of each '
-    'event (with row security also BYPASSRLS), or membership in the event''s owner. Errors: 42704 unknown '
-    'webhook, 22023 bad argument, 42710 name or URL taken, 42501 privilege missing.';
+    'Changes a webhook, given by id or name, and returns it; null leaves a value as it is, an empty text or '
+    'list clears it. enabled sets the status of all its events. Errors: 42704 unknown webhook, 22023 bad '
+    'argument, 42710 name or URL taken, 42501 privilege missing. docs/functions.md has each argument.';
 
 -- A window of time again, whatever became of its messages.
 create function webhook.redeliver(
@@ -1196,24 +1408,26 @@ comment on function webhook.retry_now(text, text) is
 -- Group roles with the privileges of webhook_admin or webhook_reader in this database alone.
 
 -- The privileges that roles have on the objects of the extension, as GRANT names these.
-create view webhook.granted as
-select 'schema webhook' as object, a.grantee, a.privilege_type as privilege
+create view webhook_internal.granted as
+select pg_catalog.format('schema %I', n.nspname) as object, a.grantee, a.privilege_type as privilege
 from pg_catalog.pg_namespace n
 cross join lateral pg_catalog.aclexplode(n.nspacl) a
-where n.nspname operator(pg_catalog.=) 'webhook'
+where n.nspname operator(pg_catalog.=) any (array['webhook', 'webhook_internal'])
 union all
 select pg_catalog.format(
-           '%s webhook.%I', case when c.relkind operator(pg_catalog.=) 'S' then 'sequence' else 'table' end, c.relname
+           '%s %I.%I', case when c.relkind operator(pg_catalog.=) 'S' then 'sequence' else 'table' end, n.nspname, c.relname
        ),
        a.grantee, a.privilege_type
 from pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
 cross join lateral pg_catalog.aclexplode(c.relacl) a
-where c.relnamespace operator(pg_catalog.=) 'webhook'::pg_catalog.regnamespace
+where n.nspname operator(pg_catalog.=) any (array['webhook', 'webhook_internal'])
 union all
 select pg_catalog.format('function %s', p.oid::pg_catalog.regprocedure), a.grantee, a.privilege_type
 from pg_catalog.pg_proc p
+join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) p.pronamespace
 cross join lateral pg_catalog.aclexplode(p.proacl) a
-where p.pronamespace operator(pg_catalog.=) 'webhook'::pg_catalog.regnamespace;
+where n.nspname operator(pg_catalog.=) any (array['webhook', 'webhook_internal']);
 
 create function webhook.grant_to(role text, privileges text)
 returns void
@@ -1229,10 +1443,10 @@ begin
             message = format('privileges "%s" is not one of admin, reader', left(privileges, 100)),
             hint = 'admin: those of webhook_admin; reader: those of webhook_reader';
     end if;
-    perform webhook.check_grantee(role);
+    perform webhook_internal.check_grantee(role);
     for statement in
         select format('grant %s on %s to %I', g.privilege, g.object, role)
-        from webhook.granted g
+        from webhook_internal.granted g
         join pg_roles r on r.oid = g.grantee
         where r.rolname = 'webhook_' || privileges
         order by g.object, g.privilege
@@ -1250,10 +1464,10 @@ as $$
 declare
     statement text;
 begin
-    perform webhook.check_grantee(role);
+    perform webhook_internal.check_grantee(role);
     for statement in
         select format('revoke %s on %s from %I', g.privilege, g.object, role)
-        from webhook.granted g
+        from webhook_internal.granted g
         join pg_roles r on r.oid = g.grantee
         where r.rolname = role
         order by g.object, g.privilege
@@ -1263,7 +1477,7 @@ begin
 end
 $$;
 
-create function webhook.check_grantee(role text)
+create function webhook_internal.check_grantee(role text)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -1300,28 +1514,26 @@ begin
 end
 $$;
 
-revoke all on table webhook.granted from public;
+revoke all on table webhook_internal.granted from public;
 revoke all
-    on function webhook.masked_url(text), webhook.grant_to(text, text), webhook.revoke_from(text),
-       webhook.check_grantee(text)
+    on function webhook_internal.masked_url(text), webhook.grant_to(text, text), webhook.revoke_from(text),
+       webhook_internal.check_grantee(text)
     from public;
-grant execute on function webhook.masked_url(text) to webhook_admin, webhook_reader;
+grant execute on function webhook_internal.masked_url(text) to webhook_admin, webhook_reader;
 comment on function webhook.grant_to(text, text) is
-    'Gives a role, in this database alone, the privileges that webhook_admin (privileges: admin) or '
-    'webhook_reader (reader) have here, by GRANT on each object; its members need not be members of those. '
-    'A dump keeps them. After ALTER EXTENSION UPDATE call it again: objects may be new. For a superuser or the '
-    'owner of the extension. Errors: 42501 another caller, 22023 other privileges, null or a role of the '
-    'extension, 42704 no such role.';
+    'Gives a role, in this database alone, the privileges of webhook_admin (privileges: admin) or '
+    'webhook_reader (reader). Call it again after ALTER EXTENSION UPDATE. Errors: 42501 neither superuser nor '
+    'owner of the extension, 22023 other privileges, null or a role of the extension, 42704 no such role.';
 comment on function webhook.revoke_from(text) is
     'Takes from a role what webhook.grant_to() gave it, and any other privilege that it has on objects of the '
     'extension; not what it has by membership. Errors: 42501 another caller, 22023 null or a role of the '
     'extension, 42704 no such role.';
-comment on function webhook.check_grantee(text) is
+comment on function webhook_internal.check_grantee(text) is
     'Internal: the checks of webhook.grant_to() and webhook.revoke_from().';
-comment on function webhook.masked_url(text) is
+comment on function webhook_internal.masked_url(text) is
     'Internal: a text whose URLs are without what looks like a credential, for roles that may not call '
     'webhook.drop_webhook().';
-comment on view webhook.granted is
+comment on view webhook_internal.granted is
     'Internal: privileges on objects of the extension, for webhook.grant_to() and webhook.revoke_from().';
 
 -- match, and triggers that events share. What they replace goes after the privileges on it were told of.
@@ -1405,7 +1617,7 @@ where e.dropped_at is null
   and t.tgname operator(pg_catalog.=) pg_catalog.concat('webhook_', e.id)
   and t.tgfoid operator(pg_catalog.=) 'webhook.capture()'::pg_catalog.regprocedure
   and t.tgenabled operator(pg_catalog.=) 'D'
-  and t.oid operator(pg_catalog.<>) (select s.trigger_oid from webhook.shared_trigger(t.tgrelid, e.event_type) s);
+  and t.oid operator(pg_catalog.<>) (select s.trigger_oid from webhook_internal.shared_trigger(t.tgrelid, e.event_type) s);
 do $$
 declare
     shared record;
@@ -1418,7 +1630,7 @@ begin
                (select greatest(1, pg_catalog.count(*)) from pg_catalog.pg_partition_tree(e.object_name)) as tables,
                pg_catalog.array_agg(t.tgname order by t.oid) as others
         from webhook.event_def e
-        cross join lateral webhook.shared_trigger(e.object_name, e.event_type) s
+        cross join lateral webhook_internal.shared_trigger(e.object_name, e.event_type) s
         join pg_catalog.pg_trigger t on t.tgrelid operator(pg_catalog.=) e.object_name
                                     and t.tgname operator(pg_catalog.=) pg_catalog.concat('webhook_', e.id)
         where e.dropped_at is null
@@ -1442,9 +1654,9 @@ begin
 end
 $$;
 
-revoke all on table webhook.event_trigger from public;
-revoke all on function webhook.match_kind(oid, oid), webhook.shared_trigger(oid, text) from public;
-grant execute on function webhook.match_kind(oid, oid), webhook.shared_trigger(oid, text) to webhook_admin, webhook_reader;
+revoke all on table webhook_internal.event_trigger from public;
+revoke all on function webhook_internal.match_kind(oid, oid), webhook_internal.shared_trigger(oid, text) from public;
+grant execute on function webhook_internal.match_kind(oid, oid), webhook_internal.shared_trigger(oid, text) to webhook_admin, webhook_reader;
 revoke all
     on function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text, jsonb, text[]),
        webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text, jsonb, text[])
@@ -1453,14 +1665,14 @@ grant execute
     on function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text, jsonb, text[]),
        webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text, jsonb, text[])
     to webhook_admin;
-comment on function webhook.unknown_labels(oid, jsonb) is
+comment on function webhook_internal.unknown_labels(oid, jsonb) is
     'Internal: values that match lists for a column and its enum does not have.';
-comment on function webhook.match_kind(oid, oid) is
+comment on function webhook_internal.match_kind(oid, oid) is
     'Internal: how the values of a column of this type and collation are compared with those of match; null: '
     'they cannot be.';
-comment on function webhook.shared_trigger(oid, text) is
+comment on function webhook_internal.shared_trigger(oid, text) is
     'Internal: the trigger of a table that captures all its events of one type that have no condition.';
-comment on view webhook.event_trigger is
+comment on view webhook_internal.event_trigger is
     'Internal: the trigger that captures each event.';
 comment on column webhook.events.match is
     'Values that columns of the row must have, by their present names; null = any.';
@@ -1477,73 +1689,36 @@ comment on column webhook.events.id is
     'Six characters of [a-z0-9].';
 comment on function webhook.drop_event(text) is
     'Drops an event, given by id. What it captured is still delivered. The trigger goes with the last event '
-    'that shares it, unless the table is in use: then it stays, and captures nothing. Errors: 42704 '
-    'unknown event, 55P03 an event with a condition, whose table is in use for longer than lock_timeout (at most 5 s).';
+    'that shares it, unless the table is in use. Errors: 42704 unknown event, 55P03 the table of an event '
+    'with a condition is in use for longer than lock_timeout (at most 5 s).';
 
 -- Comments on functions that ask for more rights.
 comment on function webhook.create_event(text, regclass, text, text[], text[], text[], text, text, boolean, text, text, text, jsonb, text[]) is
-    'Creates an event: a rule which change of a table makes a message for a webhook (id or name). All events '
-    'of one event_type on a table without a condition share one trigger: the first one needs a lock on the '
-    'table, further ones none. event_type: table.recordInsert, table.recordUpdate or '
-    'table.recordDelete; or, with object_name null, what happens to other webhooks: webhook.urlFailing, '
-    'webhook.urlRecovered, webhook.urlDisabled, webhook.messageFailed or webhook.backlogGrowing. object_fields: recordUpdate only, a message only if one of these changed; null = '
-    'any. event_sources: only changes made by these sources (webhook.source, else application_name), up to '
-    '1000 of up to 200 characters; null = all. payload_fields: columns in data; null = all, also later ones. payload_template: JSON in '
-    'place of the default payload, with [@...] parameters (webhook.template_parameters lists them) in its '
-    'strings: a string that is one parameter becomes the value with its type, a parameter in a longer one '
-    'becomes text; not together with payload_fields; up to 1000000 characters and 128 levels. condition: SQL '
-    'boolean over new and old, up to 10000 characters, created with the rights of the caller. '
-    'It runs with the rights of each role that writes to the table, as TRIGGER allows: grant TRIGGER only to '
-    'roles whose code writers may run. An event with a condition has a trigger of its own, webhook_<id>. '
-    'match: {"column": value or [value, ...], ...}: a message only if each column of the row (of the deleted row '
-    'for table.recordDelete) has the value, or one of the list; null is NULL. Up to 32 columns and 10000 '
-    'combinations of values of up to 1000 bytes; for columns of integer, text, varchar, char, name, boolean, '
-    'uuid, date, time, timestamp, timestamptz, oid and enum types and domains over these, with a '
-    'deterministic collation. Any number of events with match costs a row no more than one. '
-    'order_key: up to 32 columns whose values are the key of a message where delivery_order of the webhook is '
-    'key; null = the primary key, else the replica identity index. Their types need a hash operator class. '
-    'null_style: typed (null or empty string by type) or null. list_style: array or keyed. '
-    'condition_path: the search_path that names in condition are looked up with; leave it out. The caller '
-    'needs TRIGGER and SELECT on the table, with row security also BYPASSRLS or the table itself, and owns the '
-    'event, which stops when these rights end (webhook.recheck_privileges). Errors: 22023 bad argument, 42704 unknown webhook, table or '
-    'column, 42710 the same event exists, 42501 privilege missing, 42809 not an ordinary or partitioned '
-    'table, or a virtual generated column, 55P03 the table is in use for longer than lock_timeout (at most 5 s).';
+    'Creates an event: a rule which change of a table makes a message for a webhook (id or name). The caller '
+    'needs TRIGGER and SELECT on the table and owns the event. Errors: 22023, 42704, 42710 the same event '
+    'exists, 42501, 42809 not a table of this kind, 55P03. docs/functions.md has each argument.';
 comment on function webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text, jsonb, text[]) is
-    'Changes an event, given by id, and returns it; null leaves a value as it is, an empty array or text '
-    'takes a filter, template, condition or order_key away, and so does {} for match. A new condition replaces the event''s '
-    'trigger, with the rights of '
-    'the caller; a trigger that was dropped comes back while the event is enabled. A column that the '
-    'condition names cannot be dropped or get another type while it does: PostgreSQL says so. To change '
-    'more than enabled, the caller needs the rights of webhook.create_event() on the table; to enable it, SELECT on the '
-    'table or membership in the event''s owner. If the owner has lost its rights, the caller becomes the owner. '
-    'condition_path: leave it out. Errors: as webhook.create_event(), and 42704 unknown event, or its table was dropped.';
+    'Changes an event, given by id, and returns it; null leaves a value as it is, an empty array or text, or '
+    '{} for match, clears it. The caller needs the rights of webhook.create_event(). Errors: as there, and '
+    '42704 unknown event, or its table was dropped. docs/functions.md has each argument.';
 comment on function webhook.preview_payload(text, jsonb) is
-    'The body that a message of an event would have, byte for byte; the ids of message and call are zeros. '
-    'record: values of columns, by name, of the row after the change; what it leaves out is taken from some '
-    'row of the table, or null if there is none, as is the row before the change. It has at most 1 MB of JSON '
-    'and 64 levels. The caller needs TRIGGER '
-    'and SELECT on the table; where its row security applies to the caller, the row is one of nulls. Code of the '
-    'table (checks of domains, policies) runs as the table''s owner, so each type of its columns must belong to '
-    'a role with that owner''s rights. For webhook_reader the token and what looks like a credential in a URL are ***. '
-    'Errors: 42704 unknown event or column, 22023 a value that does not fit its '
-    'column, 42501 privilege missing.';
+    'The body that a message of an event would have; the ids of message and call are zeros. record: values of '
+    'columns after the change; others are of some row, else null. The caller needs TRIGGER and SELECT on the '
+    'table. Errors: 42704 unknown event or column, 22023 a value does not fit, 42501.';
 comment on function webhook.redeliver(uuid) is
-    'Sends a message again under its old id, whatever became of it, to each URL of its webhook; a retry '
-    'that waits is due at once, and where the message still waits for its first call nothing changes. '
-    'Attempts and age start again; it is sent before queued messages. Returns the number of calls queued. If a URL is '
-    'newer than the message, the caller needs SELECT on the event''s table, or membership in its owner. '
-    'Errors: 22023 null, 42704 no such message (or past webhook.log_retention), 55000 its webhook was dropped, '
-    'or the database is a copy that was not adopted, 42501 privilege missing.';
+    'Sends a message again under its old id, whatever became of it, to each URL of its webhook, before queued '
+    'ones; attempts and age start again. Returns the calls queued. Errors: 22023 null, 42704 no such message, '
+    '55000 webhook dropped, or a copy not adopted, 42501 a URL is newer than the message.';
 
 -- What arguments may hold.
 comment on function webhook.regenerate_secret(text, interval) is
-    'Gives a webhook, by id or name, a new secret and returns it. During overlap (0 or more) messages '
-    'carry the signatures of both. At most 8 secrets of a webhook sign at a time, and overlap is at most 3650 '
-    'days. Errors: 42704 unknown webhook, 22023 overlap out of range, or as many secrets have not expired.';
+    'Gives a webhook, by id or name, a new secret and returns it. During overlap (0 to 3650 days) messages '
+    'carry the signatures of both; at most 8 secrets sign at a time. Errors: 42704 unknown webhook, 22023 '
+    'overlap out of range, or 8 secrets have not expired.';
 
 -- Two tables never have one name: a part with a dot or a quote in it is quoted.
 set local search_path = pg_catalog, pg_temp;
-create or replace view webhook.event_label as
+create or replace view webhook_internal.event_label as
 select e.event_key,
        e.id,
        e.event_type,
@@ -1627,7 +1802,7 @@ comment on function webhook.message(uuid) is
     'webhook_reader. Errors: 22023 null, 42704 none such (or past webhook.log_retention).';
 -- A stored record as jsonb. What jsonb cannot hold (a NUL escape in a json column, a number or a depth beyond
 -- its limits) comes as a JSON string.
-create function webhook.stored_json(stored text)
+create function webhook_internal.stored_json(stored text)
 returns jsonb
 language plpgsql
 immutable
@@ -1640,11 +1815,11 @@ exception when data_exception or program_limit_exceeded then
     return to_jsonb(stored);
 end
 $$;
-revoke all on function webhook.stored_json(text) from public;
-comment on function webhook.stored_json(text) is
+revoke all on function webhook_internal.stored_json(text) from public;
+comment on function webhook_internal.stored_json(text) is
     'Internal: a stored record as jsonb, or as a JSON string where jsonb cannot hold it.';
--- The texts in a row of webhook.changes as webhook.masked_url() shows them.
-create function webhook.masked_values(shown jsonb)
+-- The texts in a row of webhook.changes as webhook_internal.masked_url() shows them.
+create function webhook_internal.masked_values(shown jsonb)
 returns jsonb
 language sql
 immutable
@@ -1655,12 +1830,12 @@ as $$
     select jsonb_object_agg(
                v.key,
                case jsonb_typeof(v.value)
-                   when 'string' then to_jsonb(webhook.masked_url(v.value #>> '{}'))
+                   when 'string' then to_jsonb(webhook_internal.masked_url(v.value #>> '{}'))
                    when 'array' then (
                        select coalesce(
                                   jsonb_agg(
                                       case jsonb_typeof(i.value)
-                                          when 'string' then to_jsonb(webhook.masked_url(i.value #>> '{}'))
+                                          when 'string' then to_jsonb(webhook_internal.masked_url(i.value #>> '{}'))
                                           else i.value
                                       end
                                       order by i.place
@@ -1674,8 +1849,8 @@ as $$
            )
     from jsonb_each(case jsonb_typeof(shown) when 'object' then shown end) v
 $$;
-revoke all on function webhook.masked_values(jsonb) from public;
-comment on function webhook.masked_values(jsonb) is
+revoke all on function webhook_internal.masked_values(jsonb) from public;
+comment on function webhook_internal.masked_values(jsonb) is
     'Internal: values in webhook.changes without what looks like a credential.';
 set local search_path = pg_catalog, pg_temp;
 create view webhook.changes as
@@ -1687,14 +1862,14 @@ select c.changed_at,
        c.name,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then c.old
-           else webhook.masked_values(c.old)
+           else webhook_internal.masked_values(c.old)
        end as old,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then c.new
-           else webhook.masked_values(c.new)
+           else webhook_internal.masked_values(c.new)
        end as new,
        c.webhook_id
-from webhook.change_log c;
+from webhook_internal.change_log c;
 set local search_path = webhook, pg_temp;
 revoke all on table webhook.changes from public;
 comment on view webhook.changes is
@@ -1742,10 +1917,10 @@ comment on column webhook.webhooks.errors_30d is
     'Calls that failed in the last thirty days.';
 
 -- What happened in each minute.
-alter table webhook.segment drop constraint segment_kind_check;
-alter table webhook.segment add constraint segment_kind_check
+alter table webhook_internal.segment drop constraint segment_kind_check;
+alter table webhook_internal.segment add constraint segment_kind_check
     check (kind operator(pg_catalog.=) any (array['outbox', 'call_log', 'activity']));
-insert into webhook.segment (kind, number, opened_at)
+insert into webhook_internal.segment (kind, number, opened_at)
 select 'activity', n.number, case when n.number operator(pg_catalog.=) 0 then pg_catalog.clock_timestamp() end
 from (values (0), (1), (2), (3)) as n (number);
 
@@ -1756,7 +1931,7 @@ set local search_path = pg_catalog, pg_temp;
 -- emptied as a whole. One row for what a run of counting saw of a URL in a minute: a worker begins a run when it
 -- starts and when it writes another table, and writes its row again until the minute is over.
 -- durations: see src/core/values/durations.rs.
-create table webhook.activity_0 (
+create table webhook_internal.activity_0 (
     minute           timestamptz not null,
     url_key          integer not null,
     run              bigint not null,
@@ -1774,18 +1949,18 @@ create table webhook.activity_0 (
     -- a table in a publication needs a key
     primary key (url_key, minute, run)
 );
-create table webhook.activity_1 (like webhook.activity_0 including all);
-create table webhook.activity_2 (like webhook.activity_0 including all);
-create table webhook.activity_3 (like webhook.activity_0 including all);
-create index activity_0_minute on webhook.activity_0 (minute);
-create index activity_1_minute on webhook.activity_1 (minute);
-create index activity_2_minute on webhook.activity_2 (minute);
-create index activity_3_minute on webhook.activity_3 (minute);
+create table webhook_internal.activity_1 (like webhook_internal.activity_0 including all);
+create table webhook_internal.activity_2 (like webhook_internal.activity_0 including all);
+create table webhook_internal.activity_3 (like webhook_internal.activity_0 including all);
+create index activity_0_minute on webhook_internal.activity_0 (minute);
+create index activity_1_minute on webhook_internal.activity_1 (minute);
+create index activity_2_minute on webhook_internal.activity_2 (minute);
+create index activity_3_minute on webhook_internal.activity_3 (minute);
 
 -- How long the calls of a URL took, since the URL was made. bound: a place in the list that
 -- webhook.metrics has, from 0 on; the row after the last is for what took longer. seconds: a part of the sum
 -- of all durations.
-create table webhook.call_duration (
+create table webhook_internal.call_duration (
     url_key integer not null,
     bound   integer not null,
     calls   bigint not null,
@@ -1794,12 +1969,12 @@ create table webhook.call_duration (
 );
 
 -- One row: how often the worker has started, and for how long locks of other sessions held it up.
-create table webhook.worker_total (
+create table webhook_internal.worker_total (
     only_row        boolean primary key default true check (only_row),
     starts          bigint not null,
     blocked_seconds double precision not null
 );
-insert into webhook.worker_total values (true, 0, 0);
+insert into webhook_internal.worker_total values (true, 0, 0);
 
 -- In milliseconds: what a part of the calls did not exceed, 6 % at most off; null without calls.
 create function webhook.duration_quantile(durations text, part double precision, max_ms double precision)
@@ -1811,11 +1986,11 @@ parallel safe
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'duration_quantile_wrapper';
 
-create view webhook.activity_row as
-    select * from webhook.activity_0
-    union all select * from webhook.activity_1
-    union all select * from webhook.activity_2
-    union all select * from webhook.activity_3;
+create view webhook_internal.activity_row as
+    select * from webhook_internal.activity_0
+    union all select * from webhook_internal.activity_1
+    union all select * from webhook_internal.activity_2
+    union all select * from webhook_internal.activity_3;
 
 -- Grouped after the joins, so that a webhook, an hour or both are found by an index.
 create view webhook.activity as
@@ -1823,7 +1998,7 @@ select a.minute,
        w.id as webhook_id,
        case
            when (select has_function_privilege('webhook.drop_webhook(text)', 'execute')) then u.url
-           else webhook.masked_url(u.url)
+           else webhook_internal.masked_url(u.url)
        end as outgoing_url,
        sum(a.messages)::bigint as messages,
        sum(a.calls)::bigint as calls,
@@ -1842,7 +2017,7 @@ select a.minute,
        sum(a.http_5xx)::bigint as http_5xx,
        sum(a.other_failures)::bigint as other_failures,
        string_agg(a.durations, ' ') as durations
-from webhook.activity_row a
+from webhook_internal.activity_row a
 join webhook.url_def u on u.url_key = a.url_key
 join webhook.webhook_def w on w.webhook_key = u.webhook_key
 group by a.minute, u.url_key, w.webhook_key;
@@ -1854,21 +2029,21 @@ declare
     name text;
 begin
     for name in
-        select c.relname
+        select pg_catalog.format('webhook_internal.%I', c.relname)
         from pg_catalog.pg_class c
-        where c.relnamespace operator(pg_catalog.=) 'webhook'::pg_catalog.regnamespace
+        where c.relnamespace operator(pg_catalog.=) 'webhook_internal'::pg_catalog.regnamespace
           and c.relkind operator(pg_catalog.=) 'r'
           and c.relname operator(pg_catalog.~) '^(activity_[0-9]|call_duration|worker_total|counter_day)$'
         order by c.relname
     loop
         execute pg_catalog.format(
-            'create trigger refuse_replicated before insert or truncate on webhook.%I'
-            ' for each statement execute function webhook.refuse_replicated()', name);
+            'create trigger refuse_replicated before insert or truncate on %s'
+            ' for each statement execute function webhook_internal.refuse_replicated()', name);
         execute pg_catalog.format(
-            'create trigger refuse_replicated_rows after insert or update or delete on webhook.%I'
-            ' for each row execute function webhook.refuse_replicated()', name);
-        execute pg_catalog.format('alter table webhook.%I enable replica trigger refuse_replicated', name);
-        execute pg_catalog.format('alter table webhook.%I enable replica trigger refuse_replicated_rows', name);
+            'create trigger refuse_replicated_rows after insert or update or delete on %s'
+            ' for each row execute function webhook_internal.refuse_replicated()', name);
+        execute pg_catalog.format('alter table %s enable replica trigger refuse_replicated', name);
+        execute pg_catalog.format('alter table %s enable replica trigger refuse_replicated_rows', name);
     end loop;
 end
 $$;
@@ -1918,19 +2093,19 @@ comment on column webhook.activity.other_failures is
 comment on column webhook.activity.durations is
     'How many calls took how long, for webhook.duration_quantile().';
 
-comment on table webhook.activity_0 is
+comment on table webhook_internal.activity_0 is
     'Internal: what happened in each minute, by URL; emptied as a whole.';
-comment on table webhook.activity_1 is
+comment on table webhook_internal.activity_1 is
     'Internal: what happened in each minute, by URL; emptied as a whole.';
-comment on table webhook.activity_2 is
+comment on table webhook_internal.activity_2 is
     'Internal: what happened in each minute, by URL; emptied as a whole.';
-comment on table webhook.activity_3 is
+comment on table webhook_internal.activity_3 is
     'Internal: what happened in each minute, by URL; emptied as a whole.';
-comment on table webhook.call_duration is
+comment on table webhook_internal.call_duration is
     'Internal: how long the calls of each URL took.';
-comment on table webhook.worker_total is
+comment on table webhook_internal.worker_total is
     'Internal: one row, how often the worker has started, and how long locks held it up.';
-comment on view webhook.activity_row is
+comment on view webhook_internal.activity_row is
     'Internal: all tables of what happened in each minute.';
 
 -- More metrics, and as text.
@@ -1942,7 +2117,7 @@ select counted.name,
        coalesce(counted.value, 0)::double precision as value
 from webhook.event_def e
 join webhook.webhook_def w on w.webhook_key = e.webhook_key
-left join webhook.event_count k on k.event_key = e.event_key
+left join webhook_internal.event_count k on k.event_key = e.event_key
 cross join lateral (
     values
         ('webhook_messages_total', k.messages),
@@ -1993,7 +2168,7 @@ left join (
     ) g
     cross join lateral (
         select not v.active as is_stopped
-        from webhook.event_now v
+        from webhook_internal.event_now v
         where v.event_key = g.first
         offset 0
     ) n
@@ -2006,7 +2181,7 @@ select 'webhook_worker_up', '{}', (w.pid is not null)::integer::double precision
 from webhook.worker w
 union all
 select total.name, '{}', total.value
-from webhook.worker_total t
+from webhook_internal.worker_total t
 cross join lateral (
     values
         ('webhook_worker_starts_total', t.starts::double precision),
@@ -2021,7 +2196,7 @@ select counted.name,
        counted.value
 from (
     select u.webhook_key, sum(d.calls) as calls, sum(d.seconds) as seconds
-    from webhook.call_duration d
+    from webhook_internal.call_duration d
     join webhook.url_def u on u.url_key = d.url_key
     group by u.webhook_key
 ) h
@@ -2034,7 +2209,7 @@ cross join lateral (
     select 'webhook_call_duration_seconds_bucket', jsonb_build_object('le', b.le), coalesce((
         select sum(d.calls)::double precision
         from webhook.url_def u
-        join webhook.call_duration d on d.url_key = u.url_key
+        join webhook_internal.call_duration d on d.url_key = u.url_key
         where u.webhook_key = h.webhook_key
           and d.bound < b.place
     ), 0)
@@ -2046,7 +2221,7 @@ where w.dropped_at is null
 union all
 select stored.name, '{}', sum(pg_total_relation_size(c.oid))::double precision
 from pg_class c
-join pg_namespace n on n.oid = c.relnamespace and n.nspname = 'webhook'
+join pg_namespace n on n.oid = c.relnamespace and n.nspname in ('webhook', 'webhook_internal')
 join (
     values
         ('webhook_outbox_bytes', '^outbox_[0-9]$'),
@@ -2140,8 +2315,8 @@ $$;
 set local search_path = webhook, pg_temp;
 
 comment on view webhook.metrics is
-    'Everything as numbers, one row a sample: webhook_messages_total, _calls_total, _call_errors_total, _event_disabled '
-    'of each event; _pending_messages, _oldest_pending_seconds, _since_success_seconds, _url_disabled and more of each '
+    'Everything as numbers, one row a sample: webhook_messages_total, _calls_total, _call_errors_total, '
+    '_event_disabled of each event; _pending_messages, _since_success_seconds, _url_disabled and more of each '
     'URL; _call_duration_seconds of each webhook; _worker_*, _delivery_enabled, _bytes.';
 comment on function webhook.prometheus() is
     'All of webhook.metrics as text in the format of OpenMetrics 1.0, which Prometheus scrapes: with TYPE, UNIT and '
@@ -2163,10 +2338,9 @@ as 'MODULE_PATHNAME', 'status_page_wrapper';
 comment on domain webhook."text/html" is
     'A page, for what serves a result by the name of its type, as PostgREST does.';
 comment on function webhook.status_page(interval) is
-    'A page that shows how webhooks fare: one verdict, figures, the last hour, each URL with the statement that mends '
-    'it, failures by cause, the last calls, events that produce nothing. refresh: the page loads itself again after '
-    'so long, 0 = never. Roles that may not call webhook.drop_webhook() see no answers. Errors: 22023 refresh '
-    'out of range.';
+    'A page that shows how webhooks fare: one verdict, figures, the last hour, each URL with the statement '
+    'that mends it, failures, last calls. refresh: the page loads itself again after so long, 0 = never. Only '
+    'roles that may call webhook.drop_webhook() see answers. Errors: 22023 refresh out of range.';
 
 -- The role that the worker's statements run as: what they need, by name, and nothing else. Nobody is a
 -- member of it. A function, because a role that was dropped has to come back with its privileges.
@@ -2259,49 +2433,76 @@ begin
     if not pg_has_role('webhook_worker', 'pg_read_all_stats', 'usage') then
         grant pg_read_all_stats to webhook_worker;
     end if;
-    grant usage on schema webhook to webhook_worker;
+    grant usage on schema webhook, webhook_internal to webhook_worker;
     grant select
         on webhook.webhook_def, webhook.secret_def, webhook.url_def, webhook.event_def, webhook.def_origin,
-           webhook.control, webhook.segment, webhook.outbox, webhook.tail, webhook.unfolded
+           webhook.control, webhook_internal.segment, webhook_internal.outbox, webhook_internal.tail,
+           webhook_internal.uncompacted
         to webhook_worker;
     grant update (detail) on webhook.webhook_def to webhook_worker;
     grant update (disabled_at, detail) on webhook.url_def to webhook_worker;
     grant update (outbox_number) on webhook.control to webhook_worker;
     grant usage on sequence webhook.outbox_flush_seq to webhook_worker;
-    grant update (opened_at, closed_at) on webhook.segment to webhook_worker;
+    grant update (opened_at, closed_at) on webhook_internal.segment to webhook_worker;
     grant select, insert, truncate
         on webhook.outbox_0, webhook.outbox_1, webhook.outbox_2, webhook.outbox_3
         to webhook_worker;
     grant select, insert, update, truncate
-        on webhook.activity_0, webhook.activity_1, webhook.activity_2, webhook.activity_3
+        on webhook_internal.activity_0, webhook_internal.activity_1, webhook_internal.activity_2, webhook_internal.activity_3
         to webhook_worker;
-    grant select, insert, update on webhook.call_duration, webhook.worker_total to webhook_worker;
+    grant select, insert, update on webhook_internal.call_duration, webhook_internal.worker_total to webhook_worker;
     grant insert, truncate
-        on webhook.call_log_0, webhook.call_log_1, webhook.call_log_2, webhook.call_log_3
+        on webhook_internal.call_log_0, webhook_internal.call_log_1, webhook_internal.call_log_2, webhook_internal.call_log_3
         to webhook_worker;
-    grant select, insert, update, delete on webhook.retry to webhook_worker;
+    grant select, insert, update, delete on webhook_internal.retry to webhook_worker;
     grant select, update (taken_before, taken_within, taken_up_to, in_flight), delete
-        on webhook.cancellation
+        on webhook_internal.cancellation
         to webhook_worker;
-    grant select, insert, delete on webhook.ledger, webhook.tick to webhook_worker;
-    grant select, delete on webhook.definition_change, webhook.change_log to webhook_worker;
-    grant select, insert, update on webhook.lane, webhook.counter to webhook_worker;
-    grant select, insert, delete on webhook.counter_day to webhook_worker;
-    grant select, update on webhook.fold to webhook_worker;
+    grant select, insert, delete on webhook_internal.settlement, webhook_internal.tick to webhook_worker;
+    grant select, delete on webhook_internal.definition_change, webhook_internal.change_log to webhook_worker;
+    grant select, insert, update on webhook_internal.lane, webhook_internal.counter to webhook_worker;
+    grant select, insert, delete on webhook_internal.counter_day to webhook_worker;
+    grant select, update on webhook_internal.compaction to webhook_worker;
     -- No function that runs with the rights of its owner.
     grant execute on function webhook.present_columns(regclass, oid, text[], smallint[]) to webhook_worker;
 end
 $$;
 comment on function webhook.create_worker_role() is
-    'Makes the role webhook_worker, if it is missing, and grants it in this database what the statements of the '
-    'worker need, which run as this role. The extension calls it; call it when the role was dropped or privileges '
-    'of it were revoked. It needs no LOGIN and no members. Errors: 42501 not a superuser, 55000 a role of this '
-    'name can log in, has members or attributes that it does not need.';
+    'Makes the role webhook_worker, if it is missing, and grants it what the statements of the worker need in '
+    'this database. Call it when the role was dropped or privileges of it were revoked. Errors: 42501 not a '
+    'superuser, 55000 a role of this name can log in, has members or other attributes.';
+
+-- Comments that changed since 0.1.0.
+comment on schema webhook_internal is
+    'What the extension webhook_ext keeps for itself. Nothing in it is for users, and any release may change it.';
+comment on function webhook.explain_event(text) is
+    'Why a message of an event, given by id, comes or does not come: one row a check, with what to do in '
+    'detail, and a last one, overall. About a change made in this session, now; names in URLs are not '
+    'resolved. Errors: 42704 unknown event.';
+comment on column webhook.messages.status is
+    'pending: a URL still has to get it, or is getting it; delivered: every URL that the webhook still has got '
+    'it; failed: given up for a URL; canceled: for a URL, or with its webhook.';
+comment on table webhook_internal.cancellation is
+    'Internal: what webhook.cancel_pending() canceled.';
+comment on sequence webhook_internal.cancellation_cancellation_id_seq is
+    'Internal: keys of webhook_internal.cancellation.';
+comment on table webhook_internal.retry is
+    'Internal: calls that failed and will be repeated, were given up or canceled.';
+comment on table webhook_internal.settlement is
+    'Internal: what the worker has settled since the last compaction.';
+comment on table webhook_internal.compaction is
+    'Internal: one row, up to which settlement all are added up.';
+comment on table webhook_internal.counter is
+    'Internal: counts of messages, calls and errors up to the last compaction.';
+comment on table webhook_internal.lane is
+    'Internal: backlog and state of each URL up to the last compaction.';
+comment on view webhook_internal.uncompacted is
+    'Internal: the settlements since the last compaction.';
 
 -- Privileges: none but those that are granted here, whatever default privileges the installer has.
 -- Those that were granted by hand are told of.
-revoke all on all tables in schema webhook from public;
-revoke all on all sequences in schema webhook from public;
+revoke all on all tables in schema webhook, webhook_internal from public;
+revoke all on all sequences in schema webhook, webhook_internal from public;
 do $$
 declare
     item record;
@@ -2316,18 +2517,20 @@ begin
               and d.deptype operator(pg_catalog.=) 'e'
         ),
         object (described, owner, acl) as (
-            select 'schema webhook', n.nspowner, coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))
+            select pg_catalog.format('schema %I', n.nspname), n.nspowner,
+                   coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))
             from pg_catalog.pg_namespace n
-            where n.nspname operator(pg_catalog.=) 'webhook'
+            where n.nspname operator(pg_catalog.=) any (array['webhook', 'webhook_internal'])
             union all
             select pg_catalog.format(
-                       '%s webhook.%I', case when c.relkind operator(pg_catalog.=) 'S' then 'sequence' else 'table' end, c.relname),
+                       '%s %s.%I', case when c.relkind operator(pg_catalog.=) 'S' then 'sequence' else 'table' end,
+                       c.relnamespace::pg_catalog.regnamespace, c.relname),
                    c.relowner, c.relacl
             from member m
             join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) m.objid
             where m.classid operator(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
             union all
-            select pg_catalog.format('table webhook.%I', c.relname), c.relowner, a.attacl
+            select pg_catalog.format('table %s.%I', c.relnamespace::pg_catalog.regnamespace, c.relname), c.relowner, a.attacl
             from member m
             join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) m.objid
             join pg_catalog.pg_attribute a on a.attrelid operator(pg_catalog.=) c.oid
@@ -2368,21 +2571,21 @@ drop function webhook.create_webhook(text, text[], text, integer, boolean, jsonb
 drop function webhook.update_webhook(text, text, text[], text, integer, boolean, jsonb, integer, integer, interval, integer, text, text);
 drop function webhook.update_event(text, text[], text[], text[], text, text, boolean, text, text, text);
 
-grant usage on schema webhook to webhook_admin, webhook_reader;
+grant usage on schema webhook, webhook_internal to webhook_admin, webhook_reader;
 grant select
     on webhook.webhooks, webhook.events, webhook.messages, webhook.calls, webhook.queue, webhook.worker,
        webhook.metrics, webhook.changes, webhook.activity
     to webhook_admin, webhook_reader;
 grant execute
-    on function webhook.worker_process(), webhook.worker_detail(), webhook.worker_absence(), webhook.delivery_hold(),
-       webhook.unseen_messages(), webhook.busy_messages()
+    on function webhook_internal.worker_process(), webhook_internal.worker_detail(), webhook_internal.worker_absence(),
+       webhook_internal.delivery_hold(), webhook_internal.unseen_messages(), webhook_internal.busy_messages(),
+       webhook_internal.masked_url(text), webhook_internal.masked_headers(jsonb), webhook_internal.masked_values(jsonb),
+       webhook_internal.match_kind(oid, oid), webhook_internal.unknown_labels(oid, jsonb),
+       webhook_internal.shared_trigger(oid, text)
     to webhook_reader;
-grant execute on function webhook.masked_url(text), webhook.masked_headers(jsonb), webhook.masked_values(jsonb) to webhook_reader;
 grant execute
     on function webhook.duration_quantile(text, double precision, double precision), webhook.prometheus(),
        webhook.status_page(interval)
-    to webhook_reader;
-grant execute on function webhook.match_kind(oid, oid), webhook.unknown_labels(oid, jsonb), webhook.shared_trigger(oid, text)
     to webhook_reader;
 -- What only reads. The functions check the caller's rights on tables, and mask what readers may not see.
 grant execute
@@ -2391,22 +2594,23 @@ grant execute
     to webhook_reader;
 
 -- Monitoring systems are members of this role of PostgreSQL.
-grant usage on schema webhook to pg_monitor;
+grant usage on schema webhook, webhook_internal to pg_monitor;
 grant select on webhook.worker, webhook.queue, webhook.metrics, webhook.activity to pg_monitor;
 grant execute
-    on function webhook.worker_process(), webhook.worker_detail(), webhook.worker_absence(), webhook.delivery_hold(),
-       webhook.unseen_messages(), webhook.busy_messages(), webhook.masked_url(text), webhook.match_kind(oid, oid),
-       webhook.unknown_labels(oid, jsonb), webhook.shared_trigger(oid, text),
+    on function webhook_internal.worker_process(), webhook_internal.worker_detail(), webhook_internal.worker_absence(),
+       webhook_internal.delivery_hold(), webhook_internal.unseen_messages(), webhook_internal.busy_messages(),
+       webhook_internal.masked_url(text), webhook_internal.match_kind(oid, oid),
+       webhook_internal.unknown_labels(oid, jsonb), webhook_internal.shared_trigger(oid, text),
        webhook.duration_quantile(text, double precision, double precision), webhook.prometheus()
     to pg_monitor;
 
-grant execute on all functions in schema webhook to webhook_admin;
+grant execute on all functions in schema webhook, webhook_internal to webhook_admin;
 revoke execute
-    on function webhook.definitions_changed(), webhook.definition_row_changed(), webhook.refuse_replicated(),
-       webhook.grant_to(text, text), webhook.revoke_from(text), webhook.check_grantee(text),
-       webhook.create_worker_role(), webhook.extension_installed()
+    on function webhook.grant_to(text, text), webhook.revoke_from(text), webhook.create_worker_role(),
+       webhook_internal.definitions_changed(), webhook_internal.definition_row_changed(),
+       webhook_internal.refuse_replicated(), webhook_internal.check_grantee(text), webhook_internal.extension_installed()
     from webhook_admin;
 select webhook.create_worker_role();
 
 -- Last: the worker of the new library waits for this.
-select webhook.extension_installed();
+select webhook_internal.extension_installed();

@@ -1,4 +1,4 @@
-//! `webhook.masked_headers`, which views and the REST API ask.
+//! `webhook_internal.masked_headers`, which views and the REST API ask.
 
 use pgrx::prelude::*;
 

@@ -1,4 +1,4 @@
-//! `webhook.match_kind`, which views ask.
+//! `webhook_internal.match_kind`, which views ask.
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;

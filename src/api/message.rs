@@ -190,7 +190,7 @@ fn stored(
 ) -> std::result::Result<Records, String> {
     if !message.has_record {
         return Err(oversize.map_or_else(
-            || "the row of webhook.outbox has no record".to_owned(),
+            || "the row of webhook_internal.outbox has no record".to_owned(),
             Oversize::detail,
         ));
     }

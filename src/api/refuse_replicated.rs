@@ -15,10 +15,10 @@ type NoRow<'a> = Option<PgHeapTuple<'a, pgrx::AllocatedByPostgres>>;
 fn refuse_replicated<'a>(trigger: &'a PgTrigger<'a>) -> Result<NoRow<'a>, PgTriggerError> {
     // Other sessions of the role "replica" restore a dump, for example.
     if session::applies_replication() {
-        let table = trigger.table_name()?;
+        let (schema, table) = (trigger.table_schema()?, trigger.table_name()?);
         ok_or_raise::<()>(Err(Error::new(
             Kind::NotInPrerequisiteState,
-            format!("table \"webhook.{table}\" of extension webhook_ext cannot be replicated"),
+            format!("table \"{schema}.{table}\" of extension webhook_ext cannot be replicated"),
         )
         .with_hint(
             "publish the tables of the application only: CREATE PUBLICATION ... FOR TABLES IN SCHEMA \

@@ -1,7 +1,8 @@
-//! Whether schema `webhook`, and what our statements name in it, belongs to the extension.
+//! Whether the schemas `webhook` and `webhook_internal`, and what our statements name in them, belong to the
+//! extension.
 //!
 //! The worker and the functions that act as the extension's owner name their tables. The owner of
-//! the schema can replace them, and the code of the replacements would run with the rights of others.
+//! a schema can replace them, and the code of the replacements would run with the rights of others.
 //! Extension scripts check this when they run; here it is checked again after each invalidation,
 //! because owners change.
 
@@ -15,9 +16,33 @@ use pgrx::pg_sys;
 use super::{encoding, invalidation};
 use crate::core::error::{Error, Kind, Result};
 
-/// Every relation of the extension; `tests/it/own_schema.rs` compares.
+/// Every relation of the extension in schema `webhook`; `tests/it/own_schema.rs` compares.
 const RELATIONS: &[&CStr] = &[
     c"activity",
+    c"calls",
+    c"changes",
+    c"control",
+    c"def_origin",
+    c"definition_key_seq",
+    c"event_def",
+    c"events",
+    c"messages",
+    c"metrics",
+    c"outbox_0",
+    c"outbox_1",
+    c"outbox_2",
+    c"outbox_3",
+    c"outbox_flush_seq",
+    c"queue",
+    c"secret_def",
+    c"url_def",
+    c"webhook_def",
+    c"webhooks",
+    c"worker",
+];
+
+/// Those in schema `webhook_internal`.
+const INTERNAL_RELATIONS: &[&CStr] = &[
     c"activity_0",
     c"activity_1",
     c"activity_2",
@@ -30,69 +55,51 @@ const RELATIONS: &[&CStr] = &[
     c"call_log_1",
     c"call_log_2",
     c"call_log_3",
-    c"calls",
     c"cancellation",
     c"cancellation_cancellation_id_seq",
     c"change_log",
     c"change_log_change_id_seq",
-    c"changes",
-    c"control",
+    c"compaction",
     c"counter",
     c"counter_day",
-    c"def_origin",
     c"definition_change",
     c"definition_change_change_id_seq",
-    c"definition_key_seq",
     c"event_count",
-    c"event_def",
     c"event_label",
     c"event_now",
     c"event_owner",
     c"event_trigger",
-    c"events",
-    c"fold",
     c"granted",
     c"lane",
     c"lane_now",
-    c"ledger",
-    c"messages",
-    c"metrics",
     c"outbox",
-    c"outbox_0",
-    c"outbox_1",
-    c"outbox_2",
-    c"outbox_3",
-    c"outbox_flush_seq",
     c"place",
-    c"queue",
     c"recent_count",
     c"retry",
-    c"secret_def",
     c"segment",
+    c"settlement",
     c"tail",
     c"tick",
-    c"unfolded",
+    c"uncompacted",
     c"unseen",
-    c"url_def",
-    c"webhook_def",
-    c"webhooks",
-    c"worker",
     c"worker_total",
 ];
 
 /// Functions that statements of this library call. One of the same name and with other arguments
 /// might be taken for them.
-const FUNCTIONS: &[&CStr] = &[
-    c"capture",
-    c"columns_present",
+const FUNCTIONS: &[&CStr] = &[c"capture", c"columns_present", c"present_columns"];
+
+const INTERNAL_FUNCTIONS: &[&CStr] = &[
     c"delivery_hold",
     c"masked_headers",
     c"masked_url",
     c"match_kind",
-    c"present_columns",
     c"shared_trigger",
     c"stored_json",
 ];
+
+/// The release whose SQL has no schema `webhook_internal`: one that is there is no concern of capture.
+const WITHOUT_INTERNAL: &str = "0.1.0";
 
 const RESTORE: &str =
     "drop it and restore the one that the extension made, or drop and create the extension webhook_ext";
@@ -118,17 +125,20 @@ pub fn check(extension: pg_sys::Oid) -> Result<()> {
 }
 
 fn check_all(extension: pg_sys::Oid) -> Result<()> {
-    // SAFETY: catalog look-ups in a transaction; the name is NUL-terminated.
-    let schema = unsafe { pg_sys::get_namespace_oid(c"webhook".as_ptr(), true) };
-    let members = Members::of(extension, schema)?;
-    members.check_schema()?;
-    for name in RELATIONS {
-        members.check_relation(name)?;
+    let members = Members::of(extension)?;
+    let webhook = Schema::named(c"webhook");
+    members.check_is_home(&webhook)?;
+    members.check_all_of(&webhook, RELATIONS, FUNCTIONS)?;
+    if installed_version(extension).as_deref() == Some(WITHOUT_INTERNAL) {
+        return Ok(());
     }
-    for name in FUNCTIONS {
-        members.check_functions(name)?;
-    }
-    Ok(())
+    let internal = Schema::named(c"webhook_internal");
+    members.check_member(
+        &internal.described(),
+        pg_sys::NamespaceRelationId,
+        internal.oid,
+    )?;
+    members.check_all_of(&internal, INTERNAL_RELATIONS, INTERNAL_FUNCTIONS)
 }
 
 /// The version of the extension's SQL in this database, `None` if there is no extension. In a
@@ -154,14 +164,37 @@ pub fn installed_version(extension: pg_sys::Oid) -> Option<String> {
     version
 }
 
+/// A schema of ours, or what has its name.
+struct Schema {
+    name: &'static CStr,
+    /// `InvalidOid`: there is none.
+    oid: pg_sys::Oid,
+}
+
+impl Schema {
+    fn named(name: &'static CStr) -> Self {
+        // SAFETY: a catalog look-up in a transaction; the name is NUL-terminated.
+        let oid = unsafe { pg_sys::get_namespace_oid(name.as_ptr(), true) };
+        Self { name, oid }
+    }
+
+    fn described(&self) -> String {
+        format!("schema {}", self.name.to_string_lossy())
+    }
+
+    fn qualified(&self, name: &CStr) -> String {
+        format!("{}.{}", self.name.to_string_lossy(), name.to_string_lossy())
+    }
+}
+
 struct Members {
     extension: pg_sys::Oid,
     owner: pg_sys::Oid,
-    schema: pg_sys::Oid,
+    home: pg_sys::Oid,
 }
 
 impl Members {
-    fn of(extension: pg_sys::Oid, schema: pg_sys::Oid) -> Result<Self> {
+    fn of(extension: pg_sys::Oid) -> Result<Self> {
         let mut found = None;
         let key = Key {
             catalog: pg_sys::ExtensionRelationId,
@@ -172,20 +205,45 @@ impl Members {
         key.scan(extension.into(), |row: &pg_sys::FormData_pg_extension| {
             found = Some((row.extowner, row.extnamespace));
         });
-        match found {
-            Some((owner, namespace)) if namespace == schema => Ok(Self {
-                extension,
-                owner,
-                schema,
-            }),
-            _ => Err(refusal(
-                "schema webhook is not the schema of extension webhook_ext".to_owned(),
-            )
-            .with_hint(
-                "drop or rename it, and rename the extension's own schema to webhook: \
-                 select extnamespace::regnamespace from pg_extension where extname = 'webhook_ext'",
-            )),
+        let Some((owner, home)) = found else {
+            return Err(
+                refusal("extension webhook_ext does not exist".to_owned()).with_hint(RESTORE)
+            );
+        };
+        Ok(Self {
+            extension,
+            owner,
+            home,
+        })
+    }
+
+    fn check_is_home(&self, schema: &Schema) -> Result<()> {
+        if schema.oid == self.home {
+            return Ok(());
         }
+        Err(
+            refusal("schema webhook is not the schema of extension webhook_ext".to_owned())
+                .with_hint(
+                    "drop or rename it, and rename the extension's own schema to webhook: \
+                     select extnamespace::regnamespace from pg_extension where extname = 'webhook_ext'",
+                ),
+        )
+    }
+
+    fn check_all_of(
+        &self,
+        schema: &Schema,
+        relations: &[&CStr],
+        functions: &[&CStr],
+    ) -> Result<()> {
+        self.check_schema(schema)?;
+        for name in relations {
+            self.check_relation(schema, name)?;
+        }
+        for name in functions {
+            self.check_functions(schema, name)?;
+        }
+        Ok(())
     }
 
     /// Superusers can do all that the extension's owner can.
@@ -217,21 +275,21 @@ impl Members {
         Err(refusal(format!("{what} is no member of extension webhook_ext")).with_hint(RESTORE))
     }
 
-    fn check_schema(&self) -> Result<()> {
+    fn check_schema(&self, schema: &Schema) -> Result<()> {
         let owner = cached(
             pg_sys::SysCacheIdentifier::NAMESPACEOID as i32,
-            self.schema,
+            schema.oid,
             |row: &pg_sys::FormData_pg_namespace| row.nspowner,
         );
         owner.map_or(Ok(()), |owner| {
-            self.check_owner("schema webhook", "schema", owner)
+            self.check_owner(&schema.described(), "schema", owner)
         })
     }
 
     /// A table that is missing is told of by the statement that needs it.
-    fn check_relation(&self, name: &CStr) -> Result<()> {
+    fn check_relation(&self, schema: &Schema, name: &CStr) -> Result<()> {
         // SAFETY: a catalog look-up in a transaction; the name is NUL-terminated.
-        let relation = unsafe { pg_sys::get_relname_relid(name.as_ptr(), self.schema) };
+        let relation = unsafe { pg_sys::get_relname_relid(name.as_ptr(), schema.oid) };
         let class = cached(
             pg_sys::SysCacheIdentifier::RELOID as i32,
             relation,
@@ -240,7 +298,7 @@ impl Members {
         let Some((owner, has_triggers)) = class else {
             return Ok(());
         };
-        let what = format!("webhook.{}", name.to_string_lossy());
+        let what = schema.qualified(name);
         self.check_member(&what, pg_sys::RelationRelationId, relation)?;
         self.check_owner(&what, "table", owner)?;
         if has_triggers {
@@ -279,7 +337,7 @@ impl Members {
         })
     }
 
-    fn check_functions(&self, name: &CStr) -> Result<()> {
+    fn check_functions(&self, schema: &Schema, name: &CStr) -> Result<()> {
         let mut found = Vec::new();
         let mut key: pg_sys::NameData = Default::default();
         for (to, from) in key.data.iter_mut().zip(name.to_bytes()) {
@@ -294,12 +352,12 @@ impl Members {
         by_name.scan(
             pg_sys::Datum::from(&raw const key),
             |row: &pg_sys::FormData_pg_proc| {
-                if row.pronamespace == self.schema {
+                if row.pronamespace == schema.oid {
                     found.push((row.oid, row.proowner));
                 }
             },
         );
-        let what = format!("function webhook.{}", name.to_string_lossy());
+        let what = format!("function {}", schema.qualified(name));
         for (function, owner) in found {
             self.check_member(&what, pg_sys::ProcedureRelationId, function)?;
             self.check_owner(&what, "function", owner)?;

@@ -29,7 +29,7 @@ macro_rules! write_minutes {
     ($number:literal) => {
         concat!(
             "
-insert into webhook.activity_", $number, " as a
+insert into webhook_internal.activity_", $number, " as a
        (minute, url_key, run, messages, calls, connect_failures, tls_failures, timeouts, http_4xx, http_5xx,
         other_failures, durations, max_ms, pending)
 select r.*, greatest(coalesce(n.pending, 0) + coalesce(l.pending, 0), 0)
@@ -40,11 +40,11 @@ from rows from (
     pg_catalog.unnest($13)
 ) as r (minute, url_key, run, messages, calls, connect_failures, tls_failures, timeouts, http_4xx, http_5xx,
         other_failures, durations, max_ms)
-left join webhook.lane n on n.url_key = r.url_key
+left join webhook_internal.lane n on n.url_key = r.url_key
 left join (
     select (e.item ->> 0)::pg_catalog.int4 as url_key, sum((e.item ->> 1)::pg_catalog.int8)::pg_catalog.int8 as pending
-    from webhook.fold f
-    join webhook.ledger g on g.seq > f.folded_seq
+    from webhook_internal.compaction f
+    join webhook_internal.settlement g on g.seq > f.compacted_seq
     cross join lateral pg_catalog.jsonb_array_elements(g.backlog) as e (item)
     group by 1
 ) l on l.url_key = r.url_key
@@ -66,7 +66,7 @@ set messages = excluded.messages,
 
 /// A count at a time, because arrays of different URLs cannot be one parameter.
 const ADD_DURATIONS: &str = "
-insert into webhook.call_duration as d (url_key, bound, calls, seconds)
+insert into webhook_internal.call_duration as d (url_key, bound, calls, seconds)
 select r.*
 from rows from (
     pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)
@@ -76,7 +76,7 @@ set calls = d.calls + excluded.calls,
     seconds = d.seconds + excluded.seconds";
 
 const ADD_TOTALS: &str = "
-update webhook.worker_total t
+update webhook_internal.worker_total t
 set starts = t.starts + $1,
     blocked_seconds = t.blocked_seconds + ($2)[1]";
 

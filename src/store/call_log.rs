@@ -28,7 +28,7 @@ pub struct CallRow {
 macro_rules! log_calls {
     ($number:literal) => {
         concat!(
-            "insert into webhook.call_log_", $number,
+            "insert into webhook_internal.call_log_", $number,
             " (call_id, called_at, message_id, url_key, event_key, event_date, attempt, success,",
             " webhook_id, http_code, http_response, detail, message_size, duration_ms)",
             " select * from rows from (",

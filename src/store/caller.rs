@@ -7,7 +7,7 @@ const IS_ADMIN: &str = "
 select pg_catalog.has_function_privilege('webhook.drop_webhook(text)', 'execute')";
 
 const MASKED: &str = "
-select webhook.masked_url($1)";
+select webhook_internal.masked_url($1)";
 
 /// Whether the caller administers webhooks: it sees bodies and texts as they are.
 pub fn is_admin() -> bool {

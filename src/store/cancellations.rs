@@ -1,7 +1,7 @@
 //! What users have canceled, as the worker hears of it.
 //!
-//! Two kinds: single messages (rows of `webhook.retry` in state `withdrawn`, until the lane gets
-//! there) and everything a URL had pending at a moment (a snapshot in `webhook.cancellation`).
+//! Two kinds: single messages (rows of `webhook_internal.retry` in state `canceling`, until the lane gets
+//! there) and everything a URL had pending at a moment (a snapshot in `webhook_internal.cancellation`).
 
 use crate::core::messages::position::{Cursor, MessagePosition};
 use crate::core::messages::snapshot::Snapshot;
@@ -49,7 +49,7 @@ impl CancellationNote {
 /// before another one's. Of two snapshots with equal bounds the shorter one has fewer running.
 const NEWEST: &str = "
 select distinct on (k.url_key) k.url_key, k.before::pg_catalog.text
-from webhook.cancellation k
+from webhook_internal.cancellation k
 where k.webhook_key = any ($1)
 order by k.url_key,
          pg_catalog.pg_snapshot_xmax(k.before) desc,
@@ -58,28 +58,28 @@ order by k.url_key,
 
 const NEW: &str = "
 select k.cancellation_id, k.url_key, k.webhook_key
-from webhook.cancellation k
+from webhook_internal.cancellation k
 where k.taken_before is null
 order by k.cancellation_id";
 
 const ALL_SINGLE: &str = "
 select r.url_key, r.webhook_key, r.xid, r.id
-from webhook.retry r
-where r.state = 'withdrawn'";
+from webhook_internal.retry r
+where r.state = 'canceling'";
 
 const SINGLE: &str = "
 select r.url_key, r.webhook_key, r.xid, r.id
-from webhook.retry r
-where r.url_key = any ($1) and r.state = 'withdrawn'";
+from webhook_internal.retry r
+where r.url_key = any ($1) and r.state = 'canceling'";
 
 const FORGET_SINGLE: &str = "
-delete from webhook.retry r
-where r.url_key = $1 and r.xid = $2 and r.id = $3 and r.state = 'withdrawn'";
+delete from webhook_internal.retry r
+where r.url_key = $1 and r.xid = $2 and r.id = $3 and r.state = 'canceling'";
 
 /// What was canceled one by one before is canceled with everything else from now on.
 const NOTE: &str = "
 with noted as (
-    update webhook.cancellation k
+    update webhook_internal.cancellation k
     set taken_before = $2::pg_catalog.pg_snapshot,
         taken_within = $3::pg_catalog.pg_snapshot,
         taken_up_to = $4,
@@ -87,21 +87,21 @@ with noted as (
     where k.cancellation_id = $1
     returning k.url_key, k.before, k.in_flight
 )
-delete from webhook.retry r
+delete from webhook_internal.retry r
 using noted k
 where r.url_key = k.url_key
-  and r.state = 'withdrawn'
+  and r.state = 'canceling'
   and pg_catalog.pg_visible_in_snapshot(r.xid, k.before)
   and not k.in_flight @> pg_catalog.jsonb_build_array(
           pg_catalog.jsonb_build_array(r.xid::pg_catalog.text, r.id::pg_catalog.text))";
 
-/// What the ledger says is pending; $1 url.
+/// What is pending by the settlement log; $1 url.
 const PENDING: &str = "
-select coalesce((select l.pending from webhook.lane l where l.url_key = $1), 0)
+select coalesce((select l.pending from webhook_internal.lane l where l.url_key = $1), 0)
      + coalesce((
            select sum((e.item ->> 1)::pg_catalog.int8)::pg_catalog.int8
-           from webhook.fold f
-           join webhook.ledger n on n.seq > f.folded_seq
+           from webhook_internal.compaction f
+           join webhook_internal.settlement n on n.seq > f.compacted_seq
            cross join lateral pg_catalog.jsonb_array_elements(n.backlog) as e (item)
            where (e.item ->> 0)::pg_catalog.int4 = $1), 0)";
 
@@ -109,7 +109,7 @@ select coalesce((select l.pending from webhook.lane l where l.url_key = $1), 0)
 /// and that were committed after snapshot $8; $9 is the first transaction of which that can be.
 const AFTER: &str = "
 select pg_catalog.count(*)
-from webhook.outbox o
+from webhook_internal.outbox o
 where o.xid >= $9
   and o.webhook_key = $1
   and not pg_catalog.pg_visible_in_snapshot(o.xid, $8::pg_catalog.pg_snapshot)

@@ -143,13 +143,14 @@ select exists (
       and not a.attisdropped
 )";
 
-/// Whether the schema knows of owners; that of 0.1.0 does not.
+/// Whether the schema knows of owners; that of 0.1.0 does not. Asks for a table in schema `webhook` that is as old:
+/// beside 0.1.0 a schema `webhook_internal` is another role's.
 const HAS_OWNERS: &str = "
-select pg_catalog.to_regclass('webhook.event_owner') is not null";
+select pg_catalog.to_regclass('webhook.def_origin') is not null";
 
 const LOST_RIGHTS: &str = "
 select o.lost_rights
-from webhook.event_owner o
+from webhook_internal.event_owner o
 where o.event_key = $1";
 
 thread_local! {

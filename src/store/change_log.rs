@@ -32,7 +32,7 @@ macro_rules! webhook_state {
            'call_throttling', w.call_throttling,
            'enabled', w.enabled,
            'paused', w.paused,
-           'headers', webhook.masked_headers(w.headers),
+           'headers', webhook_internal.masked_headers(w.headers),
            'timeout_ms', w.timeout_ms,
            'max_attempts', w.max_attempts,
            'max_age', w.max_age,
@@ -50,7 +50,7 @@ macro_rules! event_state {
         "
        jsonb_build_object(
            'event_type', e.event_type,
-           'object_name', (select b.object_text from webhook.event_label b where b.event_key = e.event_key),
+           'object_name', (select b.object_text from webhook_internal.event_label b where b.event_key = e.event_key),
            'object_fields', e.object_fields,
            'event_sources', e.event_sources,
            'payload_fields', e.payload_fields,
@@ -105,7 +105,7 @@ const EVENT_STATE: &str = concat!(
 /// $1 webhook, $2 by whom, $3 action; `passed` has the state before, or null.
 const WEBHOOK_CHANGED: &str = concat!(
     "
-insert into webhook.change_log (changed_by, action, kind, id, name, webhook_id, webhook_key, is_kept, old, new)
+insert into webhook_internal.change_log (changed_by, action, kind, id, name, webhook_id, webhook_key, is_kept, old, new)
 select $2, $3, 'webhook', s.id, s.name, s.id, s.webhook_key, true, d.old, d.new
 from (
     select w.id, w.name, w.webhook_key, p.value::jsonb as old,",
@@ -121,7 +121,7 @@ from (
 /// $1 event; else the same.
 const EVENT_CHANGED: &str = concat!(
     "
-insert into webhook.change_log (changed_by, action, kind, id, name, webhook_id, webhook_key, event_key, is_kept, old, new)
+insert into webhook_internal.change_log (changed_by, action, kind, id, name, webhook_id, webhook_key, event_key, is_kept, old, new)
 select $2, $3, 'event', s.id, s.name, s.webhook_id, s.webhook_key, s.event_key, true, d.old, d.new
 from (
     select e.id, w.name, w.id as webhook_id, e.webhook_key, e.event_key, p.value::jsonb as old,",
@@ -140,7 +140,7 @@ select event_key from webhook.event_def where id = $1";
 
 /// The events of a webhook that a change of its status changes.
 const EVENTS_ENABLED: &str = "
-insert into webhook.change_log (changed_by, action, kind, id, name, webhook_id, webhook_key, event_key, is_kept, old, new)
+insert into webhook_internal.change_log (changed_by, action, kind, id, name, webhook_id, webhook_key, event_key, is_kept, old, new)
 select $3, 'update', 'event', e.id, w.name, w.id, e.webhook_key, e.event_key, true,
        jsonb_build_object('enabled', e.enabled), jsonb_build_object('enabled', $2)
 from webhook.event_def e
@@ -151,7 +151,7 @@ where e.webhook_key = $1
 
 const WEBHOOK_DROPPED: &str = concat!(
     "
-insert into webhook.change_log (changed_by, action, kind, id, name, webhook_id, webhook_key, is_kept, old)
+insert into webhook_internal.change_log (changed_by, action, kind, id, name, webhook_id, webhook_key, is_kept, old)
 select $2, 'drop', 'webhook', w.id, w.name, w.id, w.webhook_key, false,
        (
            select jsonb_object_agg(o.key, o.value)
@@ -166,7 +166,7 @@ where w.webhook_key = $1"
 
 const EVENTS_DROPPED: &str = concat!(
     "
-insert into webhook.change_log (changed_by, action, kind, id, name, webhook_id, webhook_key, event_key, is_kept, old)
+insert into webhook_internal.change_log (changed_by, action, kind, id, name, webhook_id, webhook_key, event_key, is_kept, old)
 select $2, 'drop', 'event', e.id, w.name, w.id, e.webhook_key, e.event_key, false,
        (
            select jsonb_object_agg(o.key, o.value)
@@ -181,13 +181,13 @@ where e.event_key = any ($1)"
 );
 
 const LET_WEBHOOK_EXPIRE: &str = "
-update webhook.change_log
+update webhook_internal.change_log
 set is_kept = false
 where webhook_key = $1
   and is_kept";
 
 const LET_EVENTS_EXPIRE: &str = "
-update webhook.change_log
+update webhook_internal.change_log
 set is_kept = false
 where event_key = any ($1)
   and is_kept
@@ -195,17 +195,17 @@ where event_key = any ($1)
 
 /// $1 by whom, $2 action, $3 kind, $4 id unless it is that of the webhook, $5 webhook, $6 what of it.
 const HAPPENED: &str = "
-insert into webhook.change_log (changed_by, action, kind, id, name, webhook_id, webhook_key, is_kept, new)
+insert into webhook_internal.change_log (changed_by, action, kind, id, name, webhook_id, webhook_key, is_kept, new)
 select $1, $2, $3, coalesce($4, w.id), w.name, w.id, w.webhook_key, false, $6
 from (values (true)) as one (row)
 left join webhook.webhook_def w on w.webhook_key = $5";
 
 /// $1 microseconds, $2 at most so many.
 const FORGET: &str = "
-delete from webhook.change_log
+delete from webhook_internal.change_log
 where change_id = any (array(
           select c.change_id
-          from webhook.change_log c
+          from webhook_internal.change_log c
           where not c.is_kept
             and c.changed_at < pg_catalog.clock_timestamp() - $1 * '1 microsecond'::pg_catalog.interval
           order by c.changed_at

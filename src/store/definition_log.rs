@@ -1,4 +1,4 @@
-//! Which webhooks' definitions, retries and cancellations have changed (`webhook.definition_change`).
+//! Which webhooks' definitions, retries and cancellations have changed (`webhook_internal.definition_change`).
 //!
 //! Sessions add a row for each webhook that a transaction changes; the worker reads what committed
 //! since its last look, by snapshot. Rows that it has read are deleted now and then.
@@ -26,29 +26,30 @@ const CHANGED: &str = "
 select distinct c.webhook_key
 from (
     select n.webhook_key
-    from webhook.definition_change n
+    from webhook_internal.definition_change n
     where n.xid >= $1
     union all
     select n.webhook_key
-    from webhook.definition_change n
+    from webhook_internal.definition_change n
     where n.xid = any ($2)
 ) c
 limit $3";
 
 const FORGET: &str = "
-delete from webhook.definition_change
+delete from webhook_internal.definition_change
 where xid < $1";
 
 const ADD: &str = "
-insert into webhook.definition_change (webhook_key)
+insert into webhook_internal.definition_change (webhook_key)
 values ($1)";
 
 const ADD_EVERYTHING: &str = "
-insert into webhook.definition_change (webhook_key)
+insert into webhook_internal.definition_change (webhook_key)
 values (null)";
 
+/// Asks for a table in schema `webhook` that is as old: beside 0.1.0 a schema `webhook_internal` is another role's.
 const HAS_LOG: &str = "
-select pg_catalog.to_regclass('webhook.definition_change') is not null";
+select pg_catalog.to_regclass('webhook.def_origin') is not null";
 
 /// Kept plans of the worker's statements.
 pub struct DefinitionLog {

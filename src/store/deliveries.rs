@@ -27,7 +27,7 @@ pub struct FoundMessage {
 /// xid8 has no Rust type; as text it loses nothing.
 const FIND: &str = "
 select o.xid::pg_catalog.text::pg_catalog.int8, o.id, o.webhook_key, w.dropped_at is null, o.event_key, o.captured_at
-from webhook.outbox o
+from webhook_internal.outbox o
 join webhook.webhook_def w on w.webhook_key = o.webhook_key
 where o.message_id = $1
 limit 1";
@@ -38,7 +38,7 @@ macro_rules! waiting_urls {
     ($but:expr) => {
         concat!("
     select p.url_key
-    from webhook.place p
+    from webhook_internal.place p
     join webhook.url_def u on u.url_key = p.url_key and u.dropped_at is null
     where p.webhook_key = $3
       and (
@@ -49,7 +49,7 @@ macro_rules! waiting_urls {
                 or not pg_catalog.pg_visible_in_snapshot($1::pg_catalog.text::pg_catalog.xid8, p.canceled_before)))
           or exists (
               select
-              from webhook.busy b
+              from webhook_internal.busy b
               where b.url_key = p.url_key and b.xid = $1::pg_catalog.text::pg_catalog.xid8 and b.id = $2",
             $but,
             ")
@@ -60,12 +60,12 @@ macro_rules! waiting_urls {
 
 /// … not what was canceled with everything else: whether it still has its first call, and how
 /// that ends, only a worker could say. So it is queued again; if it arrives before, that is all.
-macro_rules! but_withdrawn {
+macro_rules! but_canceling {
     () => {
         "
                 and not exists (
                     select
-                    from webhook.cancellation k
+                    from webhook_internal.cancellation k
                     where k.url_key = b.url_key
                       and pg_catalog.pg_visible_in_snapshot(b.xid, k.before))"
     };
@@ -74,7 +74,7 @@ macro_rules! but_withdrawn {
 const CANCEL: &str = concat!(
     "
 with waiting_rows as (
-    update webhook.retry r
+    update webhook_internal.retry r
     set state = 'canceled', next_at = null, changed_at = pg_catalog.clock_timestamp()
     where r.message_id = $4 and r.state in ('waiting', 'failed')
     returning r.url_key
@@ -84,10 +84,10 @@ waiting as (",
     "
 ),
 canceled_ahead as (
-    insert into webhook.retry (url_key, xid, id, message_id, webhook_key, event_key, event_date, attempts, state)
-    select q.url_key, o.xid, o.id, o.message_id, o.webhook_key, o.event_key, o.captured_at, 0, 'withdrawn'
+    insert into webhook_internal.retry (url_key, xid, id, message_id, webhook_key, event_key, event_date, attempts, state)
+    select q.url_key, o.xid, o.id, o.message_id, o.webhook_key, o.event_key, o.captured_at, 0, 'canceling'
     from waiting q
-    cross join (select * from webhook.outbox m where m.message_id = $4 limit 1) o
+    cross join (select * from webhook_internal.outbox m where m.message_id = $4 limit 1) o
     on conflict (url_key, id, xid) do nothing
     returning url_key
 )
@@ -104,11 +104,11 @@ with in_use as (
 ),
 known as (
     select r.url_key, r.state
-    from webhook.retry r
+    from webhook_internal.retry r
     where r.message_id = $4
 ),
 again as (
-    update webhook.retry r
+    update webhook_internal.retry r
     set state = 'waiting',
         attempts = case when r.state = 'waiting' then r.attempts else 0 end,
         next_at = ",
@@ -117,21 +117,21 @@ again as (
         accepted_at = pg_catalog.clock_timestamp(),
         changed_at = pg_catalog.clock_timestamp()
     from in_use u
-    where r.message_id = $4 and r.url_key = u.url_key and r.state <> 'withdrawn'
+    where r.message_id = $4 and r.url_key = u.url_key and r.state <> 'canceling'
     returning r.url_key
 ),
 released as (
-    delete from webhook.retry r
+    delete from webhook_internal.retry r
     using in_use u
-    where r.message_id = $4 and r.url_key = u.url_key and r.state = 'withdrawn'
+    where r.message_id = $4 and r.url_key = u.url_key and r.state = 'canceling'
     returning r.url_key
 ),
 waiting as (",
-    waiting_urls!(but_withdrawn!()),
+    waiting_urls!(but_canceling!()),
     "
 ),
 added as (
-    insert into webhook.retry (url_key, xid, id, message_id, webhook_key, event_key, event_date,
+    insert into webhook_internal.retry (url_key, xid, id, message_id, webhook_key, event_key, event_date,
                                attempts, state, next_at, accepted_at, key_hash, other_key_hash)
     select u.url_key, o.xid, o.id, o.message_id, o.webhook_key, o.event_key, o.captured_at,
            0, 'waiting', ",
@@ -140,7 +140,7 @@ added as (
     from in_use u
     cross join (
         select m.*, k.key_hash, k.other_key_hash
-        from (select * from webhook.outbox m where m.message_id = $4 limit 1) m
+        from (select * from webhook_internal.outbox m where m.message_id = $4 limit 1) m
         cross join lateral (
             select",
     keys!("m"),
@@ -160,7 +160,7 @@ select (select pg_catalog.count(*) from again) + (select pg_catalog.count(*) fro
 /// dates, $4 is where the last part ended, $5 how many make a part.
 const PART_END: &str = "
 select f.event_date
-from webhook.retry f
+from webhook_internal.retry f
 where f.webhook_key = $1
   and f.state = 'failed'
   and ($2 is null or f.event_date >= $2)
@@ -173,7 +173,7 @@ limit 1";
 const REDELIVER_FAILED: &str = concat!(
     "
 with again as (
-    update webhook.retry r
+    update webhook_internal.retry r
     set state = 'waiting',
         attempts = 0,
         next_at = ",
@@ -217,20 +217,20 @@ moment as (
                )::pg_catalog.pg_snapshot
            end as before,
            (select pg_catalog.count(*)
-            from webhook.outbox n
+            from webhook_internal.outbox n
             where n.webhook_key = $1
               and n.xid = o.xid) as own_messages
     from own o
 ),
 canceled as (
-    insert into webhook.cancellation (url_key, webhook_key, before, counted)
+    insert into webhook_internal.cancellation (url_key, webhook_key, before, counted)
     select n.url_key, n.webhook_key, m.before, n.pending - coalesce(b.calls, 0) - m.own_messages
-    from webhook.lane_now n
+    from webhook_internal.lane_now n
     cross join moment m
     join webhook.url_def u on u.url_key = n.url_key and u.dropped_at is null
     left join (
         select y.url_key, pg_catalog.count(*) as calls
-        from webhook.busy y
+        from webhook_internal.busy y
         where not y.is_listed
         group by y.url_key
     ) b on b.url_key = n.url_key
@@ -243,7 +243,7 @@ from canceled c";
 
 const CANCEL_RETRIES: &str = "
 with canceled as (
-    update webhook.retry r
+    update webhook_internal.retry r
     set state = 'canceled', next_at = null, changed_at = pg_catalog.clock_timestamp()
     where r.webhook_key = $1
       and r.state = 'waiting'
@@ -256,14 +256,14 @@ from canceled";
 /// canceled as well: the worker takes them up again, and finds them canceled.
 const FORGET_BACKLOG: &str = "
 with canceled as (
-    insert into webhook.cancellation (url_key, webhook_key, before, counted)
+    insert into webhook_internal.cancellation (url_key, webhook_key, before, counted)
     select n.url_key, n.webhook_key, pg_catalog.pg_current_snapshot(),
            greatest(n.pending - coalesce(b.calls, 0), 0)
-    from webhook.lane_now n
+    from webhook_internal.lane_now n
     join webhook.url_def u on u.url_key = n.url_key and u.dropped_at is null
     left join (
         select y.url_key, pg_catalog.count(*) as calls
-        from webhook.busy y
+        from webhook_internal.busy y
         where not y.is_listed
         group by y.url_key
     ) b on b.url_key = n.url_key
@@ -272,11 +272,11 @@ with canceled as (
 )
 select coalesce(sum(n.pending), 0)::pg_catalog.int8
 from canceled c
-join webhook.lane_now n on n.url_key = c.url_key";
+join webhook_internal.lane_now n on n.url_key = c.url_key";
 
 const FORGET_RETRIES: &str = "
 with canceled as (
-    update webhook.retry r
+    update webhook_internal.retry r
     set state = 'canceled', next_at = null, changed_at = pg_catalog.clock_timestamp()
     where r.state = 'waiting'
     returning 1
@@ -287,7 +287,7 @@ from canceled";
 /// What is invalidated to tell the worker. A view, because VACUUM, ANALYZE and REINDEX invalidate
 /// tables although nothing has changed, and may keep them locked.
 const SIGNAL: &str = "
-select 'webhook.busy'::pg_catalog.regclass::pg_catalog.oid";
+select 'webhook_internal.busy'::pg_catalog.regclass::pg_catalog.oid";
 
 /// The message, unless it never was or is past retention.
 pub fn find(message_id: Uuid) -> Option<FoundMessage> {

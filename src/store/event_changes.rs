@@ -63,9 +63,9 @@ pub type EventRow = (
 
 const PRESENT: &str = "
 select e.id, e.event_type, c.oid, e.condition, e.enabled,
-       exists (select from webhook.event_trigger t where t.event_key = e.event_key and t.is_ours),
+       exists (select from webhook_internal.event_trigger t where t.event_key = e.event_key and t.is_ours),
        e.payload_fields is not null, e.payload_template is not null,
-       (select o.lost_rights is not null from webhook.event_owner o where o.event_key = e.event_key),
+       (select o.lost_rights is not null from webhook_internal.event_owner o where o.event_key = e.event_key),
        e.webhook_key
 from webhook.event_def e
 left join pg_catalog.pg_class c on c.oid = e.object_name
@@ -113,8 +113,8 @@ macro_rules! numbers_now {
 /// 0 is a column that is gone.
 const RENUMBER: &str = concat!(
     "update webhook.event_def e set object_oid = e.object_name,",
-    " owner_oid = (select o.owner_oid from webhook.event_owner o where o.event_key = e.event_key),",
-    " owner_name = (select o.owner from webhook.event_owner o where o.event_key = e.event_key),",
+    " owner_oid = (select o.owner_oid from webhook_internal.event_owner o where o.event_key = e.event_key),",
+    " owner_name = (select o.owner from webhook_internal.event_owner o where o.event_key = e.event_key),",
     " object_attnums = ",
     numbers_now!("e.object_fields"),
     ", payload_attnums = ",
@@ -165,7 +165,7 @@ const AS_IT_IS: &str = "
 select e.id, e.webhook_id, e.event_type, e.object_text, e.object_fields_now, e.event_sources,
        e.payload_fields_now, e.payload_template, coalesce(e.condition_now, e.condition), e.enabled, e.created_at,
        e.created_by
-from webhook.event_now e
+from webhook_internal.event_now e
 where e.event_key = $1";
 
 /// The event as it is.

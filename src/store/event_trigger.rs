@@ -48,7 +48,7 @@ where t.tgrelid = $1
 
 const SHARED_TRIGGER: &str = "
 select t.tgname::pg_catalog.text
-from webhook.shared_trigger($1, $2) s
+from webhook_internal.shared_trigger($1, $2) s
 join pg_catalog.pg_trigger t on t.oid = s.trigger_oid";
 
 /// The statement that drops the trigger of an event with a condition, if the trigger is there. Only
@@ -115,7 +115,7 @@ where t.tgrelid = $1
                 and e.condition is null
                 and e.dropped_at is null
           ) then true
-          else o.id is null and t.oid <> (select s.trigger_oid from webhook.shared_trigger(t.tgrelid, k.event_type) s)
+          else o.id is null and t.oid <> (select s.trigger_oid from webhook_internal.shared_trigger(t.tgrelid, k.event_type) s)
       end";
 
 /// Sees to it that the event's trigger is there: with the caller's rights, and with the caller's

@@ -28,7 +28,7 @@ select e.id, e.event_type, e.enabled,
         where c.relispartition and i.inhrelid = c.oid),
        (select pg_catalog.count(*)
         from (select l.event_key, l.detail
-              from webhook.call_log l
+              from webhook_internal.call_log l
               where l.webhook_id = w.id
               order by l.called_at desc
               limit 1000) l
@@ -41,11 +41,11 @@ select e.id, e.event_type, e.enabled,
        t.trigger_name::pg_catalog.text,
        pg_catalog.left(e.match_now::pg_catalog.text, 1000), e.retyped_columns,
        w.delivery_order, e.unknown_values
-from webhook.event_now e
+from webhook_internal.event_now e
 join webhook.webhook_def w on w.webhook_key = e.webhook_key
-join webhook.event_owner o on o.event_key = e.event_key
+join webhook_internal.event_owner o on o.event_key = e.event_key
 left join pg_catalog.pg_class c on c.oid = e.object_name
-left join webhook.event_trigger t on t.event_key = e.event_key
+left join webhook_internal.event_trigger t on t.event_key = e.event_key
 where e.event_key = $1";
 
 const URLS: &str = "

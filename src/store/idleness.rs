@@ -8,7 +8,7 @@ use crate::pg::spi::{connected, with_snapshot, Query};
 const IDLE: &str = "
 with recursive first_of_key as (
     (select r.url_key, r.key_hash, r.other_key_hash, r.id, r.xid, r.next_at
-     from webhook.retry r
+     from webhook_internal.retry r
      where (case when r.state = 'waiting' then r.url_key end) is not null and r.key_hash is not null
      order by (case when r.state = 'waiting' then r.url_key end), r.key_hash, r.id, r.xid
      limit 1)
@@ -17,7 +17,7 @@ with recursive first_of_key as (
     from first_of_key f
     cross join lateral (
         select r.url_key, r.key_hash, r.other_key_hash, r.id, r.xid, r.next_at
-        from webhook.retry r
+        from webhook_internal.retry r
         where (case when r.state = 'waiting' then r.url_key end) is not null
           and r.key_hash is not null
           and ((case when r.state = 'waiting' then r.url_key end), r.key_hash)
@@ -33,27 +33,27 @@ free as (
     where f.next_at = 'infinity'
       and not exists (
           select
-          from webhook.retry e
+          from webhook_internal.retry e
           where (case when e.state = 'waiting' then e.url_key end) = f.url_key and e.other_key_hash = f.key_hash
             and (e.id, e.xid) < (f.id, f.xid)
       )
       and not exists (
           select
-          from webhook.retry e
+          from webhook_internal.retry e
           where (case when e.state = 'waiting' then e.url_key end) = f.url_key and e.key_hash = f.other_key_hash
             and (e.id, e.xid) < (f.id, f.xid)
       )
       and not exists (
           select
-          from webhook.retry e
+          from webhook_internal.retry e
           where (case when e.state = 'waiting' then e.url_key end) = f.url_key and e.other_key_hash = f.other_key_hash
             and (e.id, e.xid) < (f.id, f.xid)
       )
 )
-select not exists (select from webhook.unseen)
+select not exists (select from webhook_internal.unseen)
    and not exists (
        select
-       from webhook.lane_now n
+       from webhook_internal.lane_now n
        join webhook.webhook_def w on w.webhook_key = n.webhook_key
        where n.pending > 0
          and n.disabled_at is null
@@ -63,8 +63,8 @@ select not exists (select from webhook.unseen)
               or (n.state ->> 'next')::timestamptz <= pg_catalog.clock_timestamp()))
    and not exists (
        select
-       from webhook.retry r
-       join webhook.lane_now n on n.url_key = r.url_key
+       from webhook_internal.retry r
+       join webhook_internal.lane_now n on n.url_key = r.url_key
        join webhook.webhook_def w on w.webhook_key = n.webhook_key
        where r.state = 'waiting'
          and (r.next_at <= pg_catalog.clock_timestamp()
@@ -81,9 +81,9 @@ const LATER: &str = "
 select sum(q.pending + q.retrying)::pg_catalog.int8, min(q.next_attempt_at)::pg_catalog.timestamptz(0)::pg_catalog.text
 from webhook.queue q
 where q.next_attempt_at is not null
-  and (exists (select from webhook.retry r where r.state = 'waiting')
-       or exists (select from webhook.lane n where n.pending <> 0)
-       or exists (select from webhook.unfolded))";
+  and (exists (select from webhook_internal.retry r where r.state = 'waiting')
+       or exists (select from webhook_internal.lane n where n.pending <> 0)
+       or exists (select from webhook_internal.uncompacted))";
 
 thread_local! {
     static QUERY: Query = const { Query::new(IDLE) };

@@ -1,4 +1,4 @@
-//! What waits for a URL that keeps the order of each key (`webhook.retry` with keys).
+//! What waits for a URL that keeps the order of each key (`webhook_internal.retry` with keys).
 //!
 //! The first message of a key that waits has a date, all behind it have none (`infinity`). Rows
 //! that another session has locked are passed over and tried again. For the worker, in a

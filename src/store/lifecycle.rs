@@ -50,8 +50,11 @@ from webhook.control k";
 const TABLES: &str = "
 select c.oid
 from pg_catalog.pg_class c
-where c.relnamespace = 'webhook'::pg_catalog.regnamespace
-  and c.relname in ('webhook_def', 'secret_def', 'url_def', 'event_def', 'control', 'def_origin', 'busy')";
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where n.nspname = 'webhook'
+  and c.relname in ('webhook_def', 'secret_def', 'url_def', 'event_def', 'control', 'def_origin')
+   or n.nspname = 'webhook_internal'
+  and c.relname = 'busy'";
 
 thread_local! {
     static RELATIONS: RefCell<HashSet<pg_sys::Oid>> = RefCell::default();

@@ -80,17 +80,17 @@ select o.xid::pg_catalog.text::pg_catalog.int8, o.id, o.webhook_key, o.event_key
        o.record is not null,
        coalesce(pg_catalog.octet_length(o.record), 0)::pg_catalog.int8
            + coalesce(pg_catalog.octet_length(o.old_record), 0)
-from webhook.outbox o
+from webhook_internal.outbox o
 left join webhook.webhook_def w on w.webhook_key = o.webhook_key
-left join webhook.event_label e on e.event_key = o.event_key
+left join webhook_internal.event_label e on e.event_key = o.event_key
 where o.message_id = $1
 limit 1";
 
 /// A test message has no row, and its record is empty.
 const RECORDS: &str = "
 select o.record, o.old_record,
-       webhook.stored_json(nullif(o.record, '')), webhook.stored_json(nullif(o.old_record, ''))
-from webhook.outbox o
+       webhook_internal.stored_json(nullif(o.record, '')), webhook_internal.stored_json(nullif(o.old_record, ''))
+from webhook_internal.outbox o
 where o.message_id = $1
 limit 1";
 
@@ -117,7 +117,7 @@ where w.webhook_key = $1";
 
 const LAST_CALL: &str = "
 select c.call_id, c.attempt, pg_catalog.floor(extract(epoch from c.called_at))::pg_catalog.int8, c.called_at
-from webhook.call_log c
+from webhook_internal.call_log c
 where c.message_id = $1
 order by c.called_at desc
 limit 1";
@@ -130,7 +130,7 @@ const DELIVERIES: &str = "
 select coalesce(
            pg_catalog.jsonb_agg(
                pg_catalog.jsonb_build_object(
-                   'outgoingUrl', case when $6 then d.url else webhook.masked_url(d.url) end,
+                   'outgoingUrl', case when $6 then d.url else webhook_internal.masked_url(d.url) end,
                    'state', d.state,
                    'attempts', d.attempts,
                    'nextAttemptAt',
@@ -163,7 +163,7 @@ from (
            n.state as lane,
            w.paused or u.disabled_at is not null or w.detail is not null
                or coalesce(n.state ->> 'state' = 'blocked', false)
-               or (select webhook.delivery_hold()) is not null as is_held,
+               or (select webhook_internal.delivery_hold()) is not null as is_held,
            case
                when q.state in ('pending', 'retrying', 'sending') and (w.dropped_at is not null or u.dropped_at is not null)
                then 'canceled'
@@ -171,15 +171,15 @@ from (
            end as state
     from webhook.url_def u
     join webhook.webhook_def w on w.webhook_key = u.webhook_key
-    left join webhook.place p on p.webhook_key = $3 and p.url_key = u.url_key
-    left join webhook.lane_now n on n.webhook_key = $3 and n.url_key = u.url_key
+    left join webhook_internal.place p on p.webhook_key = $3 and p.url_key = u.url_key
+    left join webhook_internal.lane_now n on n.webhook_key = $3 and n.url_key = u.url_key
     left join (
-        select y.url_key, y.is_listed, y.is_withdrawn
-        from webhook.busy y
+        select y.url_key, y.is_listed, y.is_canceled
+        from webhook_internal.busy y
         where y.xid = $1::pg_catalog.text::pg_catalog.xid8
           and y.id = $2
     ) b on b.url_key = u.url_key
-    left join webhook.retry r
+    left join webhook_internal.retry r
       on r.message_id = $4
      and r.url_key = u.url_key
     cross join lateral (
@@ -191,7 +191,7 @@ from (
                            'callId', l.call_id,
                            'httpCode', l.http_code,
                            'durationMs', l.duration_ms,
-                           'detail', case when $6 then l.detail else webhook.masked_url(l.detail) end
+                           'detail', case when $6 then l.detail else webhook_internal.masked_url(l.detail) end
                        )
                        order by l.called_at
                    ),
@@ -199,7 +199,7 @@ from (
                ) as attempts,
                pg_catalog.count(*) as calls,
                pg_catalog.bool_or(l.success) as is_delivered
-        from webhook.call_log l
+        from webhook_internal.call_log l
         where l.message_id = $4
           and l.url_key = u.url_key
     ) c
@@ -215,18 +215,18 @@ from (
                    when not b.is_listed then 'sending'
                    when r.state = 'failed' then 'failed'
                    when r.state = 'waiting' then case when r.attempts > 0 then 'retrying' else 'pending' end
-                   when not b.is_withdrawn then 'pending'
-                   when r.state in ('canceled', 'withdrawn') then 'canceled'
+                   when not b.is_canceled then 'pending'
+                   when r.state in ('canceled', 'canceling') then 'canceled'
                    when t.is_ahead
                    then case
                             when pg_catalog.pg_visible_in_snapshot($1::pg_catalog.text::pg_catalog.xid8, p.canceled_before)
                             then 'canceled'
                             else 'pending'
                         end
-                   when b.is_withdrawn then 'canceled'
+                   when b.is_canceled then 'canceled'
                    when r.state is distinct from 'delivered' and exists (
                        select
-                       from webhook.cancellation k
+                       from webhook_internal.cancellation k
                        where k.url_key = u.url_key
                          and pg_catalog.pg_visible_in_snapshot($1::pg_catalog.text::pg_catalog.xid8, k.before)
                          and not (

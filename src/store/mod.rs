@@ -1,4 +1,4 @@
-//! All SQL of the extension's own code: definitions, outbox, ledger, log.
+//! All SQL of the extension's own code: definitions, outbox, settlement log, log.
 //!
 //! Statements are constants with a comment, schema-qualified, with parameters
 //! only. May name `core` and `pg`, nothing above.

@@ -57,7 +57,7 @@ select e.id, b.object_text, c.oid, pg_catalog.cardinality(e.order_key),
            order by f.place
        )
 from webhook.event_def e
-join webhook.event_label b on b.event_key = e.event_key
+join webhook_internal.event_label b on b.event_key = e.event_key
 join pg_catalog.pg_class c on c.oid = e.object_name
 where (e.webhook_key = $1 or e.event_key = $2)
   and e.dropped_at is null

@@ -34,7 +34,7 @@ const EVENT: &str = "
 select e.id, w.id, e.event_type, c.oid,
        webhook.present_columns(e.object_name, e.object_oid, e.object_fields, e.object_attnums),
        e.payload_template, s.secret,
-       (select n.match_now from webhook.event_now n where n.event_key = e.event_key)
+       (select n.match_now from webhook_internal.event_now n where n.event_key = e.event_key)
 from webhook.event_def e
 join webhook.webhook_def w using (webhook_key)
 join webhook.secret_def s on s.webhook_key = w.webhook_key and s.expires_at is null

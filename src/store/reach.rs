@@ -19,8 +19,8 @@ use crate::pg::owner::{as_owner, current_role, current_role_oid};
 const OUT_OF_REACH: &str = "
 select e.id, coalesce(b.object_text, '(dropped)')
 from webhook.event_def e
-join webhook.event_owner o on o.event_key = e.event_key
-left join webhook.event_label b on b.event_key = e.event_key
+join webhook_internal.event_owner o on o.event_key = e.event_key
+left join webhook_internal.event_label b on b.event_key = e.event_key
 left join pg_catalog.pg_class c on c.oid = e.object_name
 cross join (select r.rolsuper, r.rolbypassrls from pg_catalog.pg_roles r where r.oid = $3) caller
 where (e.event_key = $2

@@ -27,7 +27,7 @@ returning url_key";
 /// One that waits for another message of its key is due after that.
 const RETRY_NOW: &str = "
 with due as (
-    update webhook.retry r
+    update webhook_internal.retry r
     set next_at = pg_catalog.clock_timestamp(), changed_at = pg_catalog.clock_timestamp()
     where r.url_key = any ($1)
       and r.state = 'waiting'
@@ -71,7 +71,7 @@ const PART_ENDS: &str = "
 select distinct s.captured_at
 from (
     select o.captured_at, pg_catalog.row_number() over (order by o.captured_at) as place
-    from webhook.outbox o
+    from webhook_internal.outbox o
     where o.webhook_key = $1
       and o.captured_at >= $2
       and ($3 is null or o.captured_at < $3)
@@ -89,13 +89,13 @@ with in_use as materialized (
            p.taken_before, p.taken_within, p.taken_up_to, p.canceled_before
     from webhook.url_def u
     join webhook.webhook_def w on w.webhook_key = u.webhook_key
-    join webhook.place p on p.url_key = u.url_key
+    join webhook_internal.place p on p.url_key = u.url_key
     where u.url_key = any ($7)
       and u.dropped_at is null
 ),
 busy as materialized (
-    select b.url_key, b.xid, b.id, b.is_withdrawn
-    from webhook.busy b
+    select b.url_key, b.xid, b.id, b.is_canceled
+    from webhook_internal.busy b
     where b.url_key = any ($7)
 ),
 found as materialized (
@@ -103,16 +103,16 @@ found as materialized (
            r.state,
            case
                when r.state = 'waiting' then 'pending'
-               when r.state = 'withdrawn' then 'canceled'
+               when r.state = 'canceling' then 'canceled'
                when r.state is not null then r.state
-               when b.url_key is not null then case when b.is_withdrawn then 'canceled' else 'pending' end
+               when b.url_key is not null then case when b.is_canceled then 'canceled' else 'pending' end
                when not t.is_taken then case
                                             when pg_catalog.pg_visible_in_snapshot(o.xid, u.canceled_before) then 'canceled'
                                             else 'pending'
                                         end
                when exists (
                    select
-                   from webhook.cancellation c
+                   from webhook_internal.cancellation c
                    where c.url_key = u.url_key
                      and pg_catalog.pg_visible_in_snapshot(o.xid, c.before)
                      and not (
@@ -124,9 +124,9 @@ found as materialized (
                ) then 'canceled'
                else 'delivered'
            end as status
-    from webhook.outbox o
+    from webhook_internal.outbox o
     cross join in_use u
-    left join webhook.retry r on r.url_key = u.url_key and r.id = o.id and r.xid = o.xid
+    left join webhook_internal.retry r on r.url_key = u.url_key and r.id = o.id and r.xid = o.xid
     left join busy b on b.url_key = u.url_key and b.id = o.id and b.xid = o.xid
     cross join lateral (
         select pg_catalog.pg_visible_in_snapshot(o.xid, u.taken_before)
@@ -150,7 +150,7 @@ wanted as materialized (
     where f.status = any ($6)
 ),
 again as (
-    update webhook.retry r
+    update webhook_internal.retry r
     set state = 'waiting',
         attempts = 0,
         next_at = ",
@@ -159,17 +159,17 @@ again as (
         accepted_at = pg_catalog.clock_timestamp(),
         changed_at = pg_catalog.clock_timestamp()
     from wanted w
-    where w.state <> 'withdrawn' and r.url_key = w.url_key and r.id = w.id and r.xid = w.xid
+    where w.state <> 'canceling' and r.url_key = w.url_key and r.id = w.id and r.xid = w.xid
     returning 1
 ),
 released as (
-    delete from webhook.retry r
+    delete from webhook_internal.retry r
     using wanted w
-    where w.state = 'withdrawn' and r.url_key = w.url_key and r.id = w.id and r.xid = w.xid
+    where w.state = 'canceling' and r.url_key = w.url_key and r.id = w.id and r.xid = w.xid
     returning 1
 ),
 added as (
-    insert into webhook.retry (url_key, xid, id, message_id, webhook_key, event_key, event_date,
+    insert into webhook_internal.retry (url_key, xid, id, message_id, webhook_key, event_key, event_date,
                                attempts, state, next_at, accepted_at, key_hash, other_key_hash)
     select w.url_key, w.xid, w.id, w.message_id, w.webhook_key, w.event_key, w.captured_at,
            0, 'waiting', ",

@@ -81,7 +81,7 @@ pub struct WaitingRetry {
 
 /// What waits although it was canceled was redelivered since.
 const UPSERT: &str = "
-insert into webhook.retry as r (url_key, xid, id, message_id, webhook_key, event_key, event_date,
+insert into webhook_internal.retry as r (url_key, xid, id, message_id, webhook_key, event_key, event_date,
                                 attempts, state, next_at, last_error, key_hash, other_key_hash)
 select u.url_key, u.xid, u.id, u.message_id, u.webhook_key, u.event_key, u.event_date,
        u.attempts, u.state, u.next_at, u.last_error, u.key_hash, u.other_key_hash
@@ -98,12 +98,12 @@ set attempts = case
                    else excluded.attempts
                end,
     state = case
-                when r.state in ('canceled', 'withdrawn') then 'canceled'
+                when r.state in ('canceled', 'canceling') then 'canceled'
                 when excluded.state = 'canceled' and r.state = 'waiting' then 'waiting'
                 else excluded.state
             end,
     next_at = case
-                  when r.state in ('canceled', 'withdrawn') then null
+                  when r.state in ('canceled', 'canceling') then null
                   when excluded.state = 'canceled' and r.state = 'waiting' then r.next_at
                   else excluded.next_at
               end,
@@ -117,18 +117,18 @@ set attempts = case
 const DELIVERED: &str = "
 with done as (
     select d.url_key, d.xid, d.id, exists (
-               select from webhook.cancellation k where k.url_key = d.url_key
+               select from webhook_internal.cancellation k where k.url_key = d.url_key
            ) as is_kept
     from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))
         as d (url_key, xid, id)
 ),
 kept as (
-    update webhook.retry r
+    update webhook_internal.retry r
     set state = 'delivered', next_at = null, changed_at = pg_catalog.clock_timestamp()
     from done d
     where d.is_kept and r.url_key = d.url_key and r.id = d.id and r.xid = d.xid
 )
-delete from webhook.retry r
+delete from webhook_internal.retry r
 using done d
 where not d.is_kept and r.url_key = d.url_key and r.id = d.id and r.xid = d.xid";
 
@@ -138,7 +138,7 @@ select w.url_key, w.xid, w.id, w.attempts, w.accepted_at
 from pg_catalog.unnest($2) as u (url_key)
 cross join lateral (
     select r.url_key, r.xid, r.id, r.attempts, r.accepted_at, r.next_at
-    from webhook.retry r
+    from webhook_internal.retry r
     where r.url_key = u.url_key
       and r.state = 'waiting'
       and r.next_at <= $1
@@ -152,7 +152,7 @@ select u.url_key, w.next_at
 from pg_catalog.unnest($1) as u (url_key)
 cross join lateral (
     select r.next_at
-    from webhook.retry r
+    from webhook_internal.retry r
     where r.url_key = u.url_key
       and r.state = 'waiting'
     order by r.next_at
@@ -163,7 +163,7 @@ cross join lateral (
 const WAITING_URLS: &str = "
 with recursive waiting as (
     (select r.url_key
-     from webhook.retry r
+     from webhook_internal.retry r
      where r.state = 'waiting'
      order by r.url_key
      limit 1)
@@ -172,7 +172,7 @@ with recursive waiting as (
     from waiting w
     cross join lateral (
         select r.url_key
-        from webhook.retry r
+        from webhook_internal.retry r
         where r.state = 'waiting'
           and r.url_key > w.url_key
         order by r.url_key
@@ -189,7 +189,7 @@ select w.url_key, w.xid, w.id, w.attempts, w.next_at, w.accepted_at
 from pg_catalog.unnest($1) as u (url_key)
 cross join lateral (
     select r.url_key, r.xid, r.id, r.attempts, r.next_at, r.accepted_at
-    from webhook.retry r
+    from webhook_internal.retry r
     where r.url_key = u.url_key
       and r.state = 'waiting'
     order by r.id, r.xid
@@ -198,7 +198,7 @@ cross join lateral (
 order by w.url_key, w.id, w.xid";
 
 const GIVE_UP: &str = "
-update webhook.retry r
+update webhook_internal.retry r
 set state = 'failed', next_at = null, last_error = $4, changed_at = pg_catalog.clock_timestamp()
 from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) as d (url_key, xid, id)
 where r.url_key = d.url_key
@@ -209,12 +209,12 @@ where r.url_key = d.url_key
 /// Retries that were written after $1, so by a clock that has been set back since: they are due
 /// as long after $1 as they were to wait. The index has none that were due by then.
 const BRING_FORWARD: &str = "
-update webhook.retry r
+update webhook_internal.retry r
 set next_at = $1 + (r.next_at - r.changed_at),
     changed_at = $1
 from (
     select w.url_key, w.id, w.xid
-    from webhook.retry w
+    from webhook_internal.retry w
     where w.state = 'waiting' and w.next_at >= $1 and w.next_at < 'infinity' and w.changed_at > $1
     limit $2
 ) a

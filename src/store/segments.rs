@@ -21,13 +21,22 @@ pub enum Ring {
 }
 
 impl Ring {
-    /// The beginning of its tables' names.
+    /// What its tables are called in `webhook_internal.segment`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Outbox => "outbox",
             Self::CallLog => "call_log",
             Self::Activity => "activity",
         }
+    }
+
+    /// A table as statements name it.
+    fn table(self, number: i16) -> String {
+        let schema = match self {
+            Self::Outbox => "webhook",
+            Self::CallLog | Self::Activity => "webhook_internal",
+        };
+        format!("{schema}.{}_{number}", self.name())
     }
 }
 
@@ -38,10 +47,12 @@ select s.number,
        (extract(epoch from s.closed_at) * 1000000)::pg_catalog.int8,
        pg_catalog.pg_relation_size(c.oid),
        pg_catalog.pg_total_relation_size(c.oid)
-from webhook.segment s
+from webhook_internal.segment s
 join pg_catalog.pg_class c
   on c.relname = s.kind || '_' || s.number
- and c.relnamespace = 'webhook'::pg_catalog.regnamespace
+join pg_catalog.pg_namespace n
+  on n.oid = c.relnamespace
+ and n.nspname = case s.kind when 'outbox' then 'webhook' else 'webhook_internal' end
 where s.kind = $1
 order by s.number";
 
@@ -56,7 +67,7 @@ const TOO_MANY_WAIT: &str = "
 select pg_catalog.count(*) > $1
 from (
     select
-    from webhook.retry r
+    from webhook_internal.retry r
     where r.state = 'waiting'
     limit $1 + 1
 ) w";
@@ -65,14 +76,14 @@ const NOW: &str = "
 select (extract(epoch from pg_catalog.clock_timestamp()) * 1000000)::pg_catalog.int8";
 
 const CLOSE: &str = "
-update webhook.segment s
+update webhook_internal.segment s
 set closed_at = pg_catalog.clock_timestamp()
 where s.kind = $1
   and s.opened_at is not null
   and s.closed_at is null";
 
 const OPEN: &str = "
-update webhook.segment s
+update webhook_internal.segment s
 set opened_at = pg_catalog.clock_timestamp()
 where s.kind = $1
   and s.number = $2";
@@ -83,20 +94,20 @@ update webhook.control k
 set outbox_number = $1";
 
 const EMPTIED: &str = "
-update webhook.segment s
+update webhook_internal.segment s
 set opened_at = null, closed_at = null
 where s.kind = $1
   and s.number = $2";
 
 /// The newest state of each lane that reads for itself or has messages on their way, and of some
-/// others. webhook.place and webhook.busy say more and call functions that run with the rights of
+/// others. webhook_internal.place and webhook_internal.busy say more and call functions that run with the rights of
 /// their owner, which the worker does not.
 macro_rules! lanes {
     () => {
         "
 with latest as (
     select distinct on (e.state -> 'u') (e.state -> 'u')::pg_catalog.int4 as url_key, e.state
-    from webhook.unfolded n
+    from webhook_internal.uncompacted n
     cross join lateral pg_catalog.jsonb_array_elements(n.lanes) as e (state)
     order by e.state -> 'u', n.seq desc
 ),
@@ -108,7 +119,7 @@ lanes as (
         from latest m
         union all
         select l.url_key, l.state
-        from webhook.lane l
+        from webhook_internal.lane l
         where l.active
           and not exists (select from latest m where m.url_key = l.url_key)
     ) s
@@ -124,10 +135,10 @@ lanes as (
 const FORGET_CANCELLATIONS: &str = concat!(
     lanes!(),
     "
-delete from webhook.cancellation k
+delete from webhook_internal.cancellation k
 where not exists (
       select
-      from webhook.segment s
+      from webhook_internal.segment s
       where s.kind = 'outbox'
         and s.opened_at <= k.canceled_at
   )
@@ -172,9 +183,9 @@ pub fn write_to(ring: Ring, number: i16) {
 
 /// Takes a table from everybody else, or fails at once.
 pub fn lock(ring: Ring, number: i16) {
-    let table = ring.name();
+    let table = ring.table(number);
     execute(
-        &format!("lock table webhook.{table}_{number} in access exclusive mode nowait"),
+        &format!("lock table {table} in access exclusive mode nowait"),
         &[],
     );
 }
@@ -186,7 +197,7 @@ pub fn is_needed(number: i16) -> bool {
         "{lanes}
 select exists (
            select
-           from webhook.tail t
+           from webhook_internal.tail t
            join webhook.outbox_{number} o on o.xid >= pg_catalog.pg_snapshot_xmin(t.tail_from)
            where not (pg_catalog.pg_visible_in_snapshot(o.xid, t.tail_from)
                       or (pg_catalog.pg_visible_in_snapshot(o.xid, t.tail_to) and o.id <= t.tail_id)))
@@ -200,9 +211,9 @@ select exists (
            ) p (taken_before, taken_within, taken_up_to)
            left join lateral (
                select c.before
-               from webhook.cancellation c
+               from webhook_internal.cancellation c
                where c.url_key = n.url_key
-               -- The one that sees most, as in webhook.place.
+               -- The one that sees most, as in webhook_internal.place.
                order by pg_catalog.pg_snapshot_xmax(c.before) desc, pg_catalog.pg_snapshot_xmin(c.before) desc,
                         pg_catalog.length(c.before::pg_catalog.text)
                limit 1
@@ -244,7 +255,7 @@ insert into webhook.outbox_{written}
 select o.*
 from (
     select distinct r.xid, r.id
-    from webhook.retry r
+    from webhook_internal.retry r
     join webhook.url_def u on u.url_key = r.url_key and u.dropped_at is null
     where r.state = 'waiting'
 ) w
@@ -255,7 +266,7 @@ join webhook.outbox_{number} o on o.xid = w.xid and o.id = w.id"
     execute(
         &format!(
             "
-delete from webhook.retry r
+delete from webhook_internal.retry r
 using webhook.url_def u
 where u.url_key = r.url_key
   and (r.state <> 'waiting' or u.dropped_at is not null)
@@ -267,9 +278,8 @@ where u.url_key = r.url_key
 
 /// Empties a table that is locked.
 pub fn truncate(ring: Ring, number: i16) {
-    let table = ring.name();
-    execute(&format!("truncate webhook.{table}_{number}"), &[]);
-    execute(EMPTIED, &[table.into(), number.into()]);
+    execute(&format!("truncate {}", ring.table(number)), &[]);
+    execute(EMPTIED, &[ring.name().into(), number.into()]);
 }
 
 /// After a table was emptied.

@@ -59,7 +59,7 @@ pub struct LaneState {
     pub blocked: Option<String>,
     /// … but with retries, as they are due.
     #[serde(default, skip_serializing_if = "is_false")]
-    pub crowded: bool,
+    pub retry_capped: bool,
     /// Date of the oldest message that is pending, if it is known, in microseconds since
     /// 2000-01-01 UTC.
     #[serde(default)]
@@ -92,7 +92,7 @@ impl LaneState {
             ok_at: None,
             error_at: None,
             blocked: None,
-            crowded: false,
+            retry_capped: false,
             oldest: None,
         }
     }
@@ -165,9 +165,9 @@ pub struct LogRow<'a> {
 const TAIL: &str = "
 select l.seq, l.tail_from::pg_catalog.text, l.tail_to::pg_catalog.text, l.tail_id, l.tail_tick
 from (
-    select seq, tail_from, tail_to, tail_id, tail_tick from webhook.ledger
+    select seq, tail_from, tail_to, tail_id, tail_tick from webhook_internal.settlement
     union all
-    select folded_seq, tail_from, tail_to, tail_id, tail_tick from webhook.fold
+    select compacted_seq, tail_from, tail_to, tail_id, tail_tick from webhook_internal.compaction
 ) l
 order by l.seq desc
 limit 1";
@@ -178,12 +178,12 @@ const LANES: &str = "
 select distinct on (s.url_key) s.state::pg_catalog.text, u.webhook_key, u.dropped_at is not null, s.is_idle
 from (
     select (e.state ->> 'u')::pg_catalog.int4 as url_key, e.state, l.seq, false as is_idle
-    from webhook.fold f
-    join webhook.ledger l on l.seq > f.folded_seq
+    from webhook_internal.compaction f
+    join webhook_internal.settlement l on l.seq > f.compacted_seq
     cross join lateral pg_catalog.jsonb_array_elements(l.lanes) as e (state)
     union all
     select n.url_key, n.state, 0, not n.active
-    from webhook.lane n
+    from webhook_internal.lane n
     where n.active
        or n.state ? 'since'
 ) s
@@ -191,38 +191,38 @@ left join webhook.url_def u on u.url_key = s.url_key
 order by s.url_key, s.seq desc";
 
 const APPEND: &str = "
-insert into webhook.ledger (seq, tail_from, tail_to, tail_id, tail_tick, counts, backlog, lanes)
+insert into webhook_internal.settlement (seq, tail_from, tail_to, tail_id, tail_tick, counts, backlog, lanes)
 values ($1, $2::pg_catalog.pg_snapshot, $3::pg_catalog.pg_snapshot, $4, $5,
         $6::pg_catalog.jsonb, $7::pg_catalog.jsonb, $8::pg_catalog.jsonb)";
 
 /// What was counted before this day, of events that are counted for the first time on it.
 const KEEP_COUNTERS_OF_DAY: &str = "
-insert into webhook.counter_day (event_key, day, messages, calls, errors)
+insert into webhook_internal.counter_day (event_key, day, messages, calls, errors)
 select e.event_key, (pg_catalog.now() at time zone 'UTC')::pg_catalog.date,
        coalesce(c.messages, 0), coalesce(c.calls, 0), coalesce(c.errors, 0)
 from (
     select distinct (e.item ->> 0)::pg_catalog.int4 as event_key
-    from webhook.ledger l
+    from webhook_internal.settlement l
     cross join lateral pg_catalog.jsonb_array_elements(l.counts) as e (item)
-    where l.seq > (select folded_seq from webhook.fold) and l.seq <= $1
+    where l.seq > (select compacted_seq from webhook_internal.compaction) and l.seq <= $1
 ) e
-left join webhook.counter c on c.event_key = e.event_key
+left join webhook_internal.counter c on c.event_key = e.event_key
 on conflict (event_key, day) do nothing";
 
 /// The views count the last thirty days.
 const FORGET_DAYS: &str = "
-delete from webhook.counter_day
+delete from webhook_internal.counter_day
 where day <= (pg_catalog.now() at time zone 'UTC')::pg_catalog.date - 30";
 
 const COMPACT_COUNTERS: &str = "
-insert into webhook.counter as c (event_key, messages, calls, errors)
+insert into webhook_internal.counter as c (event_key, messages, calls, errors)
 select (e.item ->> 0)::pg_catalog.int4,
        sum((e.item ->> 1)::pg_catalog.int8),
        sum((e.item ->> 2)::pg_catalog.int8),
        sum((e.item ->> 3)::pg_catalog.int8)
-from webhook.ledger l
+from webhook_internal.settlement l
 cross join lateral pg_catalog.jsonb_array_elements(l.counts) as e (item)
-where l.seq > (select folded_seq from webhook.fold) and l.seq <= $1
+where l.seq > (select compacted_seq from webhook_internal.compaction) and l.seq <= $1
 group by 1
 on conflict (event_key) do update
 set messages = c.messages + excluded.messages,
@@ -230,23 +230,23 @@ set messages = c.messages + excluded.messages,
     errors = c.errors + excluded.errors";
 
 const COMPACT_BACKLOG: &str = "
-insert into webhook.lane as n (url_key, pending, state)
+insert into webhook_internal.lane as n (url_key, pending, state)
 select (e.item ->> 0)::pg_catalog.int4, sum((e.item ->> 1)::pg_catalog.int8), '{}'
-from webhook.ledger l
+from webhook_internal.settlement l
 cross join lateral pg_catalog.jsonb_array_elements(l.backlog) as e (item)
-where l.seq > (select folded_seq from webhook.fold) and l.seq <= $1
+where l.seq > (select compacted_seq from webhook_internal.compaction) and l.seq <= $1
 group by 1
 on conflict (url_key) do update
 set pending = n.pending + excluded.pending";
 
 /// A worker that has made no call since its start does not know when the last ones were.
 const COMPACT_LANES: &str = "
-insert into webhook.lane as n (url_key, pending, state)
+insert into webhook_internal.lane as n (url_key, pending, state)
 select distinct on ((e.state ->> 'u')::pg_catalog.int4)
        (e.state ->> 'u')::pg_catalog.int4, 0, e.state
-from webhook.ledger l
+from webhook_internal.settlement l
 cross join lateral pg_catalog.jsonb_array_elements(l.lanes) as e (state)
-where l.seq > (select folded_seq from webhook.fold) and l.seq <= $1
+where l.seq > (select compacted_seq from webhook_internal.compaction) and l.seq <= $1
 order by (e.state ->> 'u')::pg_catalog.int4, l.seq desc
 on conflict (url_key) do update
 set state = pg_catalog.jsonb_strip_nulls(
@@ -254,21 +254,21 @@ set state = pg_catalog.jsonb_strip_nulls(
     ) || excluded.state";
 
 const COMPACT_TAIL: &str = "
-update webhook.fold f
-set folded_seq = l.seq,
+update webhook_internal.compaction f
+set compacted_seq = l.seq,
     tail_from = l.tail_from,
     tail_to = l.tail_to,
     tail_id = l.tail_id,
     tail_tick = l.tail_tick
-from webhook.ledger l
+from webhook_internal.settlement l
 where l.seq = $1";
 
 const FORGET_COMPACTED: &str = "
-delete from webhook.ledger
+delete from webhook_internal.settlement
 where seq <= $1";
 
 const FORGET_TICKS: &str = "
-delete from webhook.tick
+delete from webhook_internal.tick
 where tick_id < $1";
 
 /// What is written down as pending, one row a URL that has any or was counted of late.
@@ -276,12 +276,12 @@ const ALL_PENDING: &str = "
 select p.url_key, sum(p.pending)::pg_catalog.int8
 from (
     select n.url_key, n.pending
-    from webhook.lane n
+    from webhook_internal.lane n
     where n.pending <> 0
     union all
     select (e.item ->> 0)::pg_catalog.int4, (e.item ->> 1)::pg_catalog.int8
-    from webhook.fold f
-    join webhook.ledger l on l.seq > f.folded_seq
+    from webhook_internal.compaction f
+    join webhook_internal.settlement l on l.seq > f.compacted_seq
     cross join lateral pg_catalog.jsonb_array_elements(l.backlog) as e (item)
 ) p
 join webhook.url_def u on u.url_key = p.url_key and u.dropped_at is null
@@ -325,7 +325,7 @@ impl SettlementLog {
             tail = Some((row.i64(0), row.text(1), row.text(2), row.i64(3), row.i64(4)));
         });
         let Some((Some(seq), Some(from), Some(to), Some(id), Some(tick))) = tail else {
-            return Err("webhook.fold has no row".to_owned());
+            return Err("webhook_internal.compaction has no row".to_owned());
         };
         let mut lanes = Vec::new();
         self.lanes.read(&[], |row| {

@@ -38,7 +38,8 @@ select ",
        (
            select sum(pg_catalog.pg_total_relation_size(c.oid))::pg_catalog.int8
            from pg_catalog.pg_class c
-           where c.relnamespace = 'webhook'::pg_catalog.regnamespace
+           join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+           where n.nspname in ('webhook', 'webhook_internal')
              and c.relkind = 'r'
              and c.relname ~ '^(outbox|call_log)_[0-9]$'
        ),
@@ -108,7 +109,7 @@ order by m.minute";
 /// one, 0.
 const HOURS_OF_URLS: &str = "
 select w.id,
-       case when $2 then u.url else webhook.masked_url(u.url) end,
+       case when $2 then u.url else webhook_internal.masked_url(u.url) end,
        a.back,
        a.calls,
        a.failures,
@@ -125,7 +126,7 @@ cross join lateral (
            )::pg_catalog.int8 as failures,
            pg_catalog.string_agg(m.durations, ' ') as durations,
            max(m.max_ms) as max_ms
-    from webhook.activity_row m
+    from webhook_internal.activity_row m
     where m.url_key = u.url_key
       and m.minute >= pg_catalog.date_trunc('hour', pg_catalog.now()) - interval '23 hours'
     group by 1

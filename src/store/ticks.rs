@@ -9,7 +9,7 @@ use crate::pg::spi::{Arg, Query};
 pub const EVERY_WEBHOOK: i32 = 0;
 
 const STORE_TICK: &str = "
-insert into webhook.tick (tick_id, snapshot, webhook_keys)
+insert into webhook_internal.tick (tick_id, snapshot, webhook_keys)
 values ($1, $2::pg_catalog.pg_snapshot, $3)
 on conflict (tick_id) do nothing";
 
@@ -17,7 +17,7 @@ on conflict (tick_id) do nothing";
 /// lane reads lies before it.
 const NEXT_TICK: &str = "
 select t.tick_id, t.snapshot::pg_catalog.text
-from webhook.tick t
+from webhook_internal.tick t
 where t.tick_id > $1 and ($2 = any (t.webhook_keys) or 0 = any (t.webhook_keys))
 order by t.tick_id
 limit 1";
@@ -25,12 +25,12 @@ limit 1";
 /// Ticks are numbered without gaps and deleted from the first on: if one is there, so are all after it.
 const HAS_TICK: &str = "
 select true
-from webhook.tick t
+from webhook_internal.tick t
 where t.tick_id = $1";
 
 const LAST_TICK_BEFORE: &str = "
 select t.snapshot::pg_catalog.text
-from webhook.tick t
+from webhook_internal.tick t
 where t.tick_id < $1
 order by t.tick_id desc
 limit 1";

@@ -69,7 +69,7 @@ cross join lateral (
 ) p (names)
 where webhook.columns_present($1::pg_catalog.regclass, g.object_oid, g.match_fields, g.match_attnums)
   and g.match_kinds = array(
-          select webhook.match_kind(a.atttypid, a.attcollation)
+          select webhook_internal.match_kind(a.atttypid, a.attcollation)
           from pg_catalog.unnest(p.names) with ordinality as f (name, place)
           join pg_catalog.pg_attribute a on a.attrelid = $1 and a.attname = f.name
           where a.attnum > 0
@@ -91,7 +91,7 @@ with recursive up (trigger_oid, parent, object) as (
 )
 select up.object
 from up
-cross join lateral webhook.shared_trigger(up.object, $2) s
+cross join lateral webhook_internal.shared_trigger(up.object, $2) s
 where up.parent = 0
   and up.trigger_oid = s.trigger_oid";
 

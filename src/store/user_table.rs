@@ -141,7 +141,7 @@ fn facts(oid: pg_sys::Oid) -> Option<Facts> {
 fn check_kind(facts: &Facts) -> Result<()> {
     let what = match (facts.schema.as_str(), facts.kind.as_str()) {
         ("pg_catalog" | "information_schema" | "pg_toast", _) => "a system table",
-        ("webhook", _) => "one of this extension's own tables",
+        ("webhook" | "webhook_internal", _) => "one of this extension's own tables",
         (_, "r" | "p") if facts.temporary => "a temporary table",
         (_, "r" | "p") => return Ok(()),
         (_, "v") => "a view",

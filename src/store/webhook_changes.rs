@@ -94,11 +94,11 @@ with dropped as (
       and url <> all ($2)
     returning url_key
 )
-update webhook.retry r
+update webhook_internal.retry r
 set state = 'canceled', next_at = null, changed_at = pg_catalog.clock_timestamp()
 from dropped d
 where r.url_key = d.url_key
-  and r.state in ('waiting', 'withdrawn')";
+  and r.state in ('waiting', 'canceling')";
 
 const PLACE_URLS: &str = "
 update webhook.url_def d

@@ -145,7 +145,7 @@ where webhook_key = $1
 /// Where one message holds others it is worth a try at once. One that waits for another is due
 /// after that.
 const RETRY_NOW: &str = "
-update webhook.retry r
+update webhook_internal.retry r
 set next_at = pg_catalog.clock_timestamp(), changed_at = pg_catalog.clock_timestamp()
 from webhook.webhook_def w
 where w.webhook_key = $1
@@ -196,10 +196,10 @@ delete from webhook.secret_def
 where webhook_key = $1";
 
 const CANCEL_RETRIES: &str = "
-update webhook.retry
+update webhook_internal.retry
 set state = 'canceled', next_at = null, changed_at = pg_catalog.clock_timestamp()
 where webhook_key = $1
-  and state in ('waiting', 'withdrawn')";
+  and state in ('waiting', 'canceling')";
 
 /// The error for a name that another webhook has.
 pub fn name_is_taken(name: &str) -> Error {

@@ -22,15 +22,14 @@ const TABLES: &[(&str, &[&str])] = &[
     ("call_log_3", &["INSERT", "TRUNCATE"]),
     ("cancellation", &["SELECT", "DELETE"]),
     ("change_log", &["SELECT", "DELETE"]),
+    ("compaction", &["SELECT", "UPDATE"]),
     ("control", &["SELECT"]),
     ("counter", &["SELECT", "INSERT", "UPDATE"]),
     ("counter_day", &["SELECT", "INSERT", "DELETE"]),
     ("def_origin", &["SELECT"]),
     ("definition_change", &["SELECT", "DELETE"]),
     ("event_def", &["SELECT"]),
-    ("fold", &["SELECT", "UPDATE"]),
     ("lane", &["SELECT", "INSERT", "UPDATE"]),
-    ("ledger", &["SELECT", "INSERT", "DELETE"]),
     ("outbox", &["SELECT"]),
     ("outbox_0", &["SELECT", "INSERT", "TRUNCATE"]),
     ("outbox_1", &["SELECT", "INSERT", "TRUNCATE"]),
@@ -40,9 +39,10 @@ const TABLES: &[(&str, &[&str])] = &[
     ("retry", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("secret_def", &["SELECT"]),
     ("segment", &["SELECT"]),
+    ("settlement", &["SELECT", "INSERT", "DELETE"]),
     ("tail", &["SELECT"]),
     ("tick", &["SELECT", "INSERT", "DELETE"]),
-    ("unfolded", &["SELECT"]),
+    ("uncompacted", &["SELECT"]),
     ("url_def", &["SELECT"]),
     ("webhook_def", &["SELECT"]),
     ("worker_total", &["SELECT", "INSERT", "UPDATE"]),
@@ -66,22 +66,25 @@ const FUNCTIONS: &[&str] = &["present_columns"];
 /// What role $1 lacks of privileges $4 on relations $2, or their columns $3, and on functions $5.
 /// An object that is gone is told of by the statement that needs it.
 const LACKS: &str = "
-select 'USAGE on schema webhook'
-where not pg_catalog.has_schema_privilege($1, 'webhook'::pg_catalog.regnamespace, 'USAGE')
+select pg_catalog.concat('USAGE on schema ', s.nspname)
+from pg_catalog.pg_namespace s
+where s.nspname in ('webhook', 'webhook_internal')
+  and not pg_catalog.has_schema_privilege($1, s.oid, 'USAGE')
 union all
-select pg_catalog.concat(n.privilege, '(' || n.part || ')', ' on webhook.', n.relation)
+select pg_catalog.concat(n.privilege, '(' || n.part || ')', ' on ', s.nspname, '.', n.relation)
 from rows from (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)) as n (relation, part, privilege)
-join pg_catalog.pg_class c on c.relname = n.relation and c.relnamespace = 'webhook'::pg_catalog.regnamespace
+join pg_catalog.pg_class c on c.relname = n.relation
+join pg_catalog.pg_namespace s on s.oid = c.relnamespace and s.nspname in ('webhook', 'webhook_internal')
 where not case
               when c.relkind = 'S' then pg_catalog.has_sequence_privilege($1, c.oid, n.privilege)
               when n.part is null then pg_catalog.has_table_privilege($1, c.oid, n.privilege)
               else pg_catalog.has_column_privilege($1, c.oid, n.part, n.privilege)
           end
 union all
-select pg_catalog.concat('EXECUTE on function webhook.', p.proname)
+select pg_catalog.concat('EXECUTE on function ', s.nspname, '.', p.proname)
 from pg_catalog.pg_proc p
-where p.pronamespace = 'webhook'::pg_catalog.regnamespace
-  and p.proname = any ($5)
+join pg_catalog.pg_namespace s on s.oid = p.pronamespace and s.nspname in ('webhook', 'webhook_internal')
+where p.proname = any ($5)
   and not pg_catalog.has_function_privilege($1, p.oid, 'EXECUTE')";
 
 thread_local! {

@@ -60,8 +60,8 @@ impl Work {
                 "retry",
                 "cancellation",
                 "lane",
-                "fold",
-                "ledger",
+                "compaction",
+                "settlement",
             ],
             Self::Webhooks => &[
                 "webhook_def",
@@ -74,9 +74,16 @@ impl Work {
             Self::Outbox => &["outbox_%"],
             Self::Backlogs => &["outbox_%", "tick"],
             Self::Retries => &["retry", "outbox_%"],
-            Self::Tail => &["ledger", "tick"],
+            Self::Tail => &["settlement", "tick"],
             Self::Outcomes => &["retry", "cancellation", "url_def", "call_log_%"],
-            Self::Compaction => &["ledger", "fold", "lane", "counter", "counter_day", "tick"],
+            Self::Compaction => &[
+                "settlement",
+                "compaction",
+                "lane",
+                "counter",
+                "counter_day",
+                "tick",
+            ],
             Self::Upkeep => &["segment", "control", "outbox_%", "call_log_%", "activity_%"],
             Self::DefinitionLog => &["definition_change"],
             Self::Details => &["webhook_def"],
@@ -224,15 +231,15 @@ fn describe(blocker: &Blocker) -> String {
     let Blocker { table, since, .. } = blocker;
     match (blocker.pid, blocker.behind) {
         (None, _) => format!(
-            "waits for a lock on webhook.{table} held by a prepared transaction; \
+            "waits for a lock on {table} held by a prepared transaction; \
              see pg_prepared_xacts"
         ),
         (Some(pid), None) => format!(
-            "waits for a lock on webhook.{table} held by process {pid} since {since}; \
+            "waits for a lock on {table} held by process {pid} since {since}; \
              pg_terminate_backend({pid}) ends it"
         ),
         (Some(pid), Some(first)) => format!(
-            "waits for a lock on webhook.{table} behind process {pid}, which waits for process \
+            "waits for a lock on {table} behind process {pid}, which waits for process \
              {first} since {since}; pg_terminate_backend({pid}) ends it"
         ),
     }

@@ -209,7 +209,7 @@ impl Payload for Message {
         out: &mut Vec<u8>,
     ) -> Result<usize, String> {
         let record = self.record.as_deref();
-        let record = record.ok_or("the row of webhook.outbox has no record")?;
+        let record = record.ok_or("the row of webhook_internal.outbox has no record")?;
         let body = self.event.body.as_ref().map_err(String::clone)?;
         body.render(&self.parts(stamp, record), limit_bytes, out)
     }

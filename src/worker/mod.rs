@@ -41,8 +41,8 @@ const LOOK_AROUND: Duration = Duration::from_secs(1);
 /// that the way out repeats some and loses none.
 const START_OVER: &str =
     "if its tables were emptied by hand, this sends everything again that is in \
-    webhook.outbox: truncate webhook.fold, webhook.ledger, webhook.lane, webhook.tick; \
-    insert into webhook.fold values (true, 0, '3:3:', '3:3:', 0, 0)";
+    webhook_internal.outbox: truncate webhook_internal.compaction, webhook_internal.settlement, webhook_internal.lane, webhook_internal.tick; \
+    insert into webhook_internal.compaction values (true, 0, '3:3:', '3:3:', 0, 0)";
 
 /// CREATE EXTENSION starts us just before it commits: we wait so long for it.
 const WAIT_FOR_EXTENSION: Duration = Duration::from_secs(10);
@@ -56,7 +56,7 @@ const REST_AFTER_ERROR: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(30);
 
 /// Where the state of the last worker is read from.
-const RESTORED_TABLES: &[&str] = &["ledger", "fold", "lane"];
+const RESTORED_TABLES: &[&str] = &["settlement", "compaction", "lane"];
 /// What goes on is logged once in this time.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 

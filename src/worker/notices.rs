@@ -22,7 +22,7 @@ pub enum Topic {
     /// Messages whose event is not known.
     UnknownEvents,
     /// URLs that take no new messages, because too many keys wait for a retry.
-    CrowdedUrls,
+    RetryCappedUrls,
     /// Fewer connections than `webhook.connections` asks for.
     Connections,
 }

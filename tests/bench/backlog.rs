@@ -85,7 +85,7 @@ pub fn backlog(cluster: &Cluster, receiver: &Receiver, report: &mut Report) {
 
 fn look_at_views(cluster: &Cluster, waiting: u64, report: &mut Report) {
     let message_id: String = cluster.value(&format!(
-        "select message_id::text from webhook.outbox offset {} limit 1",
+        "select message_id::text from webhook_internal.outbox offset {} limit 1",
         waiting / 2
     ));
     let looks = [

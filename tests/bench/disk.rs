@@ -21,14 +21,14 @@ const OUTBOX_NUMBER: &str = "select outbox_number::integer from webhook.control"
 const SIZE: &str = "
 select sum(pg_total_relation_size(oid))::float8 / 1048576
 from pg_class
-where relnamespace = 'webhook'::regnamespace and relkind = 'r' and relname ~ '^(outbox|call_log)_[0-9]+$'";
+where relnamespace::regnamespace::text in ('webhook', 'webhook_internal') and relkind = 'r' and relname ~ '^(outbox|call_log)_[0-9]+$'";
 
 /// The rows that are there, once, in tables with the same indexes.
 const COPY: &str = "
 create table copied_outbox (like webhook.outbox_0 including all);
-create table copied_log (like webhook.call_log_0 including all);
-insert into copied_outbox select * from webhook.outbox;
-insert into copied_log select * from webhook.call_log";
+create table copied_log (like webhook_internal.call_log_0 including all);
+insert into copied_outbox select * from webhook_internal.outbox;
+insert into copied_log select * from webhook_internal.call_log";
 
 const COPIED_SIZE: &str = "
 select (pg_total_relation_size('copied_outbox') + pg_total_relation_size('copied_log'))::float8 / 1048576";
@@ -69,7 +69,7 @@ fn add_lines(cluster: &Cluster, rotations: u32, loaded: u64, largest: f64, repor
     let idle: bool = cluster.value("select webhook.wait_idle('60 seconds')");
     assert!(idle, "everything was settled");
     let size: f64 = cluster.value(SIZE);
-    let rows: i64 = cluster.value("select count(*) from webhook.outbox");
+    let rows: i64 = cluster.value("select count(*) from webhook_internal.outbox");
     cluster.sql(COPY);
     let copied: f64 = cluster.value(COPIED_SIZE);
     report.add(Line {

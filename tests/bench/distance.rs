@@ -36,7 +36,7 @@ pub fn distance(cluster: &Cluster, receiver: &Receiver, report: &mut Report) {
         ));
         cluster.wait_for_text(
             PATIENCE,
-            "select (not exists (select from webhook.unseen))::text",
+            "select (not exists (select from webhook_internal.unseen))::text",
             "true",
         );
         receiver.reset();

@@ -47,7 +47,7 @@ impl Drain<'_> {
                  end loop;
              end $$"
         ));
-        let unseen = "select (not exists (select from webhook.unseen))::text";
+        let unseen = "select (not exists (select from webhook_internal.unseen))::text";
         self.cluster.wait_for_text(PATIENCE, unseen, "true");
     }
 

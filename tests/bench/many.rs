@@ -47,7 +47,7 @@ fn load(cluster: &Cluster) {
 }
 
 fn wait_until_seen(cluster: &Cluster) {
-    let unseen = "select (not exists (select from webhook.unseen))::text";
+    let unseen = "select (not exists (select from webhook_internal.unseen))::text";
     cluster.wait_for_text(PATIENCE, unseen, "true");
 }
 

@@ -78,7 +78,7 @@ impl<'a> Waiting<'a> {
             table = self.name
         ));
         self.loaded = last;
-        let unseen = "select (not exists (select from webhook.unseen))::text";
+        let unseen = "select (not exists (select from webhook_internal.unseen))::text";
         self.cluster.wait_for_text(PATIENCE, unseen, "true");
     }
 

@@ -128,27 +128,27 @@ const CALLS: &[(&str, &str)] = &[
 
 /// Functions behind views and triggers; what they do alone matters to nobody.
 const INTERNAL: &[&str] = &[
-    "busy_messages",
-    "capture",
-    "check_grantee",
-    "columns_present",
-    "definition_row_changed",
-    "definitions_changed",
-    "delivery_hold",
-    "extension_installed",
-    "masked_headers",
-    "masked_url",
-    "masked_values",
-    "match_kind",
-    "present_columns",
-    "refuse_replicated",
-    "shared_trigger",
-    "stored_json",
-    "unknown_labels",
-    "unseen_messages",
-    "worker_absence",
-    "worker_detail",
-    "worker_process",
+    "webhook.capture",
+    "webhook.columns_present",
+    "webhook.present_columns",
+    "webhook_internal.busy_messages",
+    "webhook_internal.check_grantee",
+    "webhook_internal.definition_row_changed",
+    "webhook_internal.definitions_changed",
+    "webhook_internal.delivery_hold",
+    "webhook_internal.extension_installed",
+    "webhook_internal.masked_headers",
+    "webhook_internal.masked_url",
+    "webhook_internal.masked_values",
+    "webhook_internal.match_kind",
+    "webhook_internal.refuse_replicated",
+    "webhook_internal.shared_trigger",
+    "webhook_internal.stored_json",
+    "webhook_internal.unknown_labels",
+    "webhook_internal.unseen_messages",
+    "webhook_internal.worker_absence",
+    "webhook_internal.worker_detail",
+    "webhook_internal.worker_process",
 ];
 
 const VIEWS: &[&str] = &[
@@ -172,6 +172,11 @@ fn attempt(cluster: &Cluster, role: &str, statement: &str) -> String {
             other => panic!("{role}: {statement}: {other:?}"),
         },
     }
+}
+
+/// A name without the schema that is for users.
+fn shown(name: &str) -> &str {
+    name.strip_prefix("webhook.").unwrap_or(name)
 }
 
 fn row(out: &mut String, what: &str, cells: &[String]) {
@@ -265,10 +270,14 @@ fn functions(cluster: &Cluster, scene: &Scene, out: &mut String) {
     );
     for function in INTERNAL {
         let query = format!(
-            "select has_schema_privilege($1, 'webhook', 'usage')
-                and has_function_privilege($1, 'webhook.{function}'::regproc::oid, 'execute')"
+            "select has_schema_privilege($1, pronamespace, 'usage') and has_function_privilege($1, oid, 'execute')
+             from pg_proc where oid = '{function}'::regproc"
         );
-        row(out, &format!("`{function}`"), &asked(cluster, &query));
+        row(
+            out,
+            &format!("`{}`", shown(function)),
+            &asked(cluster, &query),
+        );
     }
 }
 
@@ -291,8 +300,9 @@ fn relations(cluster: &Cluster, out: &mut String) {
         "relation",
     );
     let others = format!(
-        "select relname::text from pg_class where relnamespace = 'webhook'::regnamespace
-         and relkind in ('r', 'v', 'S', 'p', 'm', 'f') and relname not in ('{}')",
+        "select oid::regclass::text from pg_class
+         where relnamespace::regnamespace::text in ('webhook', 'webhook_internal')
+           and relkind in ('r', 'v', 'S', 'p', 'm', 'f') and relname not in ('{}')",
         VIEWS.join("', '")
     );
     for relation in names(cluster, &others) {
@@ -300,40 +310,44 @@ fn relations(cluster: &Cluster, out: &mut String) {
             "select case when relkind = 'S' then has_sequence_privilege($1, oid, 'usage, select, update')
                          else has_table_privilege($1, oid, 'select, insert, update, delete, truncate, references, trigger')
                     end
-             from pg_class where oid = 'webhook.{relation}'::regclass"
+             from pg_class where oid = '{relation}'::regclass"
         );
-        row(out, &format!("`{relation}`"), &asked(cluster, &query));
+        row(
+            out,
+            &format!("`{}`", shown(&relation)),
+            &asked(cluster, &query),
+        );
     }
 }
 
 /// What the worker's statements need, by name.
 const OF_THE_WORKER: &str = "
-select format('| `%s` | %s |', g.object, string_agg(g.privilege, ', ' order by g.privilege))
+select format('| `%s%s` | %s |', nullif(g.schema::regnamespace::text, 'webhook') || '.', g.object, string_agg(g.privilege, ', ' order by g.privilege))
 from (
-    select c.relname::text, lower(a.privilege_type)
+    select c.relnamespace, c.relname::text, lower(a.privilege_type)
     from pg_class c
     cross join aclexplode(c.relacl) a
-    where c.relnamespace = 'webhook'::regnamespace and a.grantee = 'webhook_worker'::regrole
+    where c.relnamespace::regnamespace::text in ('webhook', 'webhook_internal') and a.grantee = 'webhook_worker'::regrole
     union all
-    select c.relname, lower(a.privilege_type) || ' of ' || string_agg(t.attname, ' and ' order by t.attnum)
+    select c.relnamespace, c.relname, lower(a.privilege_type) || ' of ' || string_agg(t.attname, ' and ' order by t.attnum)
     from pg_class c
     join pg_attribute t on t.attrelid = c.oid
     cross join aclexplode(t.attacl) a
-    where c.relnamespace = 'webhook'::regnamespace and a.grantee = 'webhook_worker'::regrole
-    group by c.relname, a.privilege_type
+    where c.relnamespace::regnamespace::text in ('webhook', 'webhook_internal') and a.grantee = 'webhook_worker'::regrole
+    group by c.relnamespace, c.relname, a.privilege_type
     union all
-    select p.proname, lower(a.privilege_type)
+    select p.pronamespace, p.proname, lower(a.privilege_type)
     from pg_proc p
     cross join aclexplode(p.proacl) a
-    where p.pronamespace = 'webhook'::regnamespace and a.grantee = 'webhook_worker'::regrole
-) g (object, privilege)
-group by g.object
-order by g.object collate \"C\"";
+    where p.pronamespace::regnamespace::text in ('webhook', 'webhook_internal') and a.grantee = 'webhook_worker'::regrole
+) g (schema, object, privilege)
+group by g.schema, g.object
+order by g.schema::regnamespace::text collate \"C\", g.object collate \"C\"";
 
 fn privileges_of_the_worker(cluster: &Cluster, out: &mut String) {
     out.push_str(
         "\n## The worker\n\n\
-         Its statements run as `webhook_worker`, which cannot log in, has no members, may use the schema and is\n\
+         Its statements run as `webhook_worker`, which cannot log in, has no members, may use the schemas and is\n\
          a member of `pg_read_all_stats`. It has nothing else.\n\n\
          | object | privileges |\n| --- | --- |\n",
     );
@@ -350,19 +364,21 @@ fn the_document_says_what_each_role_may_do() {
     let mut found = String::from(
         "# Who may do what\n\n\
          tests/it/access_matrix.rs tries each function and view as each role, and fails if this file says\n\
-         anything else. SECURITY.md explains the roles.\n",
+         anything else. SECURITY.md explains the roles. Names without a schema are in schema `webhook`.\n",
     );
     functions(&cluster, &scene, &mut found);
     relations(&cluster, &mut found);
     privileges_of_the_worker(&cluster, &mut found);
     let known = CALLS.iter().map(|(_, statement)| {
         let call = statement.strip_prefix("select webhook.").expect("a call");
-        call.split('(').next().expect("a name").to_owned()
+        let name = call.split('(').next().expect("a name");
+        format!("webhook.{name}")
     });
     let known: BTreeSet<String> = known
         .chain(INTERNAL.iter().map(|name| (*name).to_owned()))
         .collect();
-    let all = "select proname::text from pg_proc where pronamespace = 'webhook'::regnamespace";
+    let all = "select pronamespace::regnamespace || '.' || proname from pg_proc
+               where pronamespace::regnamespace::text in ('webhook', 'webhook_internal')";
     assert_eq!(
         names(&cluster, all),
         known,

@@ -106,7 +106,7 @@ fn a_run_of_the_worker_adds_to_what_the_last_one_counted() {
         assert_eq!(cluster.value::<String>(totals), expected);
         cluster.sql("select webhook.start_worker()");
     }
-    let starts: i64 = cluster.value("select starts from webhook.worker_total");
+    let starts: i64 = cluster.value("select starts from webhook_internal.worker_total");
     assert!(starts >= 3, "{starts} starts were counted");
 }
 
@@ -115,12 +115,12 @@ fn what_is_past_thirty_days_goes_and_nothing_is_counted_twice() {
     let (cluster, receiver) = ready_cluster_without_retries("activity_ring");
     cluster.sql("create table items (id integer)");
     watch(&cluster, &receiver, "hook", &["/ok"], "");
-    let written = "select number from webhook.segment
+    let written = "select number from webhook_internal.segment
                    where kind = 'activity' and opened_at is not null and closed_at is null";
     let items = Cell::new(0);
     let turn = |expected: i16| {
         cluster.sql(
-            "update webhook.segment
+            "update webhook_internal.segment
              set opened_at = opened_at - interval '11 days', closed_at = closed_at - interval '11 days'
              where kind = 'activity'",
         );
@@ -140,7 +140,7 @@ fn what_is_past_thirty_days_goes_and_nothing_is_counted_twice() {
     turn(3);
     wait_idle(&cluster);
     let kept = "select string_agg((n.count > 0)::text, ' ')
-                from (select (select count(*) from webhook.activity_0) as count) n";
+                from (select (select count(*) from webhook_internal.activity_0) as count) n";
     wait_for_activity(&cluster, kept, "true");
     let totals = "select concat_ws(' ', sum(messages), sum(calls)) from webhook.activity";
     let expected = format!("{0} {0}", items.get());
@@ -148,7 +148,7 @@ fn what_is_past_thirty_days_goes_and_nothing_is_counted_twice() {
     // The oldest is past thirty days when the ring turns once more.
     turn(0);
     let first: i64 = cluster
-        .value("select count(*) from webhook.activity_0 where minute < now() - interval '10 days'");
+        .value("select count(*) from webhook_internal.activity_0 where minute < now() - interval '10 days'");
     assert_eq!(first, 0);
 }
 
@@ -160,7 +160,7 @@ fn a_lock_on_the_history_holds_no_call_up() {
     let mut session = cluster.connect("postgres");
     let mut held = session.transaction().unwrap();
     held.batch_execute(
-        "lock table webhook.activity_0, webhook.call_duration in access exclusive mode",
+        "lock table webhook_internal.activity_0, webhook_internal.call_duration in access exclusive mode",
     )
     .unwrap();
     insert(&cluster, 1..=3);
@@ -170,7 +170,7 @@ fn a_lock_on_the_history_holds_no_call_up() {
     cluster.wait_until(PATIENCE, "the worker to name the lock", || {
         let detail: Option<String> = cluster.value("select detail from webhook.worker");
         match detail {
-            Some(text) if text.contains("webhook.activity_0") => Ok(()),
+            Some(text) if text.contains("webhook_internal.activity_0") => Ok(()),
             other => Err(format!("{other:?}")),
         }
     });
@@ -178,7 +178,8 @@ fn a_lock_on_the_history_holds_no_call_up() {
     let totals = "select concat_ws(' ', sum(messages), sum(calls)) from webhook.activity";
     wait_for_activity(&cluster, totals, "3 3");
     cluster.wait_until(PATIENCE, "the blocked time to be written", || {
-        let blocked: f64 = cluster.value("select blocked_seconds from webhook.worker_total");
+        let blocked: f64 =
+            cluster.value("select blocked_seconds from webhook_internal.worker_total");
         (blocked > 0.0).then_some(()).ok_or(format!("{blocked} s"))
     });
 }
@@ -194,10 +195,10 @@ fn an_hour_of_one_webhook_is_found_by_an_index() {
     };
     let id: String = cluster.value("select id from webhook.webhooks");
     cluster.sql(
-        "insert into webhook.activity_0
+        "insert into webhook_internal.activity_0
          select timestamptz '2026-01-01' + m * interval '1 minute', 1000 + u, 1, 1, 1, 0, 0, 0, 0, 0, 0, '80:1', 1, 0
          from generate_series(1, 1000) m, generate_series(1, 50) u;
-         analyze webhook.activity_0",
+         analyze webhook_internal.activity_0",
     );
     let plan = of(&format!(
         "webhook_id = '{id}' and minute >= now() - interval '1 hour'"

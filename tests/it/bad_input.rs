@@ -36,21 +36,21 @@ select md5(concat(
     (select json_agg(s order by s.secret) from webhook.secret_def s),
     (select json_agg(e order by e.event_key) from webhook.event_def e),
     (select json_agg(o) from webhook.def_origin o),
-    (select json_agg(c.cancellation_id order by 1) from webhook.cancellation c),
-    (select json_agg(r order by r::text) from webhook.retry r),
+    (select json_agg(c.cancellation_id order by 1) from webhook_internal.cancellation c),
+    (select json_agg(r order by r::text) from webhook_internal.retry r),
     (select json_agg(t.tgname order by t.oid) from pg_trigger t where not t.tgisinternal)))";
 
 /// Functions that the role may call, with the names and types of their arguments and how
 /// many of these have no default.
 const FUNCTIONS: &str = "
-select p.proname::text,
+select p.pronamespace::regnamespace || '.' || p.proname,
        coalesce(p.proargnames[1:p.pronargs], '{}'),
        array(select format_type(t.oid, null)
              from unnest(p.proargtypes) with ordinality as t (oid, place)
              order by t.place),
        (p.pronargs - p.pronargdefaults)::integer
 from pg_proc p
-where p.pronamespace = 'webhook'::regnamespace
+where p.pronamespace::regnamespace::text in ('webhook', 'webhook_internal')
   and p.prokind = 'f'
   and p.prorettype not in ('trigger'::regtype, 'event_trigger'::regtype)
   and has_function_privilege('grid_admin', p.oid, 'execute')
@@ -477,7 +477,7 @@ fn every_argument_of_every_function_takes_any_value_or_says_what_is_wrong() {
                         _ => None,
                     });
             let given: Vec<String> = given.collect();
-            format!("select * from webhook.{name}({})", given.join(", "))
+            format!("select * from {name}({})", given.join(", "))
         };
         let mut ask = |call: &str, argument: Option<&str>| {
             let error = run(&mut session, &mut findings, call, &mut |_, _| ());

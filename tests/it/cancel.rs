@@ -109,7 +109,7 @@ fn messages_are_canceled_anywhere_in_the_backlog_of_a_lagging_url() {
     let said: String = cluster.value(
         "select string_agg(webhook.cancel(m.message_id)::text, ' ')
          from (select message_id
-               from webhook.outbox o
+               from webhook_internal.outbox o
                join webhook.webhook_def w using (webhook_key)
                where w.name = 'w'
                  and o.record in (select format('{\"id\":%s}', n)
@@ -260,7 +260,11 @@ fn a_message_canceled_on_the_wire_that_arrives_all_the_same_is_delivered() {
     receiver.behave("/hold", "/ok");
     cluster.wait_for_text(PATIENCE, COUNTERS, "1 1 0");
     wait_idle(&cluster);
-    cluster.wait_for_text(PATIENCE, "select count(*)::text from webhook.retry", "0");
+    cluster.wait_for_text(
+        PATIENCE,
+        "select count(*)::text from webhook_internal.retry",
+        "0",
+    );
     assert_eq!(statuses(&cluster), "delivered");
     assert_eq!(cluster.value::<String>(QUEUE), "0 0 0");
 }

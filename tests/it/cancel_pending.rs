@@ -1,4 +1,4 @@
-//! `webhook.cancel_pending()`: a backlog of any size is withdrawn at one moment. What was on the
+//! `webhook.cancel_pending()`: a backlog of any size is canceled at one moment. What was on the
 //! wire then arrives, what commits later is sent, and the views say so at each point.
 
 use std::collections::BTreeSet;
@@ -76,7 +76,7 @@ fn assert_settled(
 }
 
 #[test]
-fn a_backlog_at_a_throttled_url_is_withdrawn_while_another_webhook_is_busy() {
+fn a_backlog_at_a_throttled_url_is_canceled_while_another_webhook_is_busy() {
     let (cluster, receiver) = cluster_with("throttled_backlog", "1h");
     watch(
         &cluster,
@@ -126,7 +126,7 @@ fn a_backlog_at_a_throttled_url_is_withdrawn_while_another_webhook_is_busy() {
 }
 
 #[test]
-fn a_short_queue_of_a_slow_url_is_withdrawn_too() {
+fn a_short_queue_of_a_slow_url_is_canceled_too() {
     let (cluster, receiver) = cluster_with("short_queue", "1h");
     watch(
         &cluster,
@@ -197,7 +197,7 @@ fn each_url_of_a_webhook_loses_what_it_had_pending() {
 }
 
 #[test]
-fn retries_that_wait_are_withdrawn_with_the_rest() {
+fn retries_that_wait_are_canceled_with_the_rest() {
     let (cluster, receiver) = cluster_with("retries", "1h");
     watch(
         &cluster,
@@ -261,7 +261,7 @@ fn what_is_rolled_back_withdraws_nothing() {
 }
 
 #[test]
-fn what_no_worker_has_seen_is_withdrawn_and_stays_so_when_one_starts() {
+fn what_no_worker_has_seen_is_canceled_and_stays_so_when_one_starts() {
     let (cluster, receiver) = cluster_with("no_worker", "1h");
     watch(&cluster, &receiver, "w", &["/ok"], "");
     watch(&cluster, &receiver, "other", &["/ok/other"], "");
@@ -294,7 +294,7 @@ fn what_no_worker_has_seen_is_withdrawn_and_stays_so_when_one_starts() {
 }
 
 #[test]
-fn what_was_withdrawn_stays_so_when_the_worker_is_killed_right_after() {
+fn what_was_canceled_stays_so_when_the_worker_is_killed_right_after() {
     let (cluster, receiver) = cluster_with("killed", "1h");
     let options = "max_in_flight => 3, timeout_ms => 600000";
     watch(&cluster, &receiver, "w", &["/ok"], options);
@@ -340,17 +340,17 @@ fn what_was_withdrawn_stays_so_when_the_worker_is_killed_right_after() {
 }
 
 /// The first of three messages is on the wire when the worker ends `how`, and everything is
-/// withdrawn while there is none; then the first one and another are wanted after all.
+/// canceled while there is none; then the first one and another are wanted after all.
 fn assert_redelivered_after(name: &str, how: fn(&Cluster)) {
     let (cluster, receiver) = cluster_with(name, "1h");
     watch(&cluster, &receiver, "w", &["/hang/a"], "max_in_flight => 1");
     insert(&cluster, 1..=3);
     receiver.wait_for(PATIENCE, "/hang/a", 1);
-    let flying = "select count(*)::text from webhook.busy where not is_listed";
+    let flying = "select count(*)::text from webhook_internal.busy where not is_listed";
     cluster.wait_for_text(PATIENCE, flying, "1");
     how(&cluster);
-    let ids: String =
-        cluster.value("select string_agg(message_id::text, ' ' order by id) from webhook.outbox");
+    let ids: String = cluster
+        .value("select string_agg(message_id::text, ' ' order by id) from webhook_internal.outbox");
     cancel_pending(&cluster, "w");
     for id in ids.split(' ').take(2) {
         let calls: i32 = cluster.value(&format!("select webhook.redeliver('{id}')"));
@@ -367,15 +367,14 @@ fn assert_redelivered_after(name: &str, how: fn(&Cluster)) {
 }
 
 #[test]
-fn what_was_on_the_wire_at_a_stop_and_withdrawn_since_can_be_redelivered_before_a_worker_is_there()
-{
+fn what_was_on_the_wire_at_a_stop_and_canceled_since_can_be_redelivered_before_a_worker_is_there() {
     assert_redelivered_after("redeliver_stopped", |cluster| {
         cluster.sql("select webhook.stop_worker()");
     });
 }
 
 #[test]
-fn what_was_on_the_wire_at_a_crash_and_withdrawn_since_can_be_redelivered_before_a_worker_is_there()
+fn what_was_on_the_wire_at_a_crash_and_canceled_since_can_be_redelivered_before_a_worker_is_there()
 {
     assert_redelivered_after("redeliver_crashed", |cluster| {
         // It does not see that its successor is not wanted.
@@ -395,7 +394,7 @@ fn what_was_canceled_one_by_one_before_counts_once() {
     insert(&cluster, 1..=10);
     cluster.sql(
         "select webhook.cancel(message_id)
-         from (select message_id from webhook.outbox order by id offset 2 limit 3) m",
+         from (select message_id from webhook_internal.outbox order by id offset 2 limit 3) m",
     );
     assert_eq!(pending(&cluster, "w"), 7);
     assert_eq!(cancel_pending(&cluster, "w"), 7);

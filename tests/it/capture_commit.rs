@@ -116,7 +116,7 @@ fn a_transaction_that_drops_the_extension_after_its_changes_commits() {
         ],
     );
     assert_eq!(
-        cluster.value::<i64>("select count(*) from webhook.outbox"),
+        cluster.value::<i64>("select count(*) from webhook_internal.outbox"),
         0
     );
     watch_items(&cluster, &receiver, "/ok/c");
@@ -156,7 +156,7 @@ fn a_renamed_role_acts_under_its_new_name_in_sessions_that_go_on() {
         ],
     );
     let actors: String =
-        cluster.value("select string_agg(actor, ' ' order by id) from webhook.outbox");
+        cluster.value("select string_agg(actor, ' ' order by id) from webhook_internal.outbox");
     assert_eq!(actors, "anna berta clerk chief berta");
 }
 

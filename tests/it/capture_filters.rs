@@ -195,7 +195,7 @@ fn a_payload_has_only_the_named_fields_and_the_others_are_written_nowhere() {
         ["Insert", "Update", "Delete"].map(|kind| format!("{kind} {row}"))
     );
     assert_eq!(contents::tables_with(&cluster, UNNAMED), [""; 0]);
-    assert_eq!(contents::tables_with(&cluster, NAMED), ["outbox_0"]);
+    assert_eq!(contents::tables_with(&cluster, NAMED), ["webhook.outbox_0"]);
 }
 
 #[test]

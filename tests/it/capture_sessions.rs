@@ -366,7 +366,7 @@ fn messages_of_both_sides_of_an_epoch_boundary_are_sent() {
     let expected = 20 + 10 + (id - 100) as usize;
     receiver.wait_for(PATIENCE, "/ok/a", expected as u64);
     let both: String = cluster.value(
-        "select string_agg(distinct (xid::text::numeric >= 4294967296)::text, ' ') from webhook.outbox",
+        "select string_agg(distinct (xid::text::numeric >= 4294967296)::text, ' ') from webhook_internal.outbox",
     );
     assert_eq!(both, "false true");
     assert_exactly_delivered(&cluster, &receiver, expected);

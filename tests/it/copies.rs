@@ -207,7 +207,7 @@ fn shop_with_pending(cluster: &Cluster, receiver: &Receiver) {
     cluster.sql_in("shop", "select webhook.pause_webhook('/ok/new')");
     cluster.sql_in("shop", &insert_statement(1..=5));
     receiver.wait_for(PATIENCE, "/status/503", 5);
-    let waiting = "select count(*) from webhook.retry where state = 'waiting'";
+    let waiting = "select count(*) from webhook_internal.retry where state = 'waiting'";
     cluster.wait_until(PATIENCE, "five retries", || {
         let row = cluster.connect("shop").query_one(waiting, &[]);
         match row.unwrap().get::<_, i64>(0) {

@@ -227,7 +227,7 @@ fn switching_delivery_off_holds_everything_until_it_is_on_again() {
     cluster.reload();
     cluster.wait_for_text(PATIENCE, "show webhook.delivery", "off");
     // It hears of it between two looks at the outbox: what it reads after this row it holds.
-    let unseen = "select count(*)::text from webhook.unseen";
+    let unseen = "select count(*)::text from webhook_internal.unseen";
     cluster.sql("insert into items values (2)");
     cluster.wait_for_text(PATIENCE, unseen, "0");
     cluster.sql("insert into items select n from generate_series(3, 100) n");

@@ -126,7 +126,7 @@ fn assert_retries_outlive_the_step(name: &str, order: &str, worker_sees_it: bool
     receiver.behave_for("/ok/a", "/status/400", 1);
     distortion.set_clock_ahead(HOUR_S);
     insert_items(&cluster, 1..=1);
-    let parked = "select count(*)::text from webhook.retry where state = 'waiting'";
+    let parked = "select count(*)::text from webhook_internal.retry where state = 'waiting'";
     cluster.wait_for_text(PATIENCE, parked, "1");
     if !worker_sees_it {
         cluster.sql("select webhook.stop_worker()");

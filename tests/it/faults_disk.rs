@@ -17,19 +17,24 @@ const RECOVERY: Duration = Duration::from_secs(180);
 /// More than fits on a small disk, as messages of 10 kB that cannot be compressed.
 const TOO_MANY: i64 = 1000;
 
-const OUTBOX: &[&str] = &["outbox_0", "outbox_1", "outbox_2", "outbox_3"];
+const OUTBOX: &[&str] = &[
+    "webhook.outbox_0",
+    "webhook.outbox_1",
+    "webhook.outbox_2",
+    "webhook.outbox_3",
+];
 
 /// For a part of what the worker writes of so many calls.
 const ROOM_KB: u64 = 64;
 
 /// What the worker writes of calls.
 const OF_WORKER: &[&str] = &[
-    "call_log_0",
-    "call_log_1",
-    "call_log_2",
-    "call_log_3",
-    "ledger",
-    "retry",
+    "webhook_internal.call_log_0",
+    "webhook_internal.call_log_1",
+    "webhook_internal.call_log_2",
+    "webhook_internal.call_log_3",
+    "webhook_internal.settlement",
+    "webhook_internal.retry",
 ];
 
 fn insert(id: i64) -> String {

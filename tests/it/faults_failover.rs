@@ -270,7 +270,7 @@ fn a_slot_that_is_no_standby_holds_messages_until_the_setting_lets_go() {
     watch_items(&primary, &receiver, "/ok/a");
     primary.sql("select webhook.pause_webhook('/ok/a')");
     insert_items(&primary, 1..=10);
-    let passed = "select (select count(*) from webhook.unseen)::text";
+    let passed = "select (select count(*) from webhook_internal.unseen)::text";
     primary.wait_for_text(PATIENCE, passed, "0");
     go_by("'one', 'two'");
     let missing = ["\"one\" does not exist", "\"two\" does not exist"];

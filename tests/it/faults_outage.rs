@@ -125,7 +125,7 @@ fn assert_lets_go_when_resumed(cluster: &Cluster, receiver: &Receiver) {
     cluster.sql("select webhook.pause_webhook(name) from webhook.webhooks");
     insert_items(cluster, 21..=21);
     // Once it has counted this row, the worker knows of the pause.
-    let unseen = "select count(*)::text from webhook.unseen";
+    let unseen = "select count(*)::text from webhook_internal.unseen";
     cluster.wait_for_text(PATIENCE, unseen, "0");
     cluster.sql("select webhook.resume_webhook(name) from webhook.webhooks");
     // A message that has a retry of its own goes when that is due.

@@ -13,16 +13,16 @@ use super::support::{
 
 /// Emptying these is harmless beyond what they held.
 const SPARE: &[&str] = &[
-    "outbox_0",
-    "outbox_1",
-    "tick",
-    "retry",
-    "ledger",
-    "counter",
-    "counter_day",
-    "lane",
-    "call_log_0",
-    "call_log_3",
+    "webhook.outbox_0",
+    "webhook.outbox_1",
+    "webhook_internal.tick",
+    "webhook_internal.retry",
+    "webhook_internal.settlement",
+    "webhook_internal.counter",
+    "webhook_internal.counter_day",
+    "webhook_internal.lane",
+    "webhook_internal.call_log_0",
+    "webhook_internal.call_log_3",
 ];
 
 /// A receiver that takes its time and one that fails: messages are on the wire, wait in
@@ -71,9 +71,9 @@ fn restart_worker(cluster: &Cluster) {
 fn a_superuser_who_empties_a_table_of_the_engine_stops_nothing_that_is_new() {
     let (cluster, receiver) = busy_cluster("emptied");
     let (mut mark, mut id) = (0, 3000);
-    for how in ["truncate webhook.", "delete from webhook."] {
+    for how in ["truncate", "delete from"] {
         for table in SPARE {
-            let statement = format!("{how}{table}");
+            let statement = format!("{how} {table}");
             cluster.sql(&insert_statement(id + 1..=id + 50));
             id += 50;
             cluster.sql(&statement);
@@ -106,7 +106,11 @@ fn messages_that_a_superuser_emptied_are_pending_no_longer_and_the_rest_is_count
     receiver.wait_for(PATIENCE, slow, 20);
     cluster.wait_for_text(PATIENCE, &pending_of(paused), "6000");
     // What nobody has seen yet was never counted.
-    cluster.wait_for_text(PATIENCE, "select count(*)::text from webhook.unseen", "0");
+    cluster.wait_for_text(
+        PATIENCE,
+        "select count(*)::text from webhook_internal.unseen",
+        "0",
+    );
     cluster.sql(EMPTY_THE_OUTBOX);
     cluster.wait_for_text(PATIENCE, &pending_of(paused), "0");
     cluster.wait_for_text(PATIENCE, &pending_of(slow), "0");
@@ -147,20 +151,20 @@ fn retries_whose_messages_are_gone_make_way_for_those_that_can_be_sent() {
     let (cluster, receiver) = ready_cluster_without_retries("orphans");
     watch_items(&cluster, &receiver, "/status/400/a");
     insert_items(&cluster, 1..=1200);
-    let parked = "select count(*)::text from webhook.retry where state = 'waiting'";
+    let parked = "select count(*)::text from webhook_internal.retry where state = 'waiting'";
     cluster.wait_for_text(PATIENCE, parked, "1200");
     cluster.sql(EMPTY_THE_OUTBOX);
     // These fail, too, and so wait for a retry behind all the others.
     insert_items(&cluster, 2001..=2020);
-    let new = "select count(*)::text from webhook.retry r join webhook.outbox o using (message_id)";
+    let new = "select count(*)::text from webhook_internal.retry r join webhook_internal.outbox o using (message_id)";
     cluster.wait_for_text(PATIENCE, new, "20");
     let seen = receiver.received().last().map_or(0, |request| request.seq);
     receiver.behave("/status/400/a", "/ok");
     // All fall due at once, those that can never be sent first.
     cluster.sql(
-        "update webhook.retry r set next_at = clock_timestamp() - interval '1 min'
-         where not exists (select from webhook.outbox o where o.message_id = r.message_id);
-         update webhook.retry set next_at = clock_timestamp() where next_at > clock_timestamp()",
+        "update webhook_internal.retry r set next_at = clock_timestamp() - interval '1 min'
+         where not exists (select from webhook_internal.outbox o where o.message_id = r.message_id);
+         update webhook_internal.retry set next_at = clock_timestamp() where next_at > clock_timestamp()",
     );
     restart_worker(&cluster);
     let wanted: Vec<String> = (2001..=2020).map(|id| format!("\"id\":{id},")).collect();
@@ -174,7 +178,7 @@ fn retries_whose_messages_are_gone_make_way_for_those_that_can_be_sent() {
             missing => Err(format!("{missing} are missing")),
         }
     });
-    let left = "select count(*)::text from webhook.retry where state = 'waiting'";
+    let left = "select count(*)::text from webhook_internal.retry where state = 'waiting'";
     cluster.wait_for_text(PATIENCE, left, "0");
     assert_eq!(cluster_restarts(&cluster), 0, "{}", cluster.log());
 }
@@ -232,20 +236,27 @@ fn where_a_lone_row_is_missing_it_is_said_what_to_do() {
     for path in ["/slow/20/b", "/status/503/c"] {
         receiver.behave(path, "/ok");
     }
-    cluster.sql("delete from webhook.fold; delete from webhook.ledger");
-    assert_goes_on(&cluster, &receiver, 2, "webhook.fold was emptied");
+    cluster.sql("delete from webhook_internal.compaction; delete from webhook_internal.settlement");
+    assert_goes_on(
+        &cluster,
+        &receiver,
+        2,
+        "webhook_internal.compaction was emptied",
+    );
     // So far it has its state in memory. The next one has none.
     cluster.sql("select webhook.stop_worker()");
-    cluster.sql("delete from webhook.ledger");
+    cluster.sql("delete from webhook_internal.settlement");
     cluster.sql("select webhook.start_worker()");
     let hint = cluster.wait_until(PATIENCE, "the worker to say what to do", || {
         let log = cluster.log();
         log.lines()
-            .find_map(|line| line.split_once("webhook.outbox: "))
+            .find_map(|line| line.split_once("webhook_internal.outbox: "))
             .map(|(_, statements)| statements.to_owned())
             .ok_or("it does not".to_owned())
     });
-    assert!(cluster.log().contains("webhook.fold has no row"));
+    assert!(cluster
+        .log()
+        .contains("webhook_internal.compaction has no row"));
     cluster.sql(&hint);
     assert_goes_on(&cluster, &receiver, 4, "the state was made again");
     wait_until_nothing_is_left(&cluster, PATIENCE);

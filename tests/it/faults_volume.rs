@@ -120,7 +120,7 @@ fn a_copy_of_a_million_rows_is_sent_exactly_in_bounded_memory() {
     );
     let written = cluster.psql(
         "select count(*), count(distinct message_id), count(distinct id), count(distinct xid)
-         from webhook.outbox",
+         from webhook_internal.outbox",
     );
     assert_eq!(written, format!("{rows}|{rows}|{rows}|1\n"));
 }

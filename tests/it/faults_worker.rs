@@ -42,7 +42,7 @@ fn what_was_sent_but_not_settled_by_a_killed_worker_is_sent_again_under_the_same
     // Settlements wait for this lock, so that the worker dies between an answer and its record.
     let mut locker = cluster.connect("postgres");
     locker
-        .batch_execute("begin; lock table webhook.ledger in exclusive mode")
+        .batch_execute("begin; lock table webhook_internal.settlement in exclusive mode")
         .unwrap();
     insert_items(&cluster, 2..=20);
     receiver.wait_for(PATIENCE, "/ok/a", 20);

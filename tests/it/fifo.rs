@@ -283,9 +283,10 @@ fn a_waiting_message_holds_its_own_url_alone_also_after_a_restart_and_keeps_its_
     cluster.stop(StopMode::Fast);
     cluster.start_again();
     // No worker runs yet; the one that comes finds that the hour is nearly over.
-    cluster.sql("update webhook.retry set next_at = clock_timestamp() + interval '3 s'");
-    let due_us: i64 =
-        cluster.value("select (extract(epoch from next_at) * 1000000)::bigint from webhook.retry");
+    cluster.sql("update webhook_internal.retry set next_at = clock_timestamp() + interval '3 s'");
+    let due_us: i64 = cluster.value(
+        "select (extract(epoch from next_at) * 1000000)::bigint from webhook_internal.retry",
+    );
     insert(&cluster, 6..=6);
     receiver.wait_for(PATIENCE, "/ok/other", 6);
     receiver.wait_for(PATIENCE, "/ok/held", 2);
@@ -364,7 +365,7 @@ fn others_go_on_when_what_waits_was_canceled_redelivered_or_is_gone() {
         insert(&cluster, failing..=failing + 1);
         cluster.wait_for_text(PATIENCE, QUEUE, "backing_off 1 1 0");
         cluster.sql(&format!(
-            "select {call} from webhook.retry where state = 'waiting'"
+            "select {call} from webhook_internal.retry where state = 'waiting'"
         ));
         wait_until_empty(&cluster, PATIENCE);
     }
@@ -407,7 +408,7 @@ fn an_outage_burns_the_attempts_of_the_first_message_alone() {
 /// How often the worker looked at the retry table in a second.
 fn retry_looks(cluster: &Cluster) -> i64 {
     let scans = "select coalesce(sum(idx_scan), 0)::bigint from pg_stat_user_indexes
-                 where schemaname = 'webhook' and relname = 'retry'";
+                 where schemaname = 'webhook_internal' and relname = 'retry'";
     let before: i64 = cluster.value(scans);
     thread::sleep(Duration::from_secs(1));
     cluster.value::<i64>(scans) - before

@@ -110,7 +110,7 @@ fn assert_no_canceled_message_comes(name: &str, fault: &str) {
         for place in [1, 4, 8, 12] {
             let row = canceler.query_one(
                 "select o.message_id::text, webhook.cancel(o.message_id)
-                 from (select message_id from webhook.outbox order by id desc offset $1 limit 1) o",
+                 from (select message_id from webhook_internal.outbox order by id desc offset $1 limit 1) o",
                 &[&i64::from(place)],
             );
             let row = row.unwrap();

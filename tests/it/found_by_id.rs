@@ -24,7 +24,7 @@ fn a_message_is_found_by_its_id_without_reading_the_whole_outbox() {
         .value("select message_id::text from webhook.outbox_0 order by id offset 30000 limit 1");
     let find = format!(
         "explain (analyze, costs off, timing off, summary off)
-         select * from webhook.outbox where message_id = '{id}'"
+         select * from webhook_internal.outbox where message_id = '{id}'"
     );
     // The worker summarises block ranges within a second or so.
     cluster.wait_until(PATIENCE, "the index to lead to few rows", || {

@@ -74,7 +74,7 @@ fn readers_see_urls_without_credentials_and_administrators_see_them() {
             "https://example.com/a@b?c=d@e",
         ),
     ] {
-        let query = format!("select webhook.masked_url('{url}')");
+        let query = format!("select webhook_internal.masked_url('{url}')");
         assert_eq!(cluster.value::<String>(&query), shown);
     }
 }
@@ -82,7 +82,7 @@ fn readers_see_urls_without_credentials_and_administrators_see_them() {
 /// Every privilege on objects of the extension, for the role that stands for `model`.
 fn privileges(cluster: &Cluster, database: &str, role: &str) -> Vec<String> {
     let rows = cluster.connect(database).query(
-        "select g.privilege || ' on ' || g.object from webhook.granted g
+        "select g.privilege || ' on ' || g.object from webhook_internal.granted g
          join pg_roles r on r.oid = g.grantee where r.rolname = $1 order by 1",
         &[&role],
     );

@@ -73,7 +73,7 @@ fn temporary_objects_stand_for_none_of_ours() {
              for name in
                  select unnest(array['pg_class', 'pg_namespace', 'pg_attribute', 'pg_trigger', 'pg_extension', 'pg_proc',
                                      'webhook_def', 'secret_def', 'url_def', 'event_def', 'control', 'def_origin',
-                                     'outbox', 'outbox_0', 'retry', 'ledger', 'lane', 'segment'])
+                                     'outbox', 'outbox_0', 'retry', 'settlement', 'lane', 'segment'])
              loop
                  execute format('create temporary table %I (oid oid, id text, relname name)', name);
              end loop;

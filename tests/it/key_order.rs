@@ -216,7 +216,7 @@ fn those_behind_go_on_when_what_waits_was_canceled_redelivered_given_up_or_is_go
         let versions = received.iter().map(|call| number(call, "version"));
         versions.collect::<Vec<i64>>()
     };
-    let waits = "from webhook.retry where state = 'waiting' and next_at < 'infinity'";
+    let waits = "from webhook_internal.retry where state = 'waiting' and next_at < 'infinity'";
     fail(1, 0);
     cluster.sql(&format!("select webhook.cancel(message_id) {waits}"));
     wait_until_empty(&cluster, PATIENCE);
@@ -232,7 +232,7 @@ fn those_behind_go_on_when_what_waits_was_canceled_redelivered_given_up_or_is_go
     update(&cluster, 1..=1);
     cluster.wait_for_text(PATIENCE, QUEUE, "active 2 1 0");
     cluster.sql(
-        "select webhook.cancel((select message_id from webhook.retry where next_at = 'infinity' order by id limit 1))",
+        "select webhook.cancel((select message_id from webhook_internal.retry where next_at = 'infinity' order by id limit 1))",
     );
     cluster.wait_for_text(PATIENCE, QUEUE, "active 1 1 0");
     let canceled: i64 = cluster.value(&format!("select webhook.cancel_pending('{PATH}')"));
@@ -263,7 +263,7 @@ fn those_behind_go_on_when_what_waits_was_canceled_redelivered_given_up_or_is_go
     cluster.wait_for_text(PATIENCE, QUEUE, "active 0 0 2");
 
     // What failed for good is sent again in its order.
-    cluster.sql("delete from webhook.retry where attempts = 1");
+    cluster.sql("delete from webhook_internal.retry where attempts = 1");
     receiver.behave_for(PATH, "/status/422", 2);
     cluster.sql(&format!(
         "select webhook.update_webhook('{PATH}', max_attempts => 1)"
@@ -313,7 +313,7 @@ fn a_url_that_is_gone_slow_down_or_paused_goes_on_in_order() {
     receiver.wait_for(PATIENCE, PATH, before + 1);
     cluster.wait_for_text(PATIENCE, state, "backing_off");
     update(&cluster, 1..=2);
-    cluster.sql("update webhook.retry set next_at = clock_timestamp() + interval '1 s' where next_at < 'infinity'");
+    cluster.sql("update webhook_internal.retry set next_at = clock_timestamp() + interval '1 s' where next_at < 'infinity'");
     receiver.wait_for(PATIENCE, PATH, before + 2);
     let calls = receiver.received_at(PATH);
     let last = &calls[before as usize..];
@@ -380,7 +380,7 @@ fn an_edit_of_the_order_lets_go_what_waits_for_others_and_holds_what_comes() {
 
 #[test]
 fn a_url_with_too_many_waiting_keys_takes_no_more_and_says_so() {
-    const PATH: &str = "/ok/crowded";
+    const PATH: &str = "/ok/capped";
     let (cluster, receiver) = keyed("keycrowd", "1h");
     watch(&cluster, &receiver, PATH, ", max_in_flight => 4");
     receiver.behave(PATH, "/status/422");
@@ -453,7 +453,7 @@ fn thousands_behind_a_message_keep_their_table_and_catch_up_in_order() {
     // They are far more than a table may hold, and past retention; but they wait.
     let files_before = files(&cluster, "outbox");
     let looks =
-        "select count(*)::text from webhook.segment where closed_at < now() - interval '10 s'";
+        "select count(*)::text from webhook_internal.segment where closed_at < now() - interval '10 s'";
     cluster.wait_until(PATIENCE, "closed tables to be old", || {
         insert_and_delete(&cluster);
         match cluster.value::<String>(looks).as_str() {
@@ -492,11 +492,14 @@ fn a_lock_on_what_is_next_holds_its_key_alone_until_it_is_gone() {
     cluster.wait_for_text(PATIENCE, QUEUE, "active 1 1 0");
     receiver.behave(PATH, "/ok");
     let mut session = cluster.connect("postgres");
-    let behind = "select webhook.cancel(message_id) from webhook.retry where next_at = 'infinity'";
+    let behind =
+        "select webhook.cancel(message_id) from webhook_internal.retry where next_at = 'infinity'";
     session
         .batch_execute(&format!("begin; {behind}"))
         .expect("a message is canceled");
-    cluster.sql("select webhook.cancel(message_id) from webhook.retry where next_at < 'infinity'");
+    cluster.sql(
+        "select webhook.cancel(message_id) from webhook_internal.retry where next_at < 'infinity'",
+    );
     cluster.wait_for_text(PATIENCE, QUEUE, "active 1 0 0");
     update(&cluster, 2..=2);
     receiver.wait_for(PATIENCE, PATH, 3);

@@ -54,7 +54,7 @@ fn what_became_due_in_a_transaction_that_was_undone_becomes_due_again() {
     receiver.wait_for(PATIENCE, PATH, 1);
     update(&cluster);
     cluster.sql("insert into others values (1)");
-    let waiting = "select count(*)::text from webhook.retry where state = 'waiting'";
+    let waiting = "select count(*)::text from webhook_internal.retry where state = 'waiting'";
     cluster.wait_for_text(PATIENCE, waiting, "3");
     receiver.behave(PATH, "/ok");
     let mut session = cluster.connect("postgres");
@@ -68,7 +68,7 @@ fn what_became_due_in_a_transaction_that_was_undone_becomes_due_again() {
     // Both URLs ask what is next in one transaction, and the second needs the outbox for it.
     cluster.sql(&format!(
         "begin;
-         update webhook.retry r set state = 'canceled', next_at = null
+         update webhook_internal.retry r set state = 'canceled', next_at = null
          from webhook.webhook_def w
          where w.webhook_key = r.webhook_key and w.name = '{PATH}' and r.next_at < 'infinity';
          select webhook.resume_webhook('{PATH}'), webhook.resume_webhook('{FIFO}');
@@ -93,7 +93,7 @@ fn a_message_that_was_locked_when_the_order_changed_is_sent_after_that() {
     let mut session = cluster.connect("postgres");
     session
         .batch_execute(
-            "begin; select webhook.cancel(message_id) from webhook.retry where next_at = 'infinity'",
+            "begin; select webhook.cancel(message_id) from webhook_internal.retry where next_at = 'infinity'",
         )
         .expect("a message is canceled");
     cluster.sql(&format!(
@@ -121,15 +121,15 @@ fn a_message_canceled_and_redelivered_before_it_could_be_written_arrives() {
     cluster.wait_for_text(PATIENCE, &retrying, "0 1");
     let mut session = cluster.connect("postgres");
     session
-        .batch_execute("begin; select from webhook.retry for update")
+        .batch_execute("begin; select from webhook_internal.retry for update")
         .expect("a retry can be locked");
     receiver.wait_for(PATIENCE, PATH, 2);
     update(&cluster);
     let message =
-        "(select o.message_id from webhook.outbox o join webhook.webhook_def w using (webhook_key)
+        "(select o.message_id from webhook_internal.outbox o join webhook.webhook_def w using (webhook_key)
                     where w.name = '/refuses/1' order by o.id desc limit 1)";
     let is_taken = format!(
-        "select exists (select from webhook.busy b join webhook.outbox o using (xid, id)
+        "select exists (select from webhook_internal.busy b join webhook_internal.outbox o using (xid, id)
                         where o.message_id = {message})::text"
     );
     cluster.wait_for_text(PATIENCE, &is_taken, "true");
@@ -158,7 +158,8 @@ fn what_is_canceled_while_it_waits_for_a_call_of_its_key_is_counted_once() {
     wait_until_definitions_are_read(&cluster, &receiver);
     let canceled: i64 = cluster.value(&format!("select webhook.cancel_pending('{PATH}')"));
     assert_eq!(canceled, 20);
-    let unnoted = "select count(*)::text from webhook.cancellation where taken_before is null";
+    let unnoted =
+        "select count(*)::text from webhook_internal.cancellation where taken_before is null";
     cluster.wait_for_text(PATIENCE, unnoted, "0");
     assert_eq!(cluster.value::<String>(&pending), "1");
     // Also what comes later is counted as it is, before counts are compared with the truth.

@@ -24,23 +24,23 @@ fn thousands_behind_one_key_cost_another_key_nothing() {
     cluster.wait_for_text(PATIENCE, QUEUE, "active 1 2 0");
     // As many as no test has the time to send: they are behind the first message of row 1.
     cluster.sql(&format!(
-        "insert into webhook.retry (url_key, xid, id, message_id, webhook_key, event_key, event_date,
+        "insert into webhook_internal.retry (url_key, xid, id, message_id, webhook_key, event_key, event_date,
                                     attempts, state, next_at, key_hash)
          select r.url_key, r.xid, r.id + n, gen_random_uuid(), r.webhook_key, r.event_key, r.event_date,
                 0, 'waiting', 'infinity', r.key_hash
-         from (select * from webhook.retry order by id limit 1) r, generate_series(1, {BEHIND}) n"
+         from (select * from webhook_internal.retry order by id limit 1) r, generate_series(1, {BEHIND}) n"
     ));
     let read = || -> i64 {
         cluster.value(
             "select idx_tup_read::bigint from (
                            select sum(idx_tup_read) as idx_tup_read from pg_stat_user_indexes
-                           where schemaname = 'webhook' and relname = 'retry') s",
+                           where schemaname = 'webhook_internal' and relname = 'retry') s",
         )
     };
     let before = read();
     receiver.behave(PATH, "/ok");
     cluster.sql(
-        "select webhook.cancel((select message_id from webhook.retry
+        "select webhook.cancel((select message_id from webhook_internal.retry
                                 where next_at < 'infinity' order by id desc limit 1))",
     );
     receiver.wait_for(PATIENCE, PATH, 3);

@@ -189,8 +189,11 @@ impl Scene {
             ));
             assert_eq!(delivered, rows, "delivered messages of {table}");
         }
-        self.cluster
-            .wait_for_text(PATIENCE, "select coalesce(webhook.worker_detail(), '')", "");
+        self.cluster.wait_for_text(
+            PATIENCE,
+            "select coalesce(webhook_internal.worker_detail(), '')",
+            "",
+        );
         assert_eq!(cluster_restarts(&self.cluster), 0, "{}", self.cluster.log());
     }
 }
@@ -217,7 +220,9 @@ impl Measured {
 }
 
 fn message_of(cluster: &Cluster) -> String {
-    cluster.value("select message_id::text from webhook.retry where state = 'waiting' limit 1")
+    cluster.value(
+        "select message_id::text from webhook_internal.retry where state = 'waiting' limit 1",
+    )
 }
 
 /// What an administrator does to one webhook and has not committed delays no other.
@@ -260,7 +265,7 @@ fn an_open_transaction_about_one_webhook_delays_no_other() {
         ),
         (
             "select for update",
-            "select * from webhook.retry for update".to_owned(),
+            "select * from webhook_internal.retry for update".to_owned(),
         ),
         (
             "select for update of definitions",
@@ -274,7 +279,7 @@ fn an_open_transaction_about_one_webhook_delays_no_other() {
         let measured = scene.during(what, &statement);
         measured.assert_nearly_normal(what);
         if ["cancel_pending", "cancel", "redeliver", "select for update"].contains(&what) {
-            measured.assert_says_who("webhook.retry");
+            measured.assert_says_who("webhook_internal.retry");
         }
     }
     scene.assert_exact();
@@ -282,37 +287,40 @@ fn an_open_transaction_about_one_webhook_delays_no_other() {
 
 /// The tables that a delivery needs neither for its message nor before it is sent.
 const NOT_NEEDED: &[&str] = &[
-    "call_log_0",
-    "call_log_1",
-    "call_log_2",
-    "call_log_3",
-    "cancellation",
-    "control",
-    "counter",
-    "counter_day",
-    "definition_change",
-    "event_def",
-    "fold",
-    "lane",
-    "ledger",
-    "retry",
-    "secret_def",
-    "segment",
-    "tick",
-    "url_def",
-    "webhook_def",
+    "webhook_internal.call_log_0",
+    "webhook_internal.call_log_1",
+    "webhook_internal.call_log_2",
+    "webhook_internal.call_log_3",
+    "webhook_internal.cancellation",
+    "webhook.control",
+    "webhook_internal.counter",
+    "webhook_internal.counter_day",
+    "webhook_internal.definition_change",
+    "webhook.event_def",
+    "webhook_internal.compaction",
+    "webhook_internal.lane",
+    "webhook_internal.settlement",
+    "webhook_internal.retry",
+    "webhook.secret_def",
+    "webhook_internal.segment",
+    "webhook_internal.tick",
+    "webhook.url_def",
+    "webhook.webhook_def",
 ];
 
 #[test]
 fn a_lock_on_a_whole_table_holds_only_what_needs_the_table() {
     let mut scene = Scene::new("tables");
     for table in NOT_NEEDED {
-        let statement = format!("lock table webhook.{table} in access exclusive mode");
+        let statement = format!("lock table {table} in access exclusive mode");
         scene.insert_locked(2);
         let measured = scene.during(&format!("lock table {table}"), &statement);
         measured.assert_nearly_normal(table);
-        if ["call_log_0", "ledger", "retry"].contains(table) {
-            measured.assert_says_who(&format!("webhook.{table}"));
+        if ["call_log_0", "settlement", "retry"]
+            .iter()
+            .any(|name| table.ends_with(name))
+        {
+            measured.assert_says_who(table);
         }
     }
     let said = scene
@@ -358,8 +366,8 @@ fn a_webhook_that_cannot_be_read_holds_no_other() {
     // A worker that neither finds anything of them in the log of settlements nor has sent them
     // anything.
     scene.receiver.behave(LOCKED, "/ok");
-    let unfolded = "select count(*)::text from webhook.ledger";
-    scene.cluster.wait_for_text(PATIENCE, unfolded, "0");
+    let uncompacted = "select count(*)::text from webhook_internal.settlement";
+    scene.cluster.wait_for_text(PATIENCE, uncompacted, "0");
     let before = worker_of(&scene.cluster, "postgres");
     scene.cluster.sql("select webhook.stop_worker()");
     wait_until_gone(&scene.cluster, PATIENCE, before);
@@ -405,16 +413,16 @@ fn maintenance_and_dumps_delay_nothing() {
     let mut old = scene.cluster.connect("postgres");
     old.batch_execute("begin isolation level repeatable read; select 1")
         .unwrap();
-    scene.cluster.sql("vacuum full webhook.retry");
+    scene.cluster.sql("vacuum full webhook_internal.retry");
     scene
         .during("vacuum full under an old snapshot", "select 1")
         .assert_nearly_normal("vacuum");
     scene
-        .during("reindex", "reindex table webhook.retry")
+        .during("reindex", "reindex table webhook_internal.retry")
         .assert_nearly_normal("reindex");
     let tables: String = scene.cluster.value(
-        "select string_agg(format('webhook.%I', relname), ', ') from pg_class
-         where relnamespace = 'webhook'::regnamespace and relkind = 'r'",
+        "select string_agg(oid::regclass::text, ', ') from pg_class
+         where relnamespace::regnamespace::text in ('webhook', 'webhook_internal') and relkind = 'r'",
     );
     let dump = format!("lock table {tables} in access share mode");
     scene
@@ -433,7 +441,8 @@ fn maintenance_and_dumps_delay_nothing() {
         .query_one("select pg_backend_pid()", &[])
         .unwrap()
         .get(0);
-    let rewrite = thread::spawn(move || rewriting.batch_execute("vacuum full webhook.retry"));
+    let rewrite =
+        thread::spawn(move || rewriting.batch_execute("vacuum full webhook_internal.retry"));
     scene.cluster.wait_for_text(
         PATIENCE,
         &format!("select bool_or(not granted)::text from pg_locks where pid = {pid}"),
@@ -441,7 +450,7 @@ fn maintenance_and_dumps_delay_nothing() {
     );
     let measured = scene.during_lock_of("a rewrite behind a dump", pid);
     measured.assert_nearly_normal("a rewrite behind a dump");
-    measured.assert_says_who("webhook.retry");
+    measured.assert_says_who("webhook_internal.retry");
     drop(dumping);
     rewrite.join().unwrap().unwrap();
     drop(old);
@@ -455,7 +464,7 @@ fn a_worker_that_starts_waits_for_its_tables() {
     let pid = worker_of(&scene.cluster, "postgres");
     let mut session = scene.cluster.connect("postgres");
     session
-        .batch_execute("begin; lock table webhook.ledger, webhook.retry in access exclusive mode")
+        .batch_execute("begin; lock table webhook_internal.settlement, webhook_internal.retry in access exclusive mode")
         .unwrap();
     let blocker: i32 = session
         .query_one("select pg_backend_pid()", &[])
@@ -468,8 +477,8 @@ fn a_worker_that_starts_waits_for_its_tables() {
         .cluster
         .wait_until(PATIENCE, "the worker to say what it waits for", || {
             let detail = scene.detail().unwrap_or_default();
-            let says =
-                detail.contains(&format!("process {blocker}")) && detail.contains("webhook.ledger");
+            let says = detail.contains(&format!("process {blocker}"))
+                && detail.contains("webhook_internal.settlement");
             says.then_some(()).ok_or(detail)
         });
     session.batch_execute("rollback").unwrap();

@@ -7,7 +7,11 @@ use super::support::{ready_cluster, Cluster};
 const CALLS_A_TABLE: i64 = 20_000;
 
 /// Tables of the ring that hold something. The planner reads an empty one as it likes.
-const FILLED: [&str; 3] = ["call_log_0", "call_log_1", "call_log_2"];
+const FILLED: [&str; 3] = [
+    "webhook_internal.call_log_0",
+    "webhook_internal.call_log_1",
+    "webhook_internal.call_log_2",
+];
 
 /// Calls of two webhooks as the worker writes them, one of them with failures; the outbox is
 /// filled by capture.
@@ -26,11 +30,11 @@ fn with_long_log() -> Cluster {
     ));
     for (number, table) in FILLED.iter().enumerate() {
         cluster.sql(&format!(
-            "insert into webhook.{table} (call_id, called_at, message_id, url_key, event_key, event_date,
+            "insert into {table} (call_id, called_at, message_id, url_key, event_key, event_date,
                                           attempt, success, webhook_id, http_code, message_size, duration_ms)
              select gen_random_uuid(), o.captured_at, o.message_id, u.url_key, o.event_key, o.captured_at,
                     1, not f.is_failure, w.id, case when f.is_failure then 500 else 200 end, 100, 1
-             from (select *, row_number() over (order by id) as place from webhook.outbox) o
+             from (select *, row_number() over (order by id) as place from webhook_internal.outbox) o
              cross join lateral (select o.place % 10 = 0) f (is_failure)
              join webhook.webhook_def w on w.name = case when o.place % 2 = 0 then 'failing' else 'healthy' end
              join webhook.url_def u on u.webhook_key = w.webhook_key

@@ -41,7 +41,7 @@ fn definitions_read(cluster: &Cluster) -> i64 {
 /// Reports of statistics come with a commit, and the worker commits when it compacts its log.
 /// The views read definitions themselves, so none is asked.
 fn wait_until_compacted(cluster: &Cluster) {
-    let rows = "select count(*)::text from webhook.ledger";
+    let rows = "select count(*)::text from webhook_internal.settlement";
     cluster.wait_for_text(PATIENCE, rows, "0");
 }
 

@@ -24,7 +24,7 @@ fn scene() -> Cluster {
     cluster.sql("select webhook.stop_worker()");
     for table in 0..4 {
         cluster.sql(&format!(
-            "update webhook.call_log_{table} set http_response = {TEXT}, detail = {TEXT}"
+            "update webhook_internal.call_log_{table} set http_response = {TEXT}, detail = {TEXT}"
         ));
     }
     cluster.sql(&format!(
@@ -110,7 +110,7 @@ fn an_answer_of_a_hostile_receiver_is_masked_in_no_time() {
         "a://@",
         "?xxxxxxxxxx1xxxxxxxxxx",
     ] {
-        let query = "select length(webhook.masked_url(repeat($1, 64000 / length($1))))";
+        let query = "select length(webhook_internal.masked_url(repeat($1, 64000 / length($1))))";
         let length: i32 = session.query_one(query, &[&part]).expect(part).get(0);
         assert!(length > 0, "{part}");
     }

@@ -31,7 +31,7 @@ fn states(cluster: &Cluster, message_id: &str) -> String {
 }
 
 fn last_message(cluster: &Cluster) -> String {
-    cluster.value("select message_id::text from webhook.outbox order by id desc limit 1")
+    cluster.value("select message_id::text from webhook_internal.outbox order by id desc limit 1")
 }
 
 /// The last call of the message to this path.

@@ -26,32 +26,34 @@ with member as (
       and d.refobjid = (select oid from pg_extension where extname = 'webhook_ext')
       and d.deptype = 'e'
 ),
-object (kind, name, owner, acl) as (
-    select 'schema', n.nspname::text, n.nspowner, coalesce(n.nspacl, acldefault('n', n.nspowner))
+object (kind, name, schema, owner, acl) as (
+    select 'schema', n.nspname::text, null, n.nspowner, coalesce(n.nspacl, acldefault('n', n.nspowner))
     from pg_namespace n
-    where n.nspname = 'webhook'
+    where n.nspname in ('webhook', 'webhook_internal')
     union all
-    select case c.relkind when 'S' then 'sequence' when 'v' then 'view' else 'table' end, c.relname, c.relowner,
+    select case c.relkind when 'S' then 'sequence' when 'v' then 'view' else 'table' end, c.relname, c.relnamespace,
+           c.relowner,
            coalesce(c.relacl, acldefault((case c.relkind when 'S' then 's' else 'r' end)::\"char\", c.relowner))
     from member m
     join pg_class c on m.classid = 'pg_class'::regclass and c.oid = m.objid and c.relkind in ('r', 'v', 'm', 'S')
     union all
-    select 'column', c.relname || '.' || a.attname, c.relowner, a.attacl
+    select 'column', c.relname || '.' || a.attname, c.relnamespace, c.relowner, a.attacl
     from member m
     join pg_class c on m.classid = 'pg_class'::regclass and c.oid = m.objid
     join pg_attribute a on a.attrelid = c.oid
     where a.attacl is not null
     union all
-    select 'function', p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')', p.proowner,
+    select 'function', p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')', p.pronamespace,
+           p.proowner,
            coalesce(p.proacl, acldefault('f', p.proowner))
     from member m
     join pg_proc p on m.classid = 'pg_proc'::regclass and p.oid = m.objid
     union all
-    select 'type', t.typname::text, t.typowner, coalesce(t.typacl, acldefault('T', t.typowner))
+    select 'type', t.typname::text, t.typnamespace, t.typowner, coalesce(t.typacl, acldefault('T', t.typowner))
     from member m
     join pg_type t on m.classid = 'pg_type'::regclass and t.oid = m.objid and t.typrelid = 0 and t.typelem = 0
 )
-select format('%s %s: %s', o.kind, o.name, coalesce(string_agg(g.role || ' ' || g.privileges, ', ' order by g.role), '-'))
+select format('%s %s%s: %s', o.kind, nullif(o.schema::regnamespace::text, 'webhook') || '.', o.name, coalesce(string_agg(g.role || ' ' || g.privileges, ', ' order by g.role), '-'))
 from object o
 left join lateral (
     select case x.grantee when 0 then 'public' else x.grantee::regrole::text end as role,
@@ -60,8 +62,8 @@ left join lateral (
     where x.grantee <> o.owner
     group by x.grantee
 ) g on true
-group by o.kind, o.name
-order by o.kind, o.name";
+group by o.kind, o.schema, o.name
+order by o.kind, o.schema::regnamespace::text, o.name";
 
 fn privileges(cluster: &Cluster, database: &str) -> String {
     let rows = cluster.connect(database).query(PRIVILEGES, &[]).unwrap();

@@ -16,7 +16,8 @@ use super::support::{Cluster, Receiver, PATIENCE};
 const FAILS: &str = "/status/404";
 const KINDS: [&str; 4] = ["urlFailing", "urlRecovered", "urlDisabled", "messageFailed"];
 /// Messages of operational events, however many there are.
-const MADE: &str = "select count(*)::text from webhook.outbox where source = 'webhook_ext'";
+const MADE: &str =
+    "select count(*)::text from webhook_internal.outbox where source = 'webhook_ext'";
 
 fn watch_operations(cluster: &Cluster, receiver: &Receiver, name: &str, path: &str, options: &str) {
     create_webhook(cluster, name, &[receiver.url(path)], options);
@@ -156,7 +157,7 @@ fn webhooks_that_watch_each_other_and_fail_keep_nobody_busy() {
     cluster.sql("select webhook.create_event('left', 'items', 'table.recordInsert')");
     insert(&cluster, 1..=1);
     let to_right = "select string_agg(e.event_type, ', ' order by e.event_type)
-                    from webhook.outbox o join webhook.event_def e using (event_key)
+                    from webhook_internal.outbox o join webhook.event_def e using (event_key)
                     where o.source = 'webhook_ext'";
     let both = "webhook.messageFailed, webhook.urlFailing";
     cluster.wait_for_text(PATIENCE, to_right, both);
@@ -170,7 +171,7 @@ fn webhooks_that_watch_each_other_and_fail_keep_nobody_busy() {
     cluster.wait_for_text(PATIENCE, all_failed, "true");
     assert_eq!(cluster.psql(to_right), format!("{both}\n"));
     let carriers = cluster.psql(
-        "select distinct w.name from webhook.outbox o join webhook.webhook_def w using (webhook_key)
+        "select distinct w.name from webhook_internal.outbox o join webhook.webhook_def w using (webhook_key)
          where o.source = 'webhook_ext'",
     );
     assert_eq!(carriers, "right\n");
@@ -223,7 +224,7 @@ fn a_worker_that_is_killed_before_it_has_written_what_happened_tells_it_after_th
     // Settlements wait for this lock, so that the worker dies between an answer and its record.
     let mut locker = cluster.connect("postgres");
     locker
-        .batch_execute("begin; lock table webhook.ledger in exclusive mode")
+        .batch_execute("begin; lock table webhook_internal.settlement in exclusive mode")
         .unwrap();
     insert(&cluster, 1..=1);
     receiver.wait_for(PATIENCE, "/status/500", 1);
@@ -244,7 +245,7 @@ fn a_worker_that_is_killed_before_it_has_written_what_happened_tells_it_after_th
     );
     let made = cluster.psql(
         "select e.event_type, count(*)
-         from webhook.outbox o join webhook.event_def e using (event_key)
+         from webhook_internal.outbox o join webhook.event_def e using (event_key)
          where o.source = 'webhook_ext' and e.event_type = 'webhook.urlFailing'
          group by 1",
     );
@@ -266,7 +267,11 @@ fn a_lock_on_the_definitions_delays_what_is_told_and_nothing_else() {
         .unwrap();
     insert_past_lock(&cluster);
     receiver.wait_for(PATIENCE, "/ok/a", 2);
-    cluster.wait_for_text(PATIENCE, "select count(*)::text from webhook.call_log", "2");
+    cluster.wait_for_text(
+        PATIENCE,
+        "select count(*)::text from webhook_internal.call_log",
+        "2",
+    );
     assert_eq!(cluster.value::<String>(MADE), "0");
     locker.batch_execute("commit").unwrap();
     wait_for_told(&receiver, "/ok/ops", "webhook.urlFailing");

@@ -184,7 +184,7 @@ fn a_server_whose_default_access_method_is_another_gets_heap_tables() {
     let methods: String = cluster.value(
         "select string_agg(a.amname, ' ' order by c.relname)
          from pg_class c join pg_am a on a.oid = c.relam
-         where c.relnamespace = 'webhook'::regnamespace and c.relname ~ '^(outbox_[0-9]|webhook_def)$'",
+         where c.relnamespace::regnamespace::text in ('webhook', 'webhook_internal') and c.relname ~ '^(outbox_[0-9]|webhook_def)$'",
     );
     assert_eq!(methods, "heap heap heap heap heap2");
     watch_items(&cluster, &receiver, "/ok/a");

@@ -1,4 +1,5 @@
-//! Schema `webhook` and what is in it belong to the extension, or nothing of it is used.
+//! The schemas `webhook` and `webhook_internal` and what is in them belong to the extension, or nothing of it is
+//! used.
 
 use postgres::error::DbError;
 
@@ -92,6 +93,55 @@ fn a_schema_with_any_object_in_it_is_refused_and_an_empty_one_is_taken_without_i
     assert_eq!(left, "f f");
 }
 
+/// What capture and the triggers on definitions would find there, if they looked.
+const OF_TENANT: &str = "
+create schema webhook_internal;
+grant usage on schema webhook_internal to public;
+create function webhook_internal.catch(what text) returns text language plpgsql as $$
+begin
+    insert into public.caught values (current_user, what);
+    return null;
+end $$;
+create view webhook_internal.event_owner as
+    select e as event_key, webhook_internal.catch('event_owner') as lost_rights from generate_series(1, 100) e;
+create view webhook_internal.definition_change as
+    select null::integer as webhook_key where webhook_internal.catch('definition_change') is null;
+grant all on all tables in schema webhook_internal to public;";
+
+/// The extension makes it: unlike schema `webhook`, no dump holds it.
+#[test]
+fn a_schema_for_internals_that_is_there_already_is_refused_whoever_made_it() {
+    let cluster = Cluster::start("schema_of_internals");
+    cluster.sql(TENANT);
+    as_tenant(&cluster, OF_TENANT);
+    let of_tenant = "schema webhook_internal belongs to role \"tenant\"";
+    assert_not_installed(&cluster, "42501", of_tenant);
+    // Beside 0.1.0 it is in nobody's way until the update.
+    cluster.sql("create extension webhook_ext version '0.1.0'");
+    cluster.exempt_from_bookkeeping("its history is written by hand");
+    let data = include_str!("../upgrade/data-0.1.0.sql");
+    cluster.sql(&data.replace("RECEIVER", "https://127.0.0.1:1/"));
+    let messages = "select count(*) from webhook.messages";
+    let before: i64 = cluster.value(messages);
+    cluster.sql("insert into items (id) values (1000001); truncate webhook.secret_def");
+    assert_eq!(cluster.value::<i64>(messages), before + 1);
+    let update = "alter extension webhook_ext update";
+    let refused = refusal(&cluster, "postgres", update);
+    assert_eq!(refused.code().code(), "42501", "{refused:?}");
+    assert!(refused.message().contains(of_tenant), "{refused:?}");
+    assert!(refused.hint().is_some(), "{refused:?}");
+    assert_eq!(caught(&cluster), "nothing");
+    cluster.sql("drop schema webhook_internal cascade; create schema webhook_internal");
+    let refused = refusal(&cluster, "postgres", update);
+    assert!(
+        refused.message().contains("belongs to role \"postgres\""),
+        "{refused:?}"
+    );
+    cluster.sql("drop schema webhook_internal");
+    cluster.sql(update);
+    assert_eq!(cluster.value::<i64>(messages), before + 1);
+}
+
 /// Replacements of the worker's relations: each records who read it.
 const REPLACE: &str = "
 alter schema webhook rename to aside;
@@ -109,7 +159,7 @@ create view webhook.event_def as
     select null::regclass as object_name, 1 as event_key, 'x' as id where webhook.catch('event_def');
 create view webhook.def_origin as
     select 1::bigint as system_identifier, 1::oid as database_oid, '' as identity where webhook.catch('def_origin');
-create view webhook.outbox as select 1 where webhook.catch('outbox');";
+create view webhook.outbox_0 as select 1 where webhook.catch('outbox');";
 
 const PUT_BACK: &str = "
 drop schema webhook cascade;
@@ -200,15 +250,25 @@ fn what_stands_in_the_place_of_one_of_the_extensions_objects_is_not_used() {
             "alter schema webhook owner to postgres",
         ),
         (
-            "alter table webhook.retry owner to tenant",
-            "webhook.retry belongs to role \"tenant\"",
-            "alter table webhook.retry owner to postgres",
+            "alter schema webhook_internal owner to tenant",
+            "schema webhook_internal belongs to role \"tenant\"",
+            "alter schema webhook_internal owner to postgres",
         ),
         (
-            "alter view webhook.place rename to aside;
-             create view webhook.place as select * from webhook.aside",
-            "webhook.place is no member of extension webhook_ext",
-            "drop view webhook.place; alter view webhook.aside rename to place",
+            "alter schema webhook_internal rename to aside; create schema webhook_internal",
+            "schema webhook_internal is no member of extension webhook_ext",
+            "drop schema webhook_internal; alter schema aside rename to webhook_internal",
+        ),
+        (
+            "alter table webhook_internal.retry owner to tenant",
+            "webhook_internal.retry belongs to role \"tenant\"",
+            "alter table webhook_internal.retry owner to postgres",
+        ),
+        (
+            "alter view webhook_internal.place rename to aside;
+             create view webhook_internal.place as select * from webhook.aside",
+            "webhook_internal.place is no member of extension webhook_ext",
+            "drop view webhook_internal.place; alter view webhook.aside rename to place",
         ),
         (
             "create function webhook.present_columns(oid, oid, text[], smallint[]) returns text[]
@@ -219,9 +279,9 @@ fn what_stands_in_the_place_of_one_of_the_extensions_objects_is_not_used() {
         (
             "create function public.tell() returns trigger language plpgsql as 'begin return null; end';
              alter function public.tell() owner to tenant;
-             create trigger tell after insert on webhook.ledger for each row execute function public.tell()",
-            "webhook.ledger has a trigger \"tell\" of role \"tenant\"",
-            "drop trigger tell on webhook.ledger; drop function public.tell()",
+             create trigger tell after insert on webhook_internal.settlement for each row execute function public.tell()",
+            "webhook_internal.settlement has a trigger \"tell\" of role \"tenant\"",
+            "drop trigger tell on webhook_internal.settlement; drop function public.tell()",
         ),
     ];
     for (change, says, undo) in cases {

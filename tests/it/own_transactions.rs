@@ -136,7 +136,7 @@ fn cancel_pending_neither_counts_nor_cancels_what_its_transaction_has_flushed() 
     run(&mut session, FLUSHED);
     let flushed = number(
         &mut session,
-        "select count(*) from webhook.outbox where xid = pg_current_xact_id()",
+        "select count(*) from webhook_internal.outbox where xid = pg_current_xact_id()",
     );
     assert!(flushed > 0, "nothing was flushed early");
     assert_eq!(
@@ -191,7 +191,7 @@ fn an_own_message_that_was_flushed_can_be_canceled_by_its_id() {
     run(
         &mut session,
         "create temporary table own on commit drop as
-             select id, message_id from webhook.outbox where xid = pg_current_xact_id() order by id limit 2;
+             select id, message_id from webhook_internal.outbox where xid = pg_current_xact_id() order by id limit 2;
          select webhook.cancel(message_id) from own where id = (select min(id) from own);
          select webhook.redeliver(message_id) from own where id = (select max(id) from own);
          commit",
@@ -255,7 +255,7 @@ fn what_was_captured_before_its_transaction_disables_or_drops_the_webhook() {
         "a dropped webhook gets nothing"
     );
     assert_eq!(
-        cluster.value::<i64>("select count(*) from webhook.outbox"),
+        cluster.value::<i64>("select count(*) from webhook_internal.outbox"),
         3
     );
 }

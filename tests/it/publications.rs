@@ -58,7 +58,7 @@ fn definitions_change_and_messages_go_where_all_tables_are_published() {
     let without_key: String = cluster.value(
         "select coalesce(string_agg(c.relname, ', ' order by c.relname), '')
          from pg_class c
-         where c.relnamespace = 'webhook'::regnamespace and c.relkind = 'r' and c.relreplident = 'd'
+         where c.relnamespace::regnamespace::text in ('webhook', 'webhook_internal') and c.relkind = 'r' and c.relreplident = 'd'
            and c.relname !~ '^(outbox|call_log)_[0-3]$'
            and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary)",
     );
@@ -75,7 +75,8 @@ fn both_sides(receiver: &Receiver) -> (Cluster, Cluster) {
     let (publisher, subscriber) = (cluster("publisher"), cluster("subscriber"));
     watch(&publisher, receiver, "w", &["/ok/published"], "");
     watch(&subscriber, receiver, "w", &["/ok/subscribed"], "");
-    let trigger: String = subscriber.value("select trigger_name::text from webhook.event_trigger");
+    let trigger: String =
+        subscriber.value("select trigger_name::text from webhook_internal.event_trigger");
     subscriber.sql(&format!(
         "alter table items enable always trigger {trigger}"
     ));

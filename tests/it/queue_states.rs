@@ -44,7 +44,7 @@ fn a_url_that_fails_says_since_when_and_is_called_next_when_its_retry_is_due() {
     let error = "answered 500 Internal Server Error";
     assert_eq!(health(&cluster, "bad"), format!("t|t||{error}\n"));
     assert_eq!(health(&cluster, "good"), "||t|\n");
-    let due = "select (next_attempt_at = (select next_at from webhook.retry))::text
+    let due = "select (next_attempt_at = (select next_at from webhook_internal.retry))::text
                from webhook.queue where webhook_name = 'bad'";
     cluster.wait_for_text(PATIENCE, due, "true");
     assert_eq!(next_attempts(&cluster), "bad\n");
@@ -62,7 +62,7 @@ fn a_url_that_fails_says_since_when_and_is_called_next_when_its_retry_is_due() {
          from webhook.queue q where webhook_name = 'bad'",
         "true",
     );
-    let due = "select (next_attempt_at = (select min(next_at) from webhook.retry))::text
+    let due = "select (next_attempt_at = (select min(next_at) from webhook_internal.retry))::text
                from webhook.queue where webhook_name = 'bad'";
     assert_eq!(cluster.value::<String>(due), "true");
     assert_eq!(health(&cluster, "bad"), format!("t|t||{error}\n"));
@@ -130,7 +130,7 @@ fn a_url_whose_outcomes_a_lock_keeps_from_being_written_is_blocked_while_it_last
     cluster.wait_for_text(PATIENCE, STATES, "w failing 0 1 0");
     let mut other = cluster.connect("postgres");
     other
-        .batch_execute("begin; select from webhook.retry for update")
+        .batch_execute("begin; select from webhook_internal.retry for update")
         .unwrap();
     cluster.wait_for_text(PATIENCE, STATES, "w blocked 0 1 0");
     assert_eq!(
@@ -246,7 +246,7 @@ fn a_wait_that_leaves_retries_for_later_says_how_many_and_when() {
     );
     let said = said(&cluster, "select webhook.wait_idle()");
     let next: String = cluster.value(
-        "select min(next_at)::timestamptz(0)::text from webhook.retry where state = 'waiting'",
+        "select min(next_at)::timestamptz(0)::text from webhook_internal.retry where state = 'waiting'",
     );
     assert_eq!(
         said,

@@ -306,7 +306,7 @@ fn a_large_stored_record_is_not_read_to_find_that_it_is_too_large() {
     assert_eq!(
         calls.trim(),
         "Failure|the message has at least N bytes, webhook.max_message_size allows 1048576|4\n\
-         Failure|the row of webhook.outbox has no record|2\n\
+         Failure|the row of webhook_internal.outbox has no record|2\n\
          Success||8"
     );
     assert_eq!(worker_of(&cluster, "postgres"), worker);

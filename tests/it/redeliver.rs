@@ -39,7 +39,7 @@ fn a_delivered_message_is_sent_again_to_every_url_under_its_id() {
     assert_eq!(cluster.value::<String>(COUNTERS), "2 6 0");
     assert_eq!(cluster.value::<String>(QUEUE), "0 0 0, 0 0 0");
     assert_eq!(
-        cluster.psql("select count(*) from webhook.retry"),
+        cluster.psql("select count(*) from webhook_internal.retry"),
         "0\n",
         "a redelivery leaves nothing behind"
     );
@@ -111,7 +111,7 @@ fn redeliver_failed_sends_again_what_failed_between_two_moments_and_nothing_else
     }
     let dates = |id: i64| -> String {
         cluster.value(&format!(
-            "select min(captured_at)::text from webhook.outbox where record = '{{\"id\":{id}}}'"
+            "select min(captured_at)::text from webhook_internal.outbox where record = '{{\"id\":{id}}}'"
         ))
     };
     let (second, third) = (dates(2), dates(3));
@@ -149,12 +149,12 @@ fn redeliver_failed_says_how_far_it_is_when_there_are_many() {
     // Rolled back: these rows have no messages.
     let script = format!(
         "begin;
-         insert into webhook.retry (url_key, xid, id, message_id, webhook_key, event_key, event_date, attempts, state)
+         insert into webhook_internal.retry (url_key, xid, id, message_id, webhook_key, event_key, event_date, attempts, state)
          select u.url_key, '3', n, gen_random_uuid(), u.webhook_key, null,
                 timestamptz '2026-01-01' + n * interval '1 second', 1, 'failed'
          from webhook.url_def u, generate_series(1, {}) as n;
          select webhook.redeliver_failed('many', until => timestamptz '2026-01-01' + {} * interval '1 second');
-         select count(*) from webhook.retry where state = 'failed';
+         select count(*) from webhook_internal.retry where state = 'failed';
          rollback;",
         2 * TELLS_AFTER + 50_000,
         2 * TELLS_AFTER + 10_000

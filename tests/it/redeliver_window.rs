@@ -128,7 +128,7 @@ fn a_long_window_is_sent_in_parts_says_how_far_it_is_and_leaves_nothing_when_can
         "{said}"
     );
     assert_eq!(
-        cluster.psql("select count(*) from webhook.retry where state = 'waiting'"),
+        cluster.psql("select count(*) from webhook_internal.retry where state = 'waiting'"),
         "0\n"
     );
 }

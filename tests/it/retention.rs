@@ -18,7 +18,12 @@ fn assert_forgotten(name: &str, retention: &str) {
     insert_items(&cluster, 1..=20);
     receiver.wait_for(PATIENCE, "/status/400", 20);
     cluster.wait_until(ROTATED_LIMIT, "everything to be forgotten", || {
-        let left = ["messages", "calls", "retry"].map(|what| count(&cluster, what));
+        let left = [
+            "webhook.messages",
+            "webhook.calls",
+            "webhook_internal.retry",
+        ]
+        .map(|relation| count(&cluster, relation));
         if left == [0; 3] {
             Ok(())
         } else {

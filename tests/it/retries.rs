@@ -91,7 +91,7 @@ fn a_later_retry_is_pending_at_a_moment_up_to_a_fifth_later_than_scheduled() {
     );
     // In seconds after the call ended; its duration is logged in whole milliseconds.
     let delays = "select extract(epoch from r.next_at - c.called_at)::float8 - c.duration_ms / 1000.0::float8
-                  from webhook.retry r
+                  from webhook_internal.retry r
                   join webhook.url_def u on u.url_key = r.url_key
                   join webhook.calls c on c.outgoing_url = u.url";
     let mut session = cluster.connect("postgres");

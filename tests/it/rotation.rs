@@ -57,8 +57,14 @@ fn under_steady_load_everything_arrives_once_while_the_tables_stay_small() {
         cluster.psql("select messages, calls, errors from webhook.webhooks"),
         format!("{items}|{items}|0\n")
     );
-    assert!(count(&cluster, "messages") < items, "old ones are gone");
-    assert!(count(&cluster, "calls") < items, "old ones are gone");
+    assert!(
+        count(&cluster, "webhook.messages") < items,
+        "old ones are gone"
+    );
+    assert!(
+        count(&cluster, "webhook.calls") < items,
+        "old ones are gone"
+    );
     assert_eq!(
         cluster.psql("select distinct status from webhook.messages"),
         "delivered\n"
@@ -103,7 +109,10 @@ fn what_a_paused_webhook_has_pending_stays_until_it_was_sent() {
     }
     // Nothing comes any more: by its age alone everything goes.
     cluster.wait_until(ROTATED_LIMIT, "the tables to be emptied", || {
-        let (messages, calls) = (count(&cluster, "messages"), count(&cluster, "calls"));
+        let (messages, calls) = (
+            count(&cluster, "webhook.messages"),
+            count(&cluster, "webhook.calls"),
+        );
         if messages == 0 && calls == 0 {
             Ok(())
         } else {
@@ -128,7 +137,7 @@ fn a_message_that_waits_for_a_retry_survives_the_emptying_of_its_table() {
         "select sum(retrying)::text from webhook.queue",
         "1",
     );
-    let id: String = cluster.value("select message_id::text from webhook.retry");
+    let id: String = cluster.value("select message_id::text from webhook_internal.retry");
     let mut next = 2;
     rotate(&cluster, &mut next);
     rotate_until_emptied(&cluster, 0, &mut next);
@@ -203,7 +212,7 @@ fn what_was_canceled_stays_so_while_its_message_is_there() {
     // URL behind the tail.
     cluster.wait_until(ROTATED_LIMIT, "the cancellations to be removed", || {
         rotate(&cluster, &mut next);
-        match count(&cluster, "cancellation") {
+        match count(&cluster, "webhook_internal.cancellation") {
             0 => Ok(()),
             left => Err(format!("{left} cancellations")),
         }

@@ -59,13 +59,13 @@ fn writers_that_began_before_a_rotation_lose_nothing() {
     cluster.wait_until(
         ROTATED_LIMIT,
         "the early writer's messages to be forgotten",
-        || match cluster
-            .value::<i64>("select count(*) from webhook.outbox where length(record) > 100000")
-        {
+        || match cluster.value::<i64>(
+            "select count(*) from webhook_internal.outbox where length(record) > 100000",
+        ) {
             0 => Ok(()),
             left => Err(format!(
                 "{left} there\n{}",
-                cluster.psql("select * from webhook.segment order by 1, 2")
+                cluster.psql("select * from webhook_internal.segment order by 1, 2")
             )),
         },
     );
@@ -93,7 +93,7 @@ fn a_reader_delays_the_emptying_and_blocks_no_writer() {
         ));
         assert_eq!(waiting, 0, "the worker waits for a lock");
         match cluster.value::<i64>(
-            "select count(*) from webhook.segment where kind = 'outbox' and closed_at is not null",
+            "select count(*) from webhook_internal.segment where kind = 'outbox' and closed_at is not null",
         ) {
             3 => Ok(()),
             closed => Err(format!("{closed} closed")),

@@ -182,7 +182,7 @@ fn what_is_seen(cluster: &Cluster) -> Vec<(String, String)> {
         .query(
             "select format('%I.%I', n.nspname, c.relname)
              from pg_class c join pg_namespace n on n.oid = c.relnamespace
-             where n.nspname = 'webhook' and c.relkind in ('r', 'v') and has_table_privilege(c.oid, 'select')",
+             where n.nspname in ('webhook', 'webhook_internal') and c.relkind in ('r', 'v') and has_table_privilege(c.oid, 'select')",
             &[],
         )
         .unwrap();
@@ -205,7 +205,11 @@ fn what_is_seen(cluster: &Cluster) -> Vec<(String, String)> {
         .map(|source| (source.clone(), seen_by(&mut reader, source)))
         .collect();
     let mut superuser = cluster.connect("postgres");
-    for table in ["webhook.outbox", "webhook.calls", "webhook.retry"] {
+    for table in [
+        "webhook_internal.outbox",
+        "webhook.calls",
+        "webhook_internal.retry",
+    ] {
         seen.push((table.to_owned(), seen_by(&mut superuser, &table.to_owned())));
     }
     seen.push(("the log".to_owned(), without_own_parameters(&cluster.log())));

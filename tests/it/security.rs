@@ -70,13 +70,13 @@ fn a_role_that_may_change_a_table_has_its_changes_captured_without_rights_on_the
         ]
     );
     assert_eq!(
-        cluster.psql("select actor from webhook.outbox order by id"),
+        cluster.psql("select actor from webhook_internal.outbox order by id"),
         "alice\nbob\nbob\nalice\n"
     );
     for role in ["alice", "bob"] {
         let mut session = cluster.connect_as(role, "postgres");
         for query in [
-            "select * from webhook.outbox",
+            "select * from webhook_internal.outbox",
             "select * from webhook.secret_def",
             "select * from webhook.messages",
             "select webhook.wait_idle()",
@@ -255,7 +255,7 @@ fn a_secret_stands_in_its_table_and_in_the_answer_to_its_owner_and_nowhere_else(
     let log = cluster.log();
     for secret in [&first, &second] {
         let key = secret.strip_prefix("whsec_").unwrap();
-        assert_eq!(contents::tables_with(&cluster, key), ["secret_def"]);
+        assert_eq!(contents::tables_with(&cluster, key), ["webhook.secret_def"]);
         let logged: Vec<&str> = log.lines().filter(|line| line.contains(key)).collect();
         assert!(logged.is_empty(), "in the server log: {logged:#?}");
         assert!(!seen_in_activity.contains(key), "in pg_stat_activity");

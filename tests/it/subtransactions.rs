@@ -49,7 +49,7 @@ fn loading_cluster(name: &str, note: &str) -> Cluster {
 }
 
 fn flushes(cluster: &Cluster) -> i64 {
-    cluster.value("select count(distinct id >> 20) from webhook.outbox")
+    cluster.value("select count(distinct id >> 20) from webhook_internal.outbox")
 }
 
 /// A flush for each row would cost several times what the row does.
@@ -58,7 +58,7 @@ fn short_rows_in_subtransactions_of_their_own_are_written_together() {
     let cluster = loading_cluster("short_subxacts", "'item'");
     load(&mut cluster.connect("postgres"), 1, SHORT_ROWS);
     let committed: i64 = cluster.value("select count(*) from items");
-    let captured: i64 = cluster.value("select count(*) from webhook.outbox");
+    let captured: i64 = cluster.value("select count(*) from webhook_internal.outbox");
     assert_eq!((committed, captured), (SHORT_ROWS / 10 * 9, committed));
     assert_eq!(flushes(&cluster), 1);
 }
@@ -77,7 +77,7 @@ fn a_row_in_a_subtransaction_of_its_own_costs_no_more_the_more_rows_wait() {
     let differing: i64 = cluster.value(
         "select count(*)
          from (select row_number() over (order by id) as place, (record::json ->> 'id')::bigint as id
-               from webhook.outbox) as o
+               from webhook_internal.outbox) as o
          full join (select row_number() over (order by id) as place, id from items) as i using (place)
          where o.id is distinct from i.id",
     );

@@ -81,7 +81,7 @@ fn only_what_the_template_names_is_stored() {
     let mut client = cluster.connect("postgres");
     let stored = client
         .query_one(
-            "select record, old_record, changed from webhook.outbox",
+            "select record, old_record, changed from webhook_internal.outbox",
             &[],
         )
         .unwrap();
@@ -91,7 +91,7 @@ fn only_what_the_template_names_is_stored() {
     let tables = client
         .query(
             "select c.oid::regclass::text from pg_class c
-             where c.relnamespace = 'webhook'::regnamespace and c.relkind = 'r'",
+             where c.relnamespace::regnamespace::text in ('webhook', 'webhook_internal') and c.relkind = 'r'",
             &[],
         )
         .unwrap();

@@ -19,7 +19,7 @@ fn figures(cluster: &Cluster) -> String {
 }
 
 fn wait_until_counted(cluster: &Cluster, messages: i64) {
-    let counted = "select coalesce(sum(messages), 0)::text from webhook.counter";
+    let counted = "select coalesce(sum(messages), 0)::text from webhook_internal.counter";
     cluster.wait_for_text(PATIENCE, counted, &messages.to_string());
 }
 
@@ -35,7 +35,7 @@ fn figures_of_thirty_days_leave_out_what_was_counted_before() {
     assert_eq!(figures(&cluster), three);
 
     // Thirty days later nothing of it counts …
-    cluster.sql("update webhook.counter_day set day = day - 30");
+    cluster.sql("update webhook_internal.counter_day set day = day - 30");
     assert_eq!(figures(&cluster), "3 6 3 0 0 0 / 0 0 0 / 0 0 0 / 0 0 0");
     insert(&cluster, 4..=5);
     wait_idle(&cluster);
@@ -44,9 +44,9 @@ fn figures_of_thirty_days_leave_out_what_was_counted_before() {
     wait_until_counted(&cluster, 5);
     assert_eq!(figures(&cluster), two);
     // … and nothing of it is kept.
-    let days: i64 = cluster.value("select count(*) from webhook.counter_day");
+    let days: i64 = cluster.value("select count(*) from webhook_internal.counter_day");
     assert_eq!(days, 1);
     // A day less, and all of it does.
-    cluster.sql("update webhook.counter_day set day = day - 29");
+    cluster.sql("update webhook_internal.counter_day set day = day - 29");
     assert_eq!(figures(&cluster), two);
 }

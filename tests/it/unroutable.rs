@@ -32,7 +32,7 @@ fn statuses_of(cluster: &Cluster, webhook: &str) -> String {
     cluster.value(&format!(
         "select string_agg(distinct m.status, ' ')
          from webhook.messages m
-         join webhook.outbox o using (message_id)
+         join webhook_internal.outbox o using (message_id)
          join webhooks w on w.webhook_key = o.webhook_key and w.name = '{webhook}'"
     ))
 }
@@ -165,7 +165,11 @@ fn messages_of_a_webhook_without_a_row_wait_until_it_is_back_and_others_go_on() 
     );
     assert_others_go_on(&cluster, &receiver, 100);
     // Its place is kept over a restart, while others are written to disk.
-    cluster.wait_for_text(PATIENCE, "select count(*)::text from webhook.unseen", "0");
+    cluster.wait_for_text(
+        PATIENCE,
+        "select count(*)::text from webhook_internal.unseen",
+        "0",
+    );
     restart_worker(&cluster);
     assert_others_go_on(&cluster, &receiver, 101);
     for (table, kept) in [

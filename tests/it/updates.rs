@@ -37,7 +37,7 @@ fn a_url_that_goes_gets_nothing_more_and_one_that_comes_gets_what_follows() {
     create_crm(&cluster, &receiver, &["/ok/stays", "/ok/goes"]);
     cluster.sql("select webhook.pause_webhook('crm')");
     cluster.sql("insert into customers select n from generate_series(1, 5) n");
-    let seen = "select count(*)::text from webhook.unseen";
+    let seen = "select count(*)::text from webhook_internal.unseen";
     cluster.wait_for_text(PATIENCE, seen, "0");
     let pending = "select string_agg(pending::text, ',') from webhook.queue";
     cluster.wait_for_text(PATIENCE, pending, "5,5");
@@ -57,7 +57,7 @@ fn a_url_that_goes_gets_nothing_more_and_one_that_comes_gets_what_follows() {
 }
 
 #[test]
-fn retries_of_a_url_that_goes_are_withdrawn_and_it_comes_back_as_a_new_one() {
+fn retries_of_a_url_that_goes_are_canceled_and_it_comes_back_as_a_new_one() {
     let (cluster, receiver) = ready_cluster_without_retries("retries");
     create_crm(&cluster, &receiver, &["/ok/good", "/status/500"]);
     cluster.sql("insert into customers values (1)");

@@ -52,7 +52,8 @@ fn an_upgrade_leaves_the_tables_that_writers_append_to_as_they_are() {
     let of_outbox = |database: &str| {
         let mut lines = describe(&cluster, database);
         lines.retain(|line| {
-            line.starts_with("column: outbox_") || line.starts_with("index: CREATE INDEX outbox_")
+            line.starts_with("column: webhook.outbox_")
+                || line.starts_with("index: CREATE INDEX outbox_")
         });
         lines
     };
@@ -85,11 +86,12 @@ from (
     union all
     select to_jsonb(l)::text
     from (select call_id, called_at, message_id, url_key, event_key, attempt, success, http_code, http_response
-          from webhook.call_log where called_at < 'SINCE') l
+          from CALL_LOG where called_at < 'SINCE') l
 ) lines";
 
-fn history(cluster: &Cluster, since: &str) -> String {
-    cluster.value(&HISTORY.replace("SINCE", since))
+fn history(cluster: &Cluster, call_log: &str, since: &str) -> String {
+    let query = HISTORY.replace("CALL_LOG", call_log);
+    cluster.value(&query.replace("SINCE", since))
 }
 
 /// A cluster with the tables, the definitions and the history of the first release.
@@ -151,7 +153,7 @@ fn an_upgrade_under_load_loses_neither_messages_nor_history_nor_definitions() {
     assert_refused(&cluster, "select webhook.pause_webhook('first')");
     assert_eq!(receiver.count("/ok/a").requests, 0);
     let since: String = cluster.value("select now()::text");
-    let before = history(&cluster, &since);
+    let before = history(&cluster, "webhook.call_log", &since);
 
     let written = AtomicI64::new(1000);
     let updated = AtomicBool::new(false);
@@ -180,7 +182,8 @@ fn an_upgrade_under_load_loses_neither_messages_nor_history_nor_definitions() {
     });
     let received = assert_items_delivered(&cluster, &receiver, "/ok/a", PATIENCE);
     assert!(received.len() >= 200, "{} items", received.len());
-    assert_eq!(history(&cluster, &since), before);
+    let after = history(&cluster, "webhook_internal.call_log", &since);
+    assert_eq!(after, before);
     let detail: Option<String> = cluster.value("select detail from webhook.worker");
     assert_eq!(detail, None);
     let counted: String = cluster.value(

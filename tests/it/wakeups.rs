@@ -101,7 +101,7 @@ fn a_commit_is_not_forgotten_while_the_worker_waits_for_a_lock() {
     for round in 0..ROUNDS as u64 {
         let mut locked = blocker.transaction().unwrap();
         locked
-            .batch_execute("lock table webhook.ledger in exclusive mode")
+            .batch_execute("lock table webhook_internal.settlement in exclusive mode")
             .unwrap();
         let id = 10 + 2 * round as i64;
         insert_items(&cluster, id..=id);

@@ -51,8 +51,12 @@ fn an_idle_worker_runs_hardly_a_statement_and_uses_hardly_any_cpu() {
         cluster.value::<i64>(statements) > 10,
         "the worker's statements are counted"
     );
-    // What it wrote is folded ten seconds later, and then nothing is left to do.
-    cluster.wait_for_text(PATIENCE, "select count(*)::text from webhook.unfolded", "0");
+    // What it wrote is compacted ten seconds later, and then nothing is left to do.
+    cluster.wait_for_text(
+        PATIENCE,
+        "select count(*)::text from webhook_internal.uncompacted",
+        "0",
+    );
     let worker = worker_of(&cluster, "postgres");
     // A session's first statements fill its caches; later it only looks at its own view.
     let mut session = cluster.connect("postgres");

@@ -12,7 +12,7 @@ fn a_worker_without_its_state_stays_the_same_process_and_goes_on_once_it_has_one
     cluster.exempt_from_bookkeeping("what the worker counted is emptied by hand");
     watch(&cluster, &receiver, "w", &["/ok"], "");
     stop_worker(&cluster);
-    cluster.sql("truncate webhook.fold, webhook.ledger; select webhook.start_worker()");
+    cluster.sql("truncate webhook_internal.compaction, webhook_internal.settlement; select webhook.start_worker()");
     cluster.wait_until(PATIENCE, "the worker to say why it cannot begin", || {
         let detail: Option<String> = cluster.value("select detail from webhook.worker");
         match detail {
@@ -37,8 +37,8 @@ fn a_worker_without_its_state_stays_the_same_process_and_goes_on_once_it_has_one
     );
     // As the hint says.
     cluster.sql(
-        "truncate webhook.fold, webhook.ledger, webhook.lane, webhook.tick;
-         insert into webhook.fold values (true, 0, '3:3:', '3:3:', 0, 0)",
+        "truncate webhook_internal.compaction, webhook_internal.settlement, webhook_internal.lane, webhook_internal.tick;
+         insert into webhook_internal.compaction values (true, 0, '3:3:', '3:3:', 0, 0)",
     );
     insert(&cluster, 1..=1);
     receiver.wait_for(PATIENCE, "/ok", 1);

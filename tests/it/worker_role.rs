@@ -33,7 +33,7 @@ begin
         'set session_replication_role = replica', 'select pg_catalog.pg_read_file(''PG_VERSION'')',
         'update webhook.url_def set url = url', 'update webhook.webhook_def set enabled = enabled',
         'delete from webhook.secret_def', 'update webhook.control set worker_stopped = false',
-        'truncate webhook.retry', 'drop table webhook.outbox_3', 'select webhook.reveal_secret(''hook'')',
+        'truncate webhook_internal.retry', 'drop table webhook.outbox_3', 'select webhook.reveal_secret(''hook'')',
         'grant webhook_worker to tenant'
     ] loop
         begin
@@ -51,10 +51,10 @@ begin
     perform public.trap('trigger on ' || tg_relid::regclass);
     return null;
 end $$;
-create trigger trap after insert on webhook.ledger for each row execute function public.trap();
+create trigger trap after insert on webhook_internal.settlement for each row execute function public.trap();
 create trigger trap after update on webhook.url_def for each statement execute function public.trap();
-create trigger trap after truncate on webhook.call_log_0 for each statement execute function public.trap();
-create or replace view webhook.outbox as
+create trigger trap after truncate on webhook_internal.call_log_0 for each statement execute function public.trap();
+create or replace view webhook_internal.outbox as
     select * from webhook.outbox_0 where public.trap('view')
     union all select * from webhook.outbox_1
     union all select * from webhook.outbox_2
@@ -64,8 +64,8 @@ returns text[] language plpgsql as 'begin perform public.trap(''function''); ret
 
 const PLACES: &[&str] = &[
     "function",
-    "trigger on webhook.call_log_0",
-    "trigger on webhook.ledger",
+    "trigger on webhook_internal.call_log_0",
+    "trigger on webhook_internal.settlement",
     "trigger on webhook.url_def",
     "view",
 ];
@@ -113,7 +113,7 @@ fn code_in_the_way_of_the_worker_runs_as_its_role_and_may_do_nothing() {
     assert!(trespasses.is_empty(), "{trespasses:#?}");
     // A function that runs as its owner would make its way around the role.
     let definer = "select coalesce(array_agg(oid::regprocedure::text), '{}') from pg_proc
-                   where prosecdef and pronamespace = 'webhook'::regnamespace
+                   where prosecdef and pronamespace::regnamespace::text in ('webhook', 'webhook_internal')
                      and has_function_privilege('webhook_worker', oid, 'execute')";
     let definers: Vec<String> = cluster.value(definer);
     assert!(definers.is_empty(), "{definers:?}");
@@ -138,7 +138,7 @@ fn settings_that_code_in_the_way_changes_do_not_outlive_the_transaction() {
              perform set_config('search_path', 'public', false);
              return null;
          end $$;
-         create trigger trap after insert on webhook.ledger for each row execute function public.trap()",
+         create trigger trap after insert on webhook_internal.settlement for each row execute function public.trap()",
     );
     for id in 1..=3 {
         cluster.sql(&format!("insert into items values ({id}, 'a')"));
@@ -173,18 +173,18 @@ fn wait_for_detail(cluster: &Cluster, says: &str) {
 const GRANTED: &str = "
 select (select count(*)
         from pg_class c cross join aclexplode(c.relacl) a
-        where c.relnamespace = 'webhook'::regnamespace and a.grantee = 'webhook_worker'::regrole)
+        where c.relnamespace::regnamespace::text in ('webhook', 'webhook_internal') and a.grantee = 'webhook_worker'::regrole)
      + (select count(*)
         from pg_class c
         join pg_attribute t on t.attrelid = c.oid
         cross join aclexplode(t.attacl) a
-        where c.relnamespace = 'webhook'::regnamespace and a.grantee = 'webhook_worker'::regrole)
+        where c.relnamespace::regnamespace::text in ('webhook', 'webhook_internal') and a.grantee = 'webhook_worker'::regrole)
      + (select count(*)
         from pg_proc p cross join aclexplode(p.proacl) a
-        where p.pronamespace = 'webhook'::regnamespace and a.grantee = 'webhook_worker'::regrole)
+        where p.pronamespace::regnamespace::text in ('webhook', 'webhook_internal') and a.grantee = 'webhook_worker'::regrole)
      + (select count(*)
         from pg_namespace n cross join aclexplode(n.nspacl) a
-        where n.nspname = 'webhook' and a.grantee = 'webhook_worker'::regrole)";
+        where n.nspname in ('webhook', 'webhook_internal') and a.grantee = 'webhook_worker'::regrole)";
 
 #[test]
 fn without_its_role_the_worker_sends_nothing_says_so_and_goes_on_when_it_is_back() {
@@ -254,8 +254,8 @@ fn a_privilege_that_was_revoked_is_named_and_comes_back_with_the_same_call() {
     for (id, revoke, says) in [
         (
             2,
-            "insert on webhook.ledger",
-            "lacks INSERT on webhook.ledger",
+            "insert on webhook_internal.settlement",
+            "lacks INSERT on webhook_internal.settlement",
         ),
         (
             3,

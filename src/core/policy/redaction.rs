@@ -19,7 +19,7 @@ const LEAST_BYTES: usize = 6;
 const LEAST_PART_BYTES: usize = 4;
 
 /// A value of a query is a credential if its name has one of these in it, or if it is as long as
-/// this and holds a digit. `webhook.masked_url` has the same rule.
+/// this and holds a digit. `webhook_internal.masked_url` has the same rule.
 const CREDENTIAL_NAMES: [&str; 11] = [
     "token", "secret", "sig", "passw", "pwd", "auth", "cred", "session", "jwt", "key", "code",
 ];

@@ -31,7 +31,7 @@ macro_rules! is_behind {
     };
     ($row:literal, $key:literal, $other:literal) => {
         concat!(
-            "exists (select from webhook.retry e where ",
+            "exists (select from webhook_internal.retry e where ",
             waits_for!("e"),
             " = ",
             $row,
@@ -58,7 +58,7 @@ macro_rules! waiting_row {
             "
     cross join lateral (
         select r.url_key, r.id, r.xid
-        from webhook.retry r
+        from webhook_internal.retry r
         where r.url_key = ",
             $url_key,
             " and r.id = ",
@@ -84,7 +84,7 @@ macro_rules! keys_of {
     (select r.",
             $column,
             "
-     from webhook.retry r
+     from webhook_internal.retry r
      where ",
             waits_for!("r"),
             " = $1 and r.",
@@ -103,7 +103,7 @@ macro_rules! keys_of {
         select r.",
             $column,
             " as key
-        from webhook.retry r
+        from webhook_internal.retry r
         where ",
             waits_for!("r"),
             " = $1 and r.",
@@ -154,7 +154,7 @@ with first as (
             select m.*
             from (
                 (select r.url_key, r.id, r.xid, r.next_at, r.key_hash, r.other_key_hash
-                 from webhook.retry r
+                 from webhook_internal.retry r
                  where ",
     waits_for!("r"),
     " = $1 and r.key_hash = k.key
@@ -162,7 +162,7 @@ with first as (
                  limit 1)
                 union all
                 (select r.url_key, r.id, r.xid, r.next_at, r.key_hash, r.other_key_hash
-                 from webhook.retry r
+                 from webhook_internal.retry r
                  where ",
     waits_for!("r"),
     " = $1 and r.other_key_hash = k.key
@@ -182,7 +182,7 @@ free as (
     where f.next_at = 'infinity' and not f.is_behind
 ),
 due as (
-    update webhook.retry r
+    update webhook_internal.retry r
     set next_at = pg_catalog.clock_timestamp(), changed_at = pg_catalog.clock_timestamp()
     from free f
     where r.url_key = f.url_key and r.id = f.id and r.xid = f.xid
@@ -206,7 +206,7 @@ with due as (
     from pg_catalog.unnest($2) as u (url_key)
     cross join lateral (
         select r.url_key, r.xid, r.id, r.attempts, r.accepted_at, r.next_at, r.key_hash, r.other_key_hash
-        from webhook.retry r
+        from webhook_internal.retry r
         where r.url_key = u.url_key
           and r.state = 'waiting'
           and r.next_at <= $1
@@ -222,7 +222,7 @@ behind as (
     where d.is_behind
 ),
 undated as (
-    update webhook.retry r
+    update webhook_internal.retry r
     set next_at = 'infinity', changed_at = pg_catalog.clock_timestamp()
     from behind b
     where r.url_key = b.url_key and r.id = b.id and r.xid = b.xid
@@ -241,7 +241,7 @@ from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest(
     as u (url_key, key, id, xid)
 left join lateral (
     select r.id, r.xid
-    from webhook.retry r
+    from webhook_internal.retry r
     where ",
     waits_for!("r"),
     " = u.url_key
@@ -256,7 +256,7 @@ cross join lateral (
                over (order by f.id, f.xid rows unbounded preceding) as may_follow
     from (
         select r.url_key, r.xid, r.id, r.attempts, r.accepted_at, r.key_hash, r.other_key_hash, r.next_at
-        from webhook.retry r
+        from webhook_internal.retry r
         where ",
     waits_for!("r"),
     " = u.url_key
@@ -276,7 +276,7 @@ select u.url_key
 from pg_catalog.unnest($1) as u (url_key)
 cross join lateral (
     select
-    from webhook.retry r
+    from webhook_internal.retry r
     where r.url_key = u.url_key and r.state = 'waiting' and r.next_at >= 'infinity'
     order by r.next_at
     limit 1
@@ -290,7 +290,7 @@ with held_back as (
     from pg_catalog.unnest($1) as u (url_key)
     cross join lateral (
         select r.url_key, r.id, r.xid
-        from webhook.retry r
+        from webhook_internal.retry r
         where r.url_key = u.url_key and r.state = 'waiting' and r.next_at >= 'infinity'
         order by r.next_at
         limit $2
@@ -298,7 +298,7 @@ with held_back as (
     ) l
     limit $2
 )
-update webhook.retry r
+update webhook_internal.retry r
 set next_at = pg_catalog.clock_timestamp(), changed_at = pg_catalog.clock_timestamp()
 from held_back h
 where r.url_key = h.url_key and r.id = h.id and r.xid = h.xid";

@@ -24,7 +24,7 @@ const AT_ONCE_ROWS: i64 = 2 * PAGE_ROWS as i64;
 /// of two such conditions PostgreSQL may begin at the lower one.
 pub(super) const STEP: &str = "
 select o.xid, o.id, o.webhook_key
-from webhook.outbox o
+from webhook_internal.outbox o
 where (o.xid, o.id) > ($4, $5)
   and o.xid <= $1
   and not (o.xid = any ($2))
@@ -42,7 +42,7 @@ select s.xid, s.id >> 20, pg_catalog.count(*)
 from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) as r (first, last)
 cross join lateral (
     select o.xid, o.id
-    from webhook.outbox o
+    from webhook_internal.outbox o
     where o.xid >= r.first
       and o.xid <= r.last
       and (o.xid >= $9 or o.xid = any ($10))
@@ -65,7 +65,7 @@ select s.xid, s.id, s.webhook_key
 from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) as r (first, last)
 cross join lateral (
     select o.xid, o.id, o.webhook_key
-    from webhook.outbox o
+    from webhook_internal.outbox o
     where o.xid >= r.first
       and o.xid <= r.last
       and (o.xid >= $8 or o.xid = any ($9))
@@ -79,7 +79,7 @@ select s.xid, s.id, s.webhook_key
 from rows from (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5)) as p (xid, first, last)
 cross join lateral (
     select o.xid, o.id, o.webhook_key
-    from webhook.outbox o
+    from webhook_internal.outbox o
     where o.xid = p.xid
       and o.id >= p.first
       and o.id < p.last

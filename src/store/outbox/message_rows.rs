@@ -112,12 +112,12 @@ macro_rules! columns {
 pub(super) const WINDOW_PAGE: &str = concat!(
     "select ",
     columns!("o", "$7"),
-    " from webhook.outbox o ",
+    " from webhook_internal.outbox o ",
     "where o.xid >= $1 and o.xid < $3 and not (o.xid = any ($4)) and o.id > $5 ",
     "and ($6 = 0 or o.webhook_key = $6) ",
     "union all select ",
     columns!("o", "$7"),
-    " from webhook.outbox o ",
+    " from webhook_internal.outbox o ",
     "where o.xid = any ($2) and o.xid < $3 and not (o.xid = any ($4)) and o.id > $5 ",
     "and ($6 = 0 or o.webhook_key = $6) limit $8"
 );
@@ -128,7 +128,7 @@ pub(super) const FLUSH_ROWS: &str = concat!(
     "select ",
     columns!("r", "$5"),
     " from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) as f (xid, flush) ",
-    "cross join lateral (select * from webhook.outbox o ",
+    "cross join lateral (select * from webhook_internal.outbox o ",
     "where o.xid = f.xid and o.id >= f.flush << 20 and o.id < (f.flush + 1) << 20 and o.id > $3 ",
     "and ($4 = 0 or o.webhook_key = $4) order by o.id limit $6) r"
 );
@@ -141,7 +141,7 @@ pub(super) const STRETCH_ROWS: &str = concat!(
     columns!("s", "$10"),
     " from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) as r (first, last) ",
     // Range by range: joined in another order, each call would read the whole index.
-    "cross join lateral (select * from webhook.outbox o ",
+    "cross join lateral (select * from webhook_internal.outbox o ",
     "where o.xid >= r.first and o.xid <= r.last ",
     "and (o.xid >= $8 or o.xid = any ($9)) and not (o.xid = any ($3)) and o.id > $4 ",
     "and ($5 = 0 or o.webhook_key = $5) and o.id >= $6 << 20 and o.id < $7 << 20 offset 0) s"
@@ -152,7 +152,7 @@ pub(super) const BY_POSITION: &str = concat!(
     "select ",
     columns!("o", "$3"),
     " from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) as c (xid, id) ",
-    "join webhook.outbox o on o.xid = c.xid and o.id = c.id"
+    "join webhook_internal.outbox o on o.xid = c.xid and o.id = c.id"
 );
 
 /// `None` for a row that is not whole, which the outbox does not hold.

@@ -131,7 +131,7 @@ impl Definitions {
             }
             Err(failure) => {
                 pgrx::warning!(
-                    "could not trim webhook.definition_change: {}",
+                    "could not trim webhook_internal.definition_change: {}",
                     failure.message
                 );
             }

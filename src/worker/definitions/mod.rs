@@ -3,7 +3,7 @@
 //! Owns a bounded cache by webhook, what is known of missing rows, and which webhooks' views do
 //! not say yet that their rows cannot be used. Takes keys and gives what is known of them; a
 //! webhook is read when a message, a retry or restored state names it, and again when it changed
-//! (`webhook.definition_change` says which). If a read fails, the cache stays as it was and what
+//! (`webhook_internal.definition_change` says which). If a read fails, the cache stays as it was and what
 //! changed is asked for again.
 
 #![forbid(unsafe_code)]

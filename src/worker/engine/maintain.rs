@@ -84,8 +84,8 @@ impl Engine {
         let blocked = self.scheduler.blocked();
         let text = self.definitions.mind_missing(&blocked);
         self.notices.set(Topic::UnknownEvents, text);
-        let text = self.scheduler.look_at_crowded();
-        self.notices.set(Topic::CrowdedUrls, text);
+        let text = self.scheduler.look_at_retry_capped();
+        self.notices.set(Topic::RetryCappedUrls, text);
     }
 
     /// Looks at the slots while something waits for them.

@@ -257,7 +257,7 @@ impl Engine {
     fn report_missing(&self, url_key: i32, messages: usize) {
         if messages > 0 {
             pgrx::warning!(
-                "{}: {messages} messages are not sent, because they are no longer in webhook.outbox",
+                "{}: {messages} messages are not sent, because they are no longer in webhook_internal.outbox",
                 self.scheduler.label(url_key)
             );
         }
@@ -413,7 +413,7 @@ impl Engine {
         let places: Vec<_> = lost.iter().map(|retry| (retry.url_key, retry.at)).collect();
         match tx::part(|| self.reader.give_up(&places, why)) {
             Ok(()) => pgrx::warning!(
-                "{} calls of webhook messages are not repeated: their messages are no longer in webhook.outbox",
+                "{} calls of webhook messages are not repeated: their messages are no longer in webhook_internal.outbox",
                 lost.len()
             ),
             Err(failure) if failure.is_lock_not_available() => {

@@ -133,7 +133,10 @@ impl Scheduler {
                 return accepted;
             }
             let is_blocked = lane.blocked_until().is_some() && lane.queued() == 0;
-            if is_blocked || lane.is_crowded() || lane.hold.is_some() || lane.queued() >= LANE_QUEUE
+            if is_blocked
+                || lane.is_retry_capped()
+                || lane.hold.is_some()
+                || lane.queued() >= LANE_QUEUE
             {
                 url.oldest_behind = Some(captured_at);
                 if let Some(window) = entry.window {

@@ -29,7 +29,7 @@ pub(super) struct Listing {
     /// It keeps the order, and a retry is first in it.
     pub blocked_until: Option<i64>,
     /// Too many of its keys wait for a retry.
-    pub crowded: bool,
+    pub retry_capped: bool,
     /// Something of it is to be written.
     pub unwritten: bool,
     pub recovered: bool,
@@ -87,7 +87,7 @@ pub(super) struct Agenda {
     retries: BTreeSet<(i64, i32)>,
     asks: BTreeSet<i32>,
     blocked_until: BTreeSet<(i64, i32)>,
-    crowded: BTreeSet<i32>,
+    retry_capped: BTreeSet<i32>,
     unwritten: BTreeSet<i32>,
     recovered: BTreeSet<i32>,
     blocked: BTreeSet<i32>,
@@ -148,7 +148,7 @@ impl Agenda {
                 })*
             };
         }
-        flags!(asks, crowded, unwritten, recovered, blocked, lagging);
+        flags!(asks, retry_capped, unwritten, recovered, blocked, lagging);
         times!(
             asleep: asleep_until,
             retries: retry_at,
@@ -203,8 +203,8 @@ impl Agenda {
         self.blocked_until.first().map(|(at, _)| *at)
     }
 
-    pub fn crowded(&self) -> &BTreeSet<i32> {
-        &self.crowded
+    pub fn retry_capped(&self) -> &BTreeSet<i32> {
+        &self.retry_capped
     }
 
     pub fn unwritten(&self) -> Vec<i32> {

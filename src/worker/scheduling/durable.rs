@@ -87,9 +87,9 @@ fn lane_state(url: &UrlState, now: u64, now_pg: i64, is_locked: bool) -> LaneSta
     state.ok_at = url.health.last_success_at;
     state.error_at = url.health.last_error_at;
     if let Some(reason) = block_of(url, is_locked) {
-        // One that is crowded goes on with retries, when it says.
-        state.crowded = matches!(reason, Block::Crowded(_));
-        if state.state == "active" || !state.crowded {
+        // One that is capped goes on with retries, when it says.
+        state.retry_capped = matches!(reason, Block::RetryCapped(_));
+        if state.state == "active" || !state.retry_capped {
             "blocked".clone_into(&mut state.state);
             state.blocked = Some(reason.to_string());
         }
@@ -101,7 +101,7 @@ fn lane_state(url: &UrlState, now: u64, now_pg: i64, is_locked: bool) -> LaneSta
 /// Why a lane does not go on by itself.
 enum Block {
     /// So many keys wait for a retry.
-    Crowded(usize),
+    RetryCapped(usize),
     NoEvent(i32),
     Locked,
 }
@@ -109,7 +109,7 @@ enum Block {
 impl fmt::Display for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Crowded(keys) => write!(
+            Self::RetryCapped(keys) => write!(
                 f,
                 "{keys} keys wait for a retry; other messages are sent when fewer do"
             ),
@@ -133,8 +133,8 @@ fn block_of(url: &UrlState, is_locked: bool) -> Option<Block> {
         return Some(Block::Locked);
     }
     let lane = &url.lane;
-    lane.is_crowded()
-        .then(|| Block::Crowded(lane.blocked_keys()))
+    lane.is_retry_capped()
+        .then(|| Block::RetryCapped(lane.blocked_keys()))
 }
 
 /// When a lane that backs off, or that a retry holds, makes its next call.

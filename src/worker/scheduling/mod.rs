@@ -79,7 +79,7 @@ pub struct Scheduler {
     /// When any call has ended last.
     finished_at: u64,
     room_looked_for_at: u64,
-    warned_of_crowded_at: Option<u64>,
+    warned_of_retry_capped_at: Option<u64>,
 }
 
 impl Scheduler {
@@ -96,7 +96,7 @@ impl Scheduler {
             deferred: Vec::new(),
             finished_at: 0,
             room_looked_for_at: 0,
-            warned_of_crowded_at: None,
+            warned_of_retry_capped_at: None,
         }
     }
 

@@ -264,8 +264,8 @@ impl Scheduler {
 
     /// Why URLs take no new messages, if so many of their keys wait for a retry. Logged when it
     /// begins, and once a minute while it goes on.
-    pub fn look_at_crowded(&mut self) -> Option<String> {
-        let urls = self.urls.agenda.crowded().len();
+    pub fn look_at_retry_capped(&mut self) -> Option<String> {
+        let urls = self.urls.agenda.retry_capped().len();
         if urls == 0 {
             return None;
         }
@@ -277,9 +277,9 @@ impl Scheduler {
         let text =
             format!("{who} only retries until fewer than {BLOCKED_AT_MOST} of {keys} wait for one");
         let now = self.ticker.now();
-        let since = self.warned_of_crowded_at;
+        let since = self.warned_of_retry_capped_at;
         if since.is_none_or(|at| now.saturating_sub(at) >= SAY_EVERY_NANOS) {
-            self.warned_of_crowded_at = Some(now);
+            self.warned_of_retry_capped_at = Some(now);
             pgrx::warning!("webhook worker: {text}");
         }
         Some(text)

@@ -212,14 +212,14 @@ impl UrlState {
                 && !lane.is_at_tail()
                 && lane.queued() < LOW_WATER
                 && lane.blocked_until().is_none()
-                && !lane.is_crowded()
+                && !lane.is_retry_capped()
                 && (lane.queued() == 0 || !is_silent),
             retry_at: self.next_retry_at.filter(|_| takes_retries),
             asks: may_read && (lane.wants_answer() || asks_for_keys && self.ask_at.is_none()),
             blocked_until: (lane.blocked_until())
                 .or(self.ask_at.filter(|_| asks_for_keys))
                 .filter(|_| may_read),
-            crowded: is_open && lane.is_crowded(),
+            retry_capped: is_open && lane.is_retry_capped(),
             unwritten: lane.dirty || lane.has_unwritten_outcomes(),
             recovered: !self.recovered.is_empty() && !is_blocked,
             blocked: is_blocked,

@@ -61,7 +61,7 @@ impl UrlState {
     fn order_keys(&mut self, memory: &mut QueuedMemory, held_back: &mut Vec<HeldBackMessage>) {
         self.lane.advance();
         memory.remove_all(&self.lane.take_unloaded());
-        if self.lane.is_crowded() && self.lane.queued() > 0 {
+        if self.lane.is_retry_capped() && self.lane.queued() > 0 {
             // What stands still for a while must not fill the memory of the others.
             self.note_oldest();
             memory.remove_all(&self.lane.unread_queue());

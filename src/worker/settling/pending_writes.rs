@@ -83,7 +83,7 @@ pub(super) struct PendingWrites {
     pub gone: BTreeMap<i32, String>,
     /// Canceled before their first call, or held back behind others of their keys.
     pub uncalled: Vec<RetryRow>,
-    /// Retries in state `withdrawn` of messages that had been delivered before.
+    /// Retries in state `canceling` of messages that had been delivered before.
     pub outdated: Vec<(i32, MessagePosition)>,
     /// Cancellations that the worker has read, with how far the lanes had come.
     pub notes: Vec<CancellationNote>,

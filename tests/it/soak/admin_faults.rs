@@ -14,8 +14,8 @@ type Done = Result<(), postgres::Error>;
 
 /// Tables that sessions and the worker write; `LOCK TABLE` and `VACUUM FULL` name one of them.
 const OURS: &str = "
-    select format('webhook.%I', relname) from pg_class
-    where relnamespace = 'webhook'::regnamespace and relkind = 'r'
+    select oid::regclass::text from pg_class
+    where relnamespace::regnamespace::text in ('webhook', 'webhook_internal') and relkind = 'r'
     order by relname";
 
 const MODES: &[&str] = &[
@@ -47,7 +47,7 @@ enum Ending {
 }
 
 impl Chaos<'_> {
-    /// What it withdraws would be sent after all: the transaction is rolled back.
+    /// What it cancels would be sent after all: the transaction is rolled back.
     pub fn forget_cancellation(&mut self) -> Done {
         let name = self.chance.pick(PLANS).name;
         let mut session = self.session();

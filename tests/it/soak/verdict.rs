@@ -318,7 +318,7 @@ fn wait_until_forgotten(cluster: &Cluster) {
         } else {
             Err(format!(
                 "{left} bytes\n{}",
-                cluster.psql("select * from webhook.segment")
+                cluster.psql("select * from webhook_internal.segment")
             ))
         }
     });

@@ -177,7 +177,7 @@ const COUNTERS: &str = "
         select bool_or(c.relname like 'outbox%' and pg_relation_filenode(c.oid) <> c.oid) as outbox_emptied,
                bool_or(c.relname like 'call_log%' and pg_relation_filenode(c.oid) <> c.oid) as log_emptied
         from pg_class c
-        where c.relnamespace = 'webhook'::regnamespace and c.relkind = 'r'
+        where c.relnamespace::regnamespace::text in ('webhook', 'webhook_internal') and c.relkind = 'r'
           and (c.relname like 'outbox%' or c.relname like 'call_log%')
     ), message as (
         select webhook_id, count(*) as n from webhook.messages group by 1
@@ -237,7 +237,7 @@ const LOGGED_IN_FULL: &str = "
     where d.log_level = 'all'
       and not exists (
           select from pg_class c
-          where c.relnamespace = 'webhook'::regnamespace and c.relkind = 'r'
+          where c.relnamespace::regnamespace::text in ('webhook', 'webhook_internal') and c.relkind = 'r'
             and c.relname like 'call_log%' and pg_relation_filenode(c.oid) <> c.oid)";
 
 /// Calls that the log says were answered and that no receiver got; where nothing was cut off,

@@ -33,17 +33,17 @@ where e.extname = 'webhook_ext' and d.deptype = 'e'";
 
 const RELATIONS: &str = "
 select format('%s kind %s persistence %s options %s am %s security %s %s identity %s owner %s acl %s',
-              c.relname, c.relkind, c.relpersistence, c.reloptions, a.amname, c.relrowsecurity,
+              c.oid::regclass, c.relkind, c.relpersistence, c.reloptions, a.amname, c.relrowsecurity,
               c.relforcerowsecurity, c.relreplident, c.relowner::regrole,
               (select array_agg(x::text order by x::text) from unnest(c.relacl) x))
 from pg_class c
 left join pg_am a on a.oid = c.relam
-where c.relnamespace = 'webhook'::regnamespace";
+where c.relnamespace::regnamespace::text in ('webhook', 'webhook_internal')";
 
 /// Their order counts, their numbers do not.
 const COLUMNS: &str = "
 select format('%s %s: %s %s %s not null %s default %s identity %s generated %s storage %s compression %s collation %s statistics %s acl %s',
-              c.relname, row_number() over (partition by c.oid order by a.attnum), a.attname,
+              c.oid::regclass, row_number() over (partition by c.oid order by a.attnum), a.attname,
               format_type(a.atttypid, a.atttypmod), case when a.attinhcount > 0 then 'inherited' end,
               a.attnotnull, pg_get_expr(d.adbin, d.adrelid), a.attidentity, a.attgenerated, a.attstorage,
               a.attcompression, a.attcollation::regcollation, coalesce(a.attstattarget, -1),
@@ -51,33 +51,33 @@ select format('%s %s: %s %s %s not null %s default %s identity %s generated %s s
 from pg_class c
 join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
-where c.relnamespace = 'webhook'::regnamespace";
+where c.relnamespace::regnamespace::text in ('webhook', 'webhook_internal')";
 
 const CONSTRAINTS: &str = "
 select format('%s %s: %s validated %s deferrable %s %s',
               k.conrelid::regclass, k.conname, pg_get_constraintdef(k.oid), k.convalidated,
               k.condeferrable, k.condeferred)
 from pg_constraint k
-where k.connamespace = 'webhook'::regnamespace";
+where k.connamespace::regnamespace::text in ('webhook', 'webhook_internal')";
 
 const INDEXES: &str = "
 select format('%s valid %s clustered %s identity %s',
               pg_get_indexdef(i.indexrelid), i.indisvalid, i.indisclustered, i.indisreplident)
 from pg_index i
 join pg_class c on c.oid = i.indexrelid
-where c.relnamespace = 'webhook'::regnamespace";
+where c.relnamespace::regnamespace::text in ('webhook', 'webhook_internal')";
 
 /// Without those of foreign keys, whose names hold OIDs.
 const TRIGGERS: &str = "
 select format('%s enabled %s', pg_get_triggerdef(t.oid), t.tgenabled)
 from pg_trigger t
 join pg_class c on c.oid = t.tgrelid
-where c.relnamespace = 'webhook'::regnamespace and not t.tgisinternal";
+where c.relnamespace::regnamespace::text in ('webhook', 'webhook_internal') and not t.tgisinternal";
 
 const VIEWS: &str = "
-select format('%s %s', c.relname, pg_get_viewdef(c.oid))
+select format('%s %s', c.oid::regclass, pg_get_viewdef(c.oid))
 from pg_class c
-where c.relnamespace = 'webhook'::regnamespace and c.relkind in ('v', 'm')";
+where c.relnamespace::regnamespace::text in ('webhook', 'webhook_internal') and c.relkind in ('v', 'm')";
 
 const SEQUENCES: &str = "
 select format('%s %s start %s increment %s from %s to %s cache %s cycle %s owned by %s',
@@ -88,7 +88,7 @@ select format('%s %s start %s increment %s from %s to %s cache %s cycle %s owned
                where d.classid = 'pg_class'::regclass and d.objid = s.seqrelid and d.deptype in ('a', 'i')))
 from pg_sequence s
 join pg_class c on c.oid = s.seqrelid
-where c.relnamespace = 'webhook'::regnamespace";
+where c.relnamespace::regnamespace::text in ('webhook', 'webhook_internal')";
 
 const FUNCTIONS: &str = "
 select format('%s rows %s cost %s support %s owner %s acl %s %s',
@@ -96,7 +96,7 @@ select format('%s rows %s cost %s support %s owner %s acl %s %s',
               (select array_agg(x::text order by x::text) from unnest(p.proacl) x),
               pg_get_functiondef(p.oid))
 from pg_proc p
-where p.pronamespace = 'webhook'::regnamespace";
+where p.pronamespace::regnamespace::text in ('webhook', 'webhook_internal')";
 
 const COMMENTS: &str = "
 select format('%s: %s', pg_describe_object(d.classoid, d.objoid, d.objsubid), d.description)
@@ -125,24 +125,24 @@ cross join unnest(e.extconfig, e.extcondition) as c (relation, condition)
 where e.extname = 'webhook_ext'";
 
 const SCHEMA: &str = "
-select format('owner %s acl %s', n.nspowner::regrole,
+select format('%s owner %s acl %s', n.nspname, n.nspowner::regrole,
               (select array_agg(x::text order by x::text) from unnest(n.nspacl) x))
 from pg_namespace n
-where n.nspname = 'webhook'
+where n.nspname in ('webhook', 'webhook_internal')
 union all
 select format('extension version %s relocatable %s', e.extversion, e.extrelocatable)
 from pg_extension e
 where e.extname = 'webhook_ext'";
 
-/// Internal tables begin with the same number of rows; the worker writes into the ledger by itself.
+/// Internal tables begin with the same number of rows; the worker writes settlements by itself.
 const ROWS: &str = "
-select format('%s has %s', c.relname,
+select format('%s has %s', c.oid::regclass,
               (xpath('/row/count/text()',
                      query_to_xml(format('select count(*) from %s', c.oid::regclass), false, true, '')))[1])
 from pg_class c
-where c.relnamespace = 'webhook'::regnamespace
+where c.relnamespace::regnamespace::text in ('webhook', 'webhook_internal')
   and c.relkind = 'r'
-  and c.relname not in ('ledger', 'tick')";
+  and c.relname not in ('settlement', 'tick')";
 
 /// Everything there is in the schema, one line each.
 pub fn describe(cluster: &Cluster, database: &str) -> BTreeSet<String> {

@@ -50,7 +50,7 @@ pub fn inserts(ids: impl IntoIterator<Item = i64>) -> Vec<String> {
 /// The id of the message of the item that was inserted as number `place`, counted from 1.
 pub fn message(cluster: &Cluster, place: i64) -> String {
     cluster.value(&format!(
-        "select message_id::text from webhook.outbox order by id offset {} limit 1",
+        "select message_id::text from webhook_internal.outbox order by id offset {} limit 1",
         place - 1
     ))
 }
@@ -63,7 +63,7 @@ pub fn redeliver(cluster: &Cluster, message_id: &str) -> i32 {
 pub fn statuses(cluster: &Cluster) -> String {
     cluster.value(
         "select coalesce(string_agg(m.status, ', ' order by o.id), '')
-         from webhook.messages m join webhook.outbox o using (message_id)",
+         from webhook.messages m join webhook_internal.outbox o using (message_id)",
     )
 }
 

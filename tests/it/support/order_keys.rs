@@ -38,7 +38,7 @@ pub fn stored(cluster: &Cluster, webhook: &str) -> Vec<Stored> {
 
 pub fn stored_in(cluster: &Cluster, database: &str, webhook: &str) -> Vec<Stored> {
     let query = "select e.event_type, coalesce(o.record, ''), coalesce(o.changed, '')
-                 from webhook.outbox o
+                 from webhook_internal.outbox o
                  join webhook.event_def e using (event_key)
                  join webhook.webhook_def w on w.webhook_key = e.webhook_key
                  where w.name = $1

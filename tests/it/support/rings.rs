@@ -32,7 +32,7 @@ pub fn files(cluster: &Cluster, ring: &str) -> Vec<i64> {
     let files: String = cluster.value(&format!(
         "select string_agg(pg_relation_filenode(oid)::bigint::text, ' ' order by relname)
          from pg_class
-         where relnamespace = 'webhook'::regnamespace and relname ~ '^{ring}_[0-9]$'"
+         where relnamespace::regnamespace::text in ('webhook', 'webhook_internal') and relname ~ '^{ring}_[0-9]$'"
     ));
     files.split(' ').map(|file| file.parse().unwrap()).collect()
 }
@@ -69,13 +69,13 @@ pub fn rotate_until_emptied(cluster: &Cluster, number: usize, next: &mut i64) {
         insert_items(cluster, *next..=*next + 49);
         *next += 50;
         if files(cluster, "outbox")[number] == before {
-            Err(cluster.psql("select * from webhook.segment order by kind, number"))
+            Err(cluster.psql("select * from webhook_internal.segment order by kind, number"))
         } else {
             Ok(())
         }
     });
 }
 
-pub fn count(cluster: &Cluster, what: &str) -> i64 {
-    cluster.value(&format!("select count(*) from webhook.{what}"))
+pub fn count(cluster: &Cluster, relation: &str) -> i64 {
+    cluster.value(&format!("select count(*) from {relation}"))
 }

@@ -28,7 +28,7 @@ impl SmallDisk {
         is_mounted.then_some(disk)
     }
 
-    /// Moves these tables of the extension there.
+    /// Moves these tables there, named with their schema.
     pub fn take(&self, cluster: &Cluster, tables: &[&str]) {
         let location = self.place.join("tables");
         let made = cluster
@@ -40,9 +40,7 @@ impl SmallDisk {
             location.display()
         ));
         for table in tables {
-            cluster.sql(&format!(
-                "alter table webhook.{table} set tablespace {TABLESPACE}"
-            ));
+            cluster.sql(&format!("alter table {table} set tablespace {TABLESPACE}"));
         }
     }
 

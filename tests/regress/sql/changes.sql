@@ -16,16 +16,16 @@ create table items (id integer primary key, note text);
 \pset format unaligned
 \pset tuples_only
 
-create table looked as select max(change_id) as seen from webhook.change_log;
+create table looked as select max(change_id) as seen from webhook_internal.change_log;
 -- Everything that was done since the last look, in order. Ids differ from run to run.
 create view news as
 select c.changed_by, c.action, c.kind, c.id is not null as has_id, c.name, c.old, c.new
 from webhook.changes c
-join webhook.change_log l using (changed_at)
+join webhook_internal.change_log l using (changed_at)
 where l.change_id > (select seen from looked)
 order by l.change_id;
 create function look() returns void language sql as
-    'update looked set seen = (select max(change_id) from webhook.change_log)';
+    'update looked set seen = (select max(change_id) from webhook_internal.change_log)';
 select * from webhook.changes where action <> 'stop';
 
 select count(*) from webhook.create_webhook('Shop', array['https://example.com/a?token=hush-hush'], headers => '{"X-Api-Key": "hush-hush", "X-Env": "test"}');
@@ -94,12 +94,12 @@ select count(*) as headers_with_credentials from webhook.changes where concat(ol
 
 -- Dropped: from then on the rows are kept as long as messages are.
 select webhook.drop_event(:'other');
-select bool_and(is_kept) as others_are_kept from webhook.change_log where kind = 'event' and id = :'event';
-select bool_or(is_kept) as is_kept from webhook.change_log where id = :'other';
+select bool_and(is_kept) as others_are_kept from webhook_internal.change_log where kind = 'event' and id = :'event';
+select bool_or(is_kept) as is_kept from webhook_internal.change_log where id = :'other';
 select webhook.drop_webhook('Store');
 select * from news;
-select bool_or(is_kept) as is_kept from webhook.change_log where webhook_id = :'webhook';
-select bool_and(is_kept) as is_kept from webhook.change_log where name = 'All';
+select bool_or(is_kept) as is_kept from webhook_internal.change_log where webhook_id = :'webhook';
+select bool_and(is_kept) as is_kept from webhook_internal.change_log where name = 'All';
 
 -- A reader may call what only reads, as far as it may read the table.
 select count(*) from webhook.create_webhook('Readable', array['https://example.com/?token=hush-hush']);

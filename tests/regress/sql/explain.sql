@@ -81,7 +81,7 @@ select id as on_visit from webhook.create_event('Orders', 'visits', 'table.recor
 select id as on_part from webhook.create_event('Orders', 'visits_1', 'table.recordDelete') \gset
 select detail from explained(:'on_visit') where check_name in ('partitions', 'object_fields');
 select detail from explained(:'on_part') where check_name in ('partitions', 'object_fields');
-select trigger_name as trigger from webhook.event_trigger join webhook.event_def using (event_key) where id = :'on_visit' \gset
+select trigger_name as trigger from webhook_internal.event_trigger join webhook.event_def using (event_key) where id = :'on_visit' \gset
 alter table visits_2 disable trigger :trigger;
 select * from failing(:'on_visit');
 alter table visits detach partition visits_2;

@@ -19,17 +19,17 @@ alter table accounts owner to a_table_owner;
 grant insert on accounts to anybody;
 
 -- The matrix
-select p.proname as function,
+select p.oid::regproc as function,
        has_function_privilege('anybody', p.oid, 'execute') as public,
        has_function_privilege('a_reader', p.oid, 'execute') as reader,
        has_function_privilege('an_admin', p.oid, 'execute') as admin,
        has_function_privilege('a_table_owner', p.oid, 'execute') as table_owner,
        p.prosecdef as security_definer
 from pg_proc p
-where p.pronamespace = 'webhook'::regnamespace
-order by 1;
+where p.pronamespace in ('webhook'::regnamespace, 'webhook_internal'::regnamespace)
+order by p.pronamespace::regnamespace::text, p.proname;
 
-select c.relname as relation,
+select c.oid::regclass as relation,
        has_table_privilege('anybody', c.oid, 'select, insert, update, delete, truncate, references, trigger') as public,
        has_table_privilege('a_reader', c.oid, 'select') as reader_reads,
        has_table_privilege('a_reader', c.oid, 'insert, update, delete, truncate, references, trigger') as reader_writes,
@@ -37,13 +37,15 @@ select c.relname as relation,
        has_table_privilege('an_admin', c.oid, 'insert, update, delete, truncate, references, trigger') as admin_writes,
        has_table_privilege('a_table_owner', c.oid, 'select, insert, update, delete, truncate, references, trigger') as table_owner
 from pg_class c
-where c.relnamespace = 'webhook'::regnamespace
+where c.relnamespace in ('webhook'::regnamespace, 'webhook_internal'::regnamespace)
   and c.relkind in ('r', 'v')
-order by 1;
+order by c.relnamespace::regnamespace::text, c.relname;
 
 select role,
        has_schema_privilege(role, 'webhook', 'usage') as usage,
        has_schema_privilege(role, 'webhook', 'create') as create,
+       has_schema_privilege(role, 'webhook_internal', 'usage') as internal_usage,
+       has_schema_privilege(role, 'webhook_internal', 'create') as internal_create,
        has_sequence_privilege(role, 'webhook.definition_key_seq', 'usage, select, update') as keys,
        has_sequence_privilege(role, 'webhook.outbox_flush_seq', 'usage, select, update') as order
 from unnest(array['anybody', 'a_reader', 'an_admin', 'a_table_owner']) as role;
@@ -127,7 +129,7 @@ select count(*) as triggers from pg_trigger where tgrelid = 'accounts'::regclass
 -- No view shows a secret, a token or a request header, but webhook.webhooks, which masks them.
 select v.relname as view_with_secret
 from pg_class v
-where v.relnamespace = 'webhook'::regnamespace
+where v.relnamespace in ('webhook'::regnamespace, 'webhook_internal'::regnamespace)
   and v.relkind = 'v'
   and has_table_privilege('webhook_reader', v.oid, 'select')
   and v.relname <> 'webhooks'

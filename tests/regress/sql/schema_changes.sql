@@ -24,7 +24,7 @@ select case o.event_key
            else 'balance'
        end as event,
        o.record
-from webhook.outbox o
+from webhook_internal.outbox o
 -- Transaction by transaction; triggers of one row fire in the order of their names, which are random.
 order by o.id >> 20, event, o.id;
 create view live as
@@ -120,7 +120,7 @@ from webhook.create_event('Orders', 'badges', 'table.recordInsert', payload_temp
 \gset
 alter table badges rename column label to text;
 insert into badges values (1, 'a');
-select record from webhook.outbox o join webhook.event_def e using (event_key) where e.id = :'on_badge';
+select record from webhook_internal.outbox o join webhook.event_def e using (event_key) where e.id = :'on_badge';
 alter table badges drop column text;
 insert into badges values (2);
 select status, detail, messages from webhook.events where id = :'on_badge';
@@ -143,14 +143,14 @@ insert into visits_2 values (4, 13);
 alter table visits detach partition visits_1;
 insert into visits_1 values (5, 2);
 insert into visits_2 values (6, 14);
-select record from webhook.outbox o join webhook.event_def e using (event_key) where e.id = :'on_visit' order by o.id;
+select record from webhook_internal.outbox o join webhook.event_def e using (event_key) where e.id = :'on_visit' order by o.id;
 select object_name, status, detail from webhook.events where id = :'on_visit';
 -- A partition whose columns stand in another order
 create table visits_3 (day integer, gone text, id integer);
 alter table visits_3 drop column gone;
 alter table visits attach partition visits_3 for values from (20) to (30);
 insert into visits values (7, 21);
-select record from webhook.outbox o join webhook.event_def e using (event_key) where e.id = :'on_visit' order by o.id desc limit 1;
+select record from webhook_internal.outbox o join webhook.event_def e using (event_key) where e.id = :'on_visit' order by o.id desc limit 1;
 
 -- DROP TABLE
 drop table visits;

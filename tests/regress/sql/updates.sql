@@ -50,14 +50,14 @@ from webhook.changes
 where coalesce(old, '{}') || new ? 'disable_after'
 order by changed_at;
 
--- URLs: one stays, one goes, one comes, in the order given; what waited for the one that goes is withdrawn.
-insert into webhook.retry (url_key, xid, id, message_id, webhook_key, event_date, attempts, state, next_at)
+-- URLs: one stays, one goes, one comes, in the order given; what waited for the one that goes is canceled.
+insert into webhook_internal.retry (url_key, xid, id, message_id, webhook_key, event_date, attempts, state, next_at)
 select u.url_key, '3', u.url_key, gen_random_uuid(), u.webhook_key, now(), 1, 'waiting', now()
 from webhook.url_def u;
 select outgoing_urls from webhook.update_webhook('Sales', outgoing_urls => array['https://example.com/c', 'HTTPS://example.com/b']);
 select u.url, u.dropped_at is not null as dropped, u.position, r.state
 from webhook.url_def u
-left join webhook.retry r on r.url_key = u.url_key
+left join webhook_internal.retry r on r.url_key = u.url_key
 order by u.url;
 select outgoing_url, retrying from webhook.queue order by outgoing_url;
 -- One that comes again is a new one.
@@ -120,7 +120,7 @@ select object_fields from webhook.events where id = :'on_update';
 select object_fields, payload_fields from webhook.update_event(:'on_update', payload_fields => array['name']);
 
 -- A trigger that somebody dropped comes back.
-select trigger_name as trigger from webhook.event_trigger join webhook.event_def using (event_key) where id = :'on_update' \gset
+select trigger_name as trigger from webhook_internal.event_trigger join webhook.event_def using (event_key) where id = :'on_update' \gset
 drop trigger :trigger on customers;
 select status, detail from webhook.events where id = :'on_update';
 select enabled from webhook.update_event(:'on_update', enabled => false);

@@ -69,7 +69,7 @@ pub(super) struct KeyOrder {
     is_cut: bool,
     /// From here on they are still to be asked about.
     unknown_from: Option<i64>,
-    is_crowded: bool,
+    is_retry_capped: bool,
     /// A key was blocked, or a message came back, since messages in memory were looked at.
     has_news: bool,
     unwritten: usize,
@@ -88,7 +88,7 @@ impl KeyOrder {
             is_unknown: true,
             is_cut: false,
             unknown_from: None,
-            is_crowded: false,
+            is_retry_capped: false,
             has_news: true,
             unwritten: 0,
             blocked_at_most: BLOCKED_AT_MOST,
@@ -208,9 +208,9 @@ impl KeyOrder {
     fn count_blocked(&mut self) {
         let most = self.blocked_at_most;
         if self.blocked.len() >= most {
-            self.is_crowded = true;
-        } else if self.is_crowded && self.blocked.len() < most - most / 10 {
-            self.is_crowded = false;
+            self.is_retry_capped = true;
+        } else if self.is_retry_capped && self.blocked.len() < most - most / 10 {
+            self.is_retry_capped = false;
             self.is_unknown |= std::mem::take(&mut self.is_cut);
         }
     }
@@ -250,8 +250,8 @@ impl<M> Lane<M> {
     }
 
     /// So many keys wait for a retry that nothing is taken from the queue.
-    pub fn is_crowded(&self) -> bool {
-        self.keys.as_ref().is_some_and(|keys| keys.is_crowded)
+    pub fn is_retry_capped(&self) -> bool {
+        self.keys.as_ref().is_some_and(|keys| keys.is_retry_capped)
     }
 
     #[cfg(test)]
@@ -265,6 +265,6 @@ impl<M> Lane<M> {
 impl KeyOrder {
     /// Whether messages that had no call may be looked at.
     fn may_take(&self) -> bool {
-        !self.is_crowded && !self.is_unknown && self.unwritten < UNWRITTEN_AT_MOST
+        !self.is_retry_capped && !self.is_unknown && self.unwritten < UNWRITTEN_AT_MOST
     }
 }

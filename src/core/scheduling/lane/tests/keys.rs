@@ -213,7 +213,7 @@ fn with_too_many_blocked_keys_it_takes_nothing_but_retries_until_there_are_fewer
     }
     fail_one(&mut lane, 1);
     fail_one(&mut lane, 2);
-    assert!(lane.is_crowded() && !lane.has_next());
+    assert!(lane.is_retry_capped() && !lane.has_next());
     assert!(held_back(&mut lane).is_empty());
     settle(&mut lane);
     assert_eq!(answer(&mut lane, &[1, 2]), [1, 2]);
@@ -222,7 +222,7 @@ fn with_too_many_blocked_keys_it_takes_nothing_but_retries_until_there_are_fewer
     end(&mut lane, 1);
     settle(&mut lane);
     answer(&mut lane, &[]);
-    assert!(!lane.is_crowded());
+    assert!(!lane.is_retry_capped());
     assert_eq!(start_all(&mut lane), [3, 4, 5]);
 }
 
@@ -233,7 +233,7 @@ fn of_more_blocked_keys_than_it_keeps_it_knows_some_and_asks_about_all() {
     assert_eq!(lane.blocked_keys_wanted(), 3);
     drop(lane.keep_order(DeliveryOrder::Key));
     lane.learn_blocked_keys(vec![1, 2, 3]);
-    assert!(lane.is_crowded() && !lane.has_next());
+    assert!(lane.is_retry_capped() && !lane.has_next());
     assert_eq!(lane.blocked_keys(), 2);
     assert_eq!(lane.unknown_keys_from(), Some(3));
     lane.asked_unknown_keys(None);

@@ -62,7 +62,7 @@ impl World {
             return;
         }
         let stands = self.lane.blocked_until().is_some() && self.lane.queued() == 0;
-        if stands || self.lane.is_crowded() || self.lane.hold.is_some() || is_full {
+        if stands || self.lane.is_retry_capped() || self.lane.hold.is_some() || is_full {
             self.lane.leave_tail(position(window, at.id - 1));
         } else {
             let keys = self.stream.keys(at);
@@ -74,7 +74,7 @@ impl World {
         let Feed::Own(mut position) = self.lane.feed().clone() else {
             return;
         };
-        let stands = self.lane.blocked_until().is_some() || self.lane.is_crowded();
+        let stands = self.lane.blocked_until().is_some() || self.lane.is_retry_capped();
         if self.lane.hold.is_some() || stands {
             return;
         }
