@@ -2473,6 +2473,8 @@ comment on function webhook.create_worker_role() is
     'superuser, 55000 a role of this name can log in, has members or other attributes.';
 
 -- Comments that changed since 0.1.0.
+comment on function webhook_internal.busy_messages() is
+    'Internal: messages taken by a lane and not settled, for the views.';
 comment on schema webhook_internal is
     'What the extension webhook_ext keeps for itself. Nothing in it is for users, and any release may change it.';
 comment on function webhook.explain_event(text) is
