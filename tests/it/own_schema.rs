@@ -266,9 +266,9 @@ fn what_stands_in_the_place_of_one_of_the_extensions_objects_is_not_used() {
         ),
         (
             "alter view webhook_internal.place rename to aside;
-             create view webhook_internal.place as select * from webhook.aside",
+             create view webhook_internal.place as select * from webhook_internal.aside",
             "webhook_internal.place is no member of extension webhook_ext",
-            "drop view webhook_internal.place; alter view webhook.aside rename to place",
+            "drop view webhook_internal.place; alter view webhook_internal.aside rename to place",
         ),
         (
             "create function webhook.present_columns(oid, oid, text[], smallint[]) returns text[]

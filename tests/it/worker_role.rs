@@ -64,9 +64,9 @@ returns text[] language plpgsql as 'begin perform public.trap(''function''); ret
 
 const PLACES: &[&str] = &[
     "function",
+    "trigger on webhook.url_def",
     "trigger on webhook_internal.call_log_0",
     "trigger on webhook_internal.settlement",
-    "trigger on webhook.url_def",
     "view",
 ];
 
