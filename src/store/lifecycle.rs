@@ -51,10 +51,8 @@ const TABLES: &str = "
 select c.oid
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where n.nspname = 'webhook'
-  and c.relname in ('webhook_def', 'secret_def', 'url_def', 'event_def', 'control', 'def_origin')
-   or n.nspname = 'webhook_internal'
-  and c.relname = 'busy'";
+where n.nspname in ('webhook', 'webhook_internal')
+  and c.relname in ('webhook_def', 'secret_def', 'url_def', 'event_def', 'control', 'def_origin', 'busy')";
 
 thread_local! {
     static RELATIONS: RefCell<HashSet<pg_sys::Oid>> = RefCell::default();

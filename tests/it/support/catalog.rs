@@ -1,4 +1,4 @@
-//! The schema `webhook` as lines of text: two databases with the same lines have the same catalog.
+//! The schemas of the extension as lines of text: two databases with the same lines have the same catalog.
 //!
 //! Nothing in a line depends on OIDs, on the order of creation or on how a statement was written.
 

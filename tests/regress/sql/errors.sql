@@ -145,6 +145,7 @@ select webhook.create_event('Taken', 'pg_class', 'table.recordInsert');
 \echo :LAST_ERROR_SQLSTATE
 select webhook.create_event('Taken', 'information_schema.sql_features', 'table.recordInsert');
 \echo :LAST_ERROR_SQLSTATE
+select webhook.create_event('Taken', 'webhook_internal.retry', 'table.recordInsert');
 select webhook.create_event('Taken', 'webhook.secret_def', 'table.recordInsert');
 \echo :LAST_ERROR_SQLSTATE
 \set VERBOSITY sqlstate
