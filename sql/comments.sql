@@ -550,6 +550,8 @@ comment on table webhook_internal.compaction is
     'Internal: one row, up to which settlement all are added up.';
 comment on table webhook_internal.counter is
     'Internal: counts of messages, calls and errors up to the last compaction.';
+comment on table webhook_internal.stopped_event is
+    'Internal: enabled events that make no messages, once users were told.';
 comment on table webhook_internal.counter_day is
     'Internal: what webhook_internal.counter had before its first change of a day, for thirty days.';
 comment on table webhook_internal.lane is

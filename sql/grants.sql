@@ -133,8 +133,13 @@ begin
     grant select, insert, update on webhook_internal.lane, webhook_internal.counter to webhook_worker;
     grant select, insert, delete on webhook_internal.counter_day to webhook_worker;
     grant select, update on webhook_internal.compaction to webhook_worker;
+    grant select, insert, update, delete on webhook_internal.stopped_event to webhook_worker;
+    grant select on webhook_internal.event_now to webhook_worker;
     -- No function that runs with the rights of its owner.
-    grant execute on function webhook.present_columns(regclass, oid, text[], smallint[]) to webhook_worker;
+    grant execute
+        on function webhook.present_columns(regclass, oid, text[], smallint[]), webhook_internal.match_kind(oid, oid),
+           webhook_internal.unknown_labels(oid, jsonb), webhook_internal.shared_trigger(oid, text)
+        to webhook_worker;
 end
 $$;
 

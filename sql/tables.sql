@@ -65,7 +65,7 @@ create table webhook.event_def (
     event_type          text not null check (event_type operator(pg_catalog.=) any (
         array['table.recordInsert', 'table.recordUpdate', 'table.recordDelete',
               'webhook.urlFailing', 'webhook.urlRecovered', 'webhook.urlDisabled', 'webhook.messageFailed',
-              'webhook.backlogGrowing']
+              'webhook.eventDisabled', 'webhook.backlogGrowing']
     )),
     object_name         regclass,
     -- its name when the event was created, shown once the table is gone
@@ -403,6 +403,13 @@ create table webhook_internal.counter_day (
     primary key (event_key, day)
 );
 create index counter_day_day on webhook_internal.counter_day (day);
+-- Enabled events that make no messages because of what was done to their tables or to the rights of their
+-- owners, once users were told.
+create table webhook_internal.stopped_event (
+    event_key integer primary key references webhook.event_def on delete cascade,
+    reason    text not null,
+    since     timestamptz not null default pg_catalog.clock_timestamp()
+);
 create table webhook_internal.lane (
     url_key integer primary key,
     pending bigint not null,

@@ -883,6 +883,17 @@ revoke all on webhook_internal.counter_day from public;
 comment on table webhook_internal.counter_day is
     'Internal: what webhook_internal.counter had before its first change of a day, for thirty days.';
 
+-- Enabled events that make no messages because of what was done to their tables or to the rights of their
+-- owners, once users were told.
+create table webhook_internal.stopped_event (
+    event_key integer primary key references webhook.event_def on delete cascade,
+    reason    text not null,
+    since     timestamptz not null default pg_catalog.clock_timestamp()
+);
+revoke all on webhook_internal.stopped_event from public;
+comment on table webhook_internal.stopped_event is
+    'Internal: enabled events that make no messages, once users were told.';
+
 -- Counters are looked up for the events that are asked for, and not for all.
 set local search_path = pg_catalog, pg_temp;
 create view webhook_internal.recent_count as
@@ -1761,7 +1772,7 @@ alter table webhook.event_def add constraint event_def_event_type_check
     check (event_type operator(pg_catalog.=) any (
         array['table.recordInsert', 'table.recordUpdate', 'table.recordDelete',
               'webhook.urlFailing', 'webhook.urlRecovered', 'webhook.urlDisabled', 'webhook.messageFailed',
-              'webhook.backlogGrowing']
+              'webhook.eventDisabled', 'webhook.backlogGrowing']
     ));
 create index event_def_operational on webhook.event_def (event_type) where object_name is null and dropped_at is null;
 comment on column webhook.events.event_type is
@@ -2033,7 +2044,7 @@ begin
         from pg_catalog.pg_class c
         where c.relnamespace operator(pg_catalog.=) 'webhook_internal'::pg_catalog.regnamespace
           and c.relkind operator(pg_catalog.=) 'r'
-          and c.relname operator(pg_catalog.~) '^(activity_[0-9]|call_duration|worker_total|counter_day)$'
+          and c.relname operator(pg_catalog.~) '^(activity_[0-9]|call_duration|worker_total|counter_day|stopped_event)$'
         order by c.relname
     loop
         execute pg_catalog.format(
@@ -2463,8 +2474,13 @@ begin
     grant select, insert, update on webhook_internal.lane, webhook_internal.counter to webhook_worker;
     grant select, insert, delete on webhook_internal.counter_day to webhook_worker;
     grant select, update on webhook_internal.compaction to webhook_worker;
+    grant select, insert, update, delete on webhook_internal.stopped_event to webhook_worker;
+    grant select on webhook_internal.event_now to webhook_worker;
     -- No function that runs with the rights of its owner.
-    grant execute on function webhook.present_columns(regclass, oid, text[], smallint[]) to webhook_worker;
+    grant execute
+        on function webhook.present_columns(regclass, oid, text[], smallint[]), webhook_internal.match_kind(oid, oid),
+           webhook_internal.unknown_labels(oid, jsonb), webhook_internal.shared_trigger(oid, text)
+        to webhook_worker;
 end
 $$;
 comment on function webhook.create_worker_role() is

@@ -30,6 +30,10 @@ thread_local! {
     static WATCHES_ALL: Cell<bool> = const { Cell::new(false) };
     /// Which relations were invalidated since [`take_noted`].
     static NOTED: Cell<Noted> = const { Cell::new(Noted::NONE) };
+    /// Tables with events, whatever of them is cached.
+    static TABLES_WITH_EVENTS: RefCell<HashSet<pg_sys::Oid>> = RefCell::default();
+    /// Which of them were changed since [`take_changed_tables`].
+    static CHANGED_TABLES: Cell<Noted> = const { Cell::new(Noted::NONE) };
     /// When the statement began in which we last asked.
     static ASKED_IN: Cell<i64> = const { Cell::new(i64::MIN) };
 }
@@ -76,6 +80,18 @@ impl Noted {
 /// Which of the relations that count were invalidated since the last call.
 pub fn take_noted() -> Noted {
     NOTED.replace(Noted::NONE)
+}
+
+/// From now on a change of this table is noted for [`take_changed_tables`].
+pub fn note_changes_of(table: pg_sys::Oid) {
+    register_once();
+    TABLES_WITH_EVENTS.with_borrow_mut(|tables| tables.insert(table));
+}
+
+/// Which of the tables that [`note_changes_of`] named were changed since the last call, or their
+/// triggers, or the rights on them.
+pub fn take_changed_tables() -> Noted {
+    CHANGED_TABLES.replace(Noted::NONE)
 }
 
 extern "C-unwind" {
@@ -220,6 +236,21 @@ unsafe extern "C-unwind" fn on_invalidation(_arg: pg_sys::Datum, relation: pg_sy
     if concerned {
         note(relation);
     }
+    if relation == pg_sys::InvalidOid || has_events(relation) {
+        let mut changed = CHANGED_TABLES.get();
+        changed.add(relation);
+        CHANGED_TABLES.set(changed);
+    }
+}
+
+/// As [`is_watched`].
+fn has_events(relation: pg_sys::Oid) -> bool {
+    let is_in = |tables: &RefCell<HashSet<pg_sys::Oid>>| {
+        tables
+            .try_borrow()
+            .map_or(true, |tables| tables.contains(&relation))
+    };
+    TABLES_WITH_EVENTS.try_with(is_in).unwrap_or(true)
 }
 
 fn note(relation: pg_sys::Oid) {

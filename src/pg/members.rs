@@ -78,6 +78,7 @@ const INTERNAL_RELATIONS: &[&CStr] = &[
     c"retry",
     c"segment",
     c"settlement",
+    c"stopped_event",
     c"tail",
     c"tick",
     c"uncompacted",

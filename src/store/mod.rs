@@ -45,6 +45,7 @@ pub mod segments;
 pub mod settlement_log;
 pub mod shared_windows;
 pub mod status_page;
+pub mod stopped_events;
 mod table_label;
 pub mod test_message;
 pub mod ticks;

@@ -2,7 +2,8 @@
 
 use uuid::Uuid;
 
-use crate::core::definitions::operational::Occurrence;
+use super::stopped_events::StoppedEvent;
+use crate::core::definitions::operational::{Occurrence, OperationalEvent};
 use crate::core::health::news::Happened;
 use crate::pg::spi::{Arg, Query};
 
@@ -105,17 +106,42 @@ impl OperationalMessages {
     /// it is about.
     pub fn put(&self, happened: &[Happened]) -> Told {
         let subjects = self.subjects(happened);
-        let subscribers = self.subscribers(happened);
+        let about = happened.iter().filter_map(|one| {
+            let subject = subjects.iter().find(|s| s.url_key == one.url_key)?;
+            let occurrence = occurrence(one, subject);
+            Some((one.event, subject.webhook_key, occurrence))
+        });
+        self.put_all(&Vec::from_iter(about))
+    }
+
+    /// The same for events that make no more messages. `at`: as text, in UTC.
+    pub fn put_stopped(&self, stopped: &[StoppedEvent], at: &str) -> Told {
+        let about = stopped.iter().map(|event| {
+            let occurrence = Occurrence {
+                webhook_id: &event.webhook_id,
+                webhook_name: &event.webhook_name,
+                last_error: event.reason.as_deref(),
+                at,
+                event_id: Some(&event.id),
+                object_name: event.object_name.as_deref(),
+                ..Occurrence::default()
+            };
+            let kind = OperationalEvent::EventDisabled;
+            (kind, event.webhook_key, occurrence)
+        });
+        self.put_all(&Vec::from_iter(about))
+    }
+
+    /// Each with the webhook that it is about.
+    fn put_all(&self, occurrences: &[(OperationalEvent, i32, Occurrence<'_>)]) -> Told {
+        let types = occurrences.iter().map(|(event, ..)| Some(event.as_str()));
+        let subscribers = self.subscribers(&Vec::from_iter(types));
         let mut rows = Vec::new();
         let mut told = Told::default();
-        for one in happened {
-            let Some(subject) = subjects.iter().find(|s| s.url_key == one.url_key) else {
-                continue;
-            };
-            let occurrence = occurrence(one, subject);
-            told.notifications.push(occurrence.notification(one.event));
+        for (event, about, occurrence) in occurrences {
+            told.notifications.push(occurrence.notification(*event));
             let others = subscribers.iter().filter(|(_, webhook_key, event_type)| {
-                *webhook_key != subject.webhook_key && event_type == one.event.as_str()
+                webhook_key != about && event_type == event.as_str()
             });
             rows.extend(others.map(|(event_key, webhook_key, _)| Row {
                 event_key: *event_key,
@@ -144,10 +170,9 @@ impl OperationalMessages {
         subjects
     }
 
-    fn subscribers(&self, happened: &[Happened]) -> Vec<(i32, i32, String)> {
-        let types: Vec<Option<&str>> = happened.iter().map(|h| Some(h.event.as_str())).collect();
+    fn subscribers(&self, types: &[Option<&str>]) -> Vec<(i32, i32, String)> {
         let mut subscribers = Vec::new();
-        self.subscribers.read(&[Arg::TextArray(&types)], |row| {
+        self.subscribers.read(&[Arg::TextArray(types)], |row| {
             subscribers.push((row.i32(0)?, row.i32(1)?, row.text(2)?));
             Some(())
         });
@@ -193,5 +218,6 @@ fn occurrence<'a>(happened: &'a Happened, subject: &'a Subject) -> Occurrence<'a
         messages: happened.messages,
         pending: happened.pending,
         at: &happened.at,
+        ..Occurrence::default()
     }
 }

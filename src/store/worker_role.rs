@@ -29,6 +29,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("def_origin", &["SELECT"]),
     ("definition_change", &["SELECT", "DELETE"]),
     ("event_def", &["SELECT"]),
+    ("event_now", &["SELECT"]),
     ("lane", &["SELECT", "INSERT", "UPDATE"]),
     ("outbox", &["SELECT"]),
     ("outbox_0", &["SELECT", "INSERT", "TRUNCATE"]),
@@ -40,6 +41,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("secret_def", &["SELECT"]),
     ("segment", &["SELECT"]),
     ("settlement", &["SELECT", "INSERT", "DELETE"]),
+    ("stopped_event", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("tail", &["SELECT"]),
     ("tick", &["SELECT", "INSERT", "DELETE"]),
     ("uncompacted", &["SELECT"]),
@@ -61,7 +63,12 @@ const UPDATED_COLUMNS: &[(&str, &[&str])] = &[
 ];
 
 /// None that runs with the rights of its owner.
-const FUNCTIONS: &[&str] = &["present_columns"];
+const FUNCTIONS: &[&str] = &[
+    "match_kind",
+    "present_columns",
+    "shared_trigger",
+    "unknown_labels",
+];
 
 /// What role $1 lacks of privileges $4 on relations $2, or their columns $3, and on functions $5.
 /// An object that is gone is told of by the statement that needs it.

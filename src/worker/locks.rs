@@ -44,6 +44,7 @@ pub enum Work {
     Details,
     WallClock,
     Activity,
+    StoppedEvents,
 }
 
 impl Work {
@@ -89,6 +90,13 @@ impl Work {
             Self::Details => &["webhook_def"],
             Self::WallClock => &["retry"],
             Self::Activity => &["activity_%", "call_duration", "worker_total"],
+            Self::StoppedEvents => &[
+                "event_def",
+                "webhook_def",
+                "stopped_event",
+                "control",
+                "outbox_%",
+            ],
         }
     }
 }

@@ -324,3 +324,66 @@ fn insert_past_lock(cluster: &Cluster) {
          from webhook.outbox_0 limit 1",
     );
 }
+
+#[test]
+fn an_event_that_makes_no_more_messages_is_told_of_once() {
+    const KIND: &str = "webhook.eventDisabled";
+    let (cluster, receiver) = cluster_with("operational-stopped", "1h");
+    create_webhook(&cluster, "ops", &[receiver.url("/ok/ops")], "");
+    cluster.sql(&format!(
+        "select webhook.create_event('ops', null, '{KIND}')"
+    ));
+    cluster.sql(
+        "create table orders (id bigint primary key, total numeric, note text);
+         create table parts (id bigint primary key, name text)",
+    );
+    create_webhook(&cluster, "crm", &[receiver.url("/ok/crm")], "");
+    let totals: String = cluster.value(
+        "select id from webhook.create_event('crm', 'orders', 'table.recordUpdate',
+                                                   object_fields => '{total}')",
+    );
+    let parts: String =
+        cluster.value("select id from webhook.create_event('crm', 'parts', 'table.recordInsert')");
+    // One that is switched off by a call is no news.
+    cluster.sql(
+        "select webhook.create_event('crm', 'orders', 'table.recordDelete', enabled => false);
+         alter table orders drop column note",
+    );
+    cluster.sql("alter table orders drop column total");
+    let stopped = wait_for_told(&receiver, "/ok/ops", KIND);
+    assert_eq!(stopped["event_id"], totals);
+    assert_eq!(stopped["object_name"], "orders");
+    assert_eq!(stopped["webhook_name"], "crm");
+    assert_eq!(stopped["last_error"], "column was dropped: total");
+    assert!(stopped["outgoing_url"].is_null());
+    let warned = format!(
+        "event {totals} of webhook \"crm\" on orders makes no more messages: column was dropped: total"
+    );
+    assert!(cluster.log().contains(&warned), "{}", cluster.log());
+
+    // The next worker knows that this was told.
+    cluster.signal(worker_of(&cluster, "postgres"), "KILL");
+    wait_for_restarts(&cluster, 1);
+    cluster.sql("drop table parts");
+    receiver.wait_for(PATIENCE, "/ok/ops", 2);
+    let told = told(&receiver, "/ok/ops");
+    let about: Vec<(&Value, &Value)> = told
+        .iter()
+        .map(|(_, record)| (&record["event_id"], &record["last_error"]))
+        .collect();
+    let (totals, parts) = (Value::from(totals), Value::from(parts));
+    let (column, table) = (
+        Value::from("column was dropped: total"),
+        Value::from("its table was dropped"),
+    );
+    assert_eq!(about, [(&totals, &column), (&parts, &table)]);
+
+    // Mended, and stopped again.
+    cluster.sql(
+        "select webhook.update_event(event_id, object_fields => '{id}') from webhook.events
+         where event_type = 'table.recordUpdate'",
+    );
+    let told_of = "select count(*)::text from webhook_internal.stopped_event";
+    cluster.wait_for_text(PATIENCE, told_of, "1");
+    assert!(cluster.log().contains("makes messages again"));
+}

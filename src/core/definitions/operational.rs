@@ -19,21 +19,23 @@ pub enum OperationalEvent {
     UrlRecovered,
     UrlDisabled,
     MessageFailed,
+    EventDisabled,
     BacklogGrowing,
 }
 
-pub const OPERATIONAL_EVENTS: [OperationalEvent; 5] = [
+pub const OPERATIONAL_EVENTS: [OperationalEvent; 6] = [
     OperationalEvent::UrlFailing,
     OperationalEvent::UrlRecovered,
     OperationalEvent::UrlDisabled,
     OperationalEvent::MessageFailed,
+    OperationalEvent::EventDisabled,
     OperationalEvent::BacklogGrowing,
 ];
 
 /// The longest error in a record: with everything escaped a notification has room for it.
 const ERROR_CHARS: usize = 500;
 
-const FIELDS: [&str; 10] = [
+const FIELDS: [&str; 12] = [
     "webhook_id",
     "webhook_name",
     "outgoing_url",
@@ -44,6 +46,8 @@ const FIELDS: [&str; 10] = [
     "messages",
     "pending",
     "at",
+    "event_id",
+    "object_name",
 ];
 
 impl OperationalEvent {
@@ -59,6 +63,7 @@ impl OperationalEvent {
             Self::UrlRecovered => "webhook.urlRecovered",
             Self::UrlDisabled => "webhook.urlDisabled",
             Self::MessageFailed => "webhook.messageFailed",
+            Self::EventDisabled => "webhook.eventDisabled",
             Self::BacklogGrowing => "webhook.backlogGrowing",
         }
     }
@@ -80,18 +85,25 @@ pub fn columns() -> Vec<Column> {
 pub fn example(event: OperationalEvent) -> Value {
     let is_message = event == OperationalEvent::MessageFailed;
     let is_backlog = event == OperationalEvent::BacklogGrowing;
-    let has_error = !is_backlog && event != OperationalEvent::UrlRecovered;
+    let is_event = event == OperationalEvent::EventDisabled;
+    let error = match event {
+        OperationalEvent::BacklogGrowing | OperationalEvent::UrlRecovered => None,
+        OperationalEvent::EventDisabled => Some("its table was dropped"),
+        _ => Some("answered 500 Internal Server Error"),
+    };
     let occurrence = Occurrence {
         webhook_id: "a1b2c3",
         webhook_name: "example",
-        outgoing_url: Some("https://example.com/"),
-        since: (!is_message).then_some("2026-03-06T09:30:37.197463Z"),
-        last_error: has_error.then_some("answered 500 Internal Server Error"),
+        outgoing_url: (!is_event).then_some("https://example.com/"),
+        since: (!is_message && !is_event).then_some("2026-03-06T09:30:37.197463Z"),
+        last_error: error,
         message_id: is_message.then_some(Uuid::nil()),
         attempts: is_message.then_some(12),
         messages: is_message.then_some(1),
         pending: is_backlog.then_some(1_000),
         at: "2026-03-06T09:35:37.197463Z",
+        event_id: is_event.then_some("d4e5f6"),
+        object_name: is_event.then_some("orders"),
     };
     serde_json::from_str(&occurrence.record()).unwrap_or_default()
 }
@@ -123,6 +135,8 @@ pub struct Occurrence<'a> {
     pub messages: Option<u64>,
     pub pending: Option<u64>,
     pub at: &'a str,
+    pub event_id: Option<&'a str>,
+    pub object_name: Option<&'a str>,
 }
 
 impl Occurrence<'_> {
@@ -152,6 +166,8 @@ impl Occurrence<'_> {
         push_number(&mut out, "messages", self.messages);
         push_number(&mut out, "pending", self.pending);
         push_text(&mut out, "at", Some(self.at));
+        push_text(&mut out, "event_id", self.event_id);
+        push_text(&mut out, "object_name", self.object_name);
         out.push(b'}');
         String::from_utf8(out).expect("made of texts")
     }
@@ -241,6 +257,8 @@ mod tests {
     #[test]
     fn the_longest_notification_fits() {
         let name = "\u{10ffff}".repeat(100);
+        // Each quoted, and with quotes in it, which JSON escapes.
+        let table = format!("{0}.{0}", "\"".repeat(128));
         let error = "\u{1}".repeat(10_000);
         let url = format!("https://{}.example/", "a.".repeat(110));
         let occurrence = Occurrence {
@@ -254,6 +272,8 @@ mod tests {
             messages: Some(u64::MAX),
             pending: Some(u64::MAX),
             at: "2026-03-06T09:30:37.197463Z",
+            event_id: Some("d4e5f6"),
+            object_name: Some(&table),
         };
         let text = occurrence.notification(OperationalEvent::MessageFailed);
         assert!(text.len() < NOTIFICATION_BYTES, "{}", text.len());

@@ -78,7 +78,7 @@ impl EventType {
                 text,
                 "'table.recordInsert', 'table.recordUpdate' or 'table.recordDelete', or without \
                  object_name 'webhook.urlFailing', 'webhook.urlRecovered', 'webhook.urlDisabled', \
-                 'webhook.messageFailed' or 'webhook.backlogGrowing'",
+                 'webhook.messageFailed', 'webhook.eventDisabled' or 'webhook.backlogGrowing'",
             )),
         }
     }

@@ -192,6 +192,8 @@ impl UrlNews {
                 happened.attempts = given_up.map(|given_up| given_up.attempts);
                 happened.messages = given_up.map(|given_up| given_up.messages);
             }
+            // It is about no URL.
+            OperationalEvent::EventDisabled => {}
             OperationalEvent::BacklogGrowing => {
                 let grown = self.grown.as_ref();
                 happened.since = grown.map(|grown| utc_text(grown.oldest));
@@ -220,6 +222,7 @@ impl UrlNews {
                 self.given_up = None;
                 &mut self.quiet.given_up
             }
+            OperationalEvent::EventDisabled => return,
             OperationalEvent::BacklogGrowing => {
                 self.grown = None;
                 if let Some(backlog) = &mut self.backlog {
@@ -238,6 +241,7 @@ impl UrlNews {
             OperationalEvent::UrlRecovered => &mut self.quiet.recovered,
             OperationalEvent::UrlDisabled => &mut self.quiet.disabled,
             OperationalEvent::MessageFailed => &mut self.quiet.given_up,
+            OperationalEvent::EventDisabled => return,
             OperationalEvent::BacklogGrowing => &mut self.quiet.grown,
         };
         *quiet = now + AGAIN_NANOS;

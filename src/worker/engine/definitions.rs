@@ -29,6 +29,7 @@ impl Engine {
             false => BTreeSet::new(),
         };
         let read = self.definitions.read_changes(&changes, in_use);
+        self.maintenance.webhooks_changed(&changes.webhooks);
         self.apply(&read, changes.everything);
         self.definitions.accept_changes(read_up_to);
     }

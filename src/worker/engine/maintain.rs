@@ -22,6 +22,15 @@ impl Engine {
             .forget_changes(&mut self.locks, self.ticker);
     }
 
+    /// Tells users of events that make no more messages. May open transactions.
+    pub(super) fn look_at_events(&mut self) {
+        if let Some(told) = self.maintenance.look_at_events(&mut self.locks) {
+            self.made_messages |= told.messages > 0;
+            self.settler.tell(told.notifications);
+            self.settler.notify();
+        }
+    }
+
     /// The wall clock may have been set back: retries come as soon as they were meant to.
     pub(super) fn adjust_for_clock_step(&mut self) {
         if self.maintenance.adjust_for_clock_step(&mut self.locks) {

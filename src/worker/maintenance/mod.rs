@@ -1,4 +1,4 @@
-//! What keeps the tables in order: rotation and retention, reconciled counts, the wall clock.
+//! What keeps the tables in order: rotation and retention, reconciled counts, the wall clock, events that stop.
 //!
 //! Owns when each is looked at next. Takes what the other owners know (the last settlement,
 //! whether anything is on the wire) and gives what follows from a look. Each look has transactions
@@ -9,16 +9,20 @@
 mod clock;
 mod reconciliation;
 mod rotation;
+mod stopped_events;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::locks::Locks;
 use super::time::Ticker;
 use crate::pg::settings::Delivery;
+use crate::store::operational_messages::Told;
 use crate::store::retries::RetryStore;
 use clock::WallClock;
 use reconciliation::Reconciliation;
 use rotation::Rotation;
+use stopped_events::StoppedEventWatch;
 
 pub use reconciliation::Written;
 
@@ -27,6 +31,7 @@ pub struct Maintenance {
     rotation: Rotation,
     reconciliation: Reconciliation,
     clock: WallClock,
+    stopped_events: StoppedEventWatch,
     retries: RetryStore,
     ticker: Ticker,
 }
@@ -37,6 +42,7 @@ impl Maintenance {
             rotation: Rotation::new(settings),
             reconciliation: Reconciliation::new(),
             clock: WallClock::new(ticker),
+            stopped_events: StoppedEventWatch::new(),
             retries: RetryStore::new(),
             ticker,
         }
@@ -76,6 +82,16 @@ impl Maintenance {
     /// transaction.
     pub fn adjust_for_clock_step(&mut self, locks: &mut Locks) -> bool {
         self.clock.adjust(&self.retries, locks, self.ticker)
+    }
+
+    /// The definitions of these webhooks have changed.
+    pub fn webhooks_changed(&mut self, webhook_keys: &BTreeSet<i32>) {
+        self.stopped_events.webhooks_changed(webhook_keys);
+    }
+
+    /// Tells users of events that make no more messages. May open a transaction.
+    pub fn look_at_events(&mut self, locks: &mut Locks) -> Option<Told> {
+        self.stopped_events.look_if_due(locks, self.ticker)
     }
 
     /// What is written as pending, if it is time to compare. Opens a transaction.

@@ -296,6 +296,11 @@ impl Settler {
         self.operational.note_backlogs(backlogs, self.ticker.now());
     }
 
+    /// Sessions that listen are told this, too.
+    pub fn tell(&mut self, notifications: Vec<String>) {
+        self.notifications.extend(notifications);
+    }
+
     /// Tells sessions that listen what was written. Opens a transaction: what keeps it from being
     /// committed keeps nothing else.
     pub fn notify(&mut self) {

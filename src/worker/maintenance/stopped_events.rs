@@ -1,0 +1,242 @@
+//! Tells users of events that make no more messages.
+//!
+//! A column that an event needs is dropped, or its table, or its trigger is disabled: no call of ours does
+//! that, so that nobody is told. Events are looked at when their table or definition changes, and all
+//! of them, a page a second, when a worker starts and when roles or more has changed than was noted. What
+//! users were told is written down, so that they are told once. An event that stops again within a
+//! minute is told of after that minute. What fails is tried again.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::mem;
+use std::time::{Duration, Instant};
+
+use pgrx::pg_sys;
+
+use crate::core::values::time_text::utc_text;
+use crate::pg::{clock, invalidation, tx};
+use crate::store::operational_messages::{OperationalMessages, Told};
+use crate::store::stopped_events::{StoppedEvent, StoppedEvents};
+use crate::worker::locks::{Locks, Work};
+use crate::worker::time::Ticker;
+
+const PAGE: i64 = 1_000;
+/// Between two looks.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Between two beginnings of a look at all events, which only changed roles ask for.
+const ALL_AGAIN_AFTER: Duration = Duration::from_secs(600);
+/// Between two tellings of one event.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// See the module.
+pub(super) struct StoppedEventWatch {
+    store: StoppedEvents,
+    messages: OperationalMessages,
+    next_look: Instant,
+    look: Option<Look>,
+    all_since: Instant,
+    /// All are to be looked at once more, but not too soon.
+    all_again: bool,
+    roles: u64,
+    /// What has changed since the look began that goes on.
+    changed: Changed,
+    /// Users were told of these a moment ago.
+    told: BTreeMap<i32, Instant>,
+    /// Of these they are to be told.
+    postponed: BTreeSet<i32>,
+}
+
+/// Which events may have stopped.
+#[derive(Default)]
+struct Changed {
+    events: BTreeSet<i32>,
+    webhooks: BTreeSet<i32>,
+    tables: HashSet<pg_sys::Oid>,
+}
+
+/// Goes on in pages.
+struct Look {
+    /// `None`: all events.
+    at: Option<Changed>,
+    after: i32,
+}
+
+/// What a page came to.
+struct Found {
+    last: Option<i32>,
+    tables: HashSet<pg_sys::Oid>,
+    stopped: Vec<StoppedEvent>,
+    resumed: Vec<StoppedEvent>,
+    postponed: BTreeSet<i32>,
+    told: Told,
+}
+
+impl Changed {
+    fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.webhooks.is_empty() && self.tables.is_empty()
+    }
+}
+
+impl Look {
+    const ALL: Self = Self { at: None, after: 0 };
+
+    /// In a transaction.
+    fn page(&self, store: &StoppedEvents) -> Vec<StoppedEvent> {
+        let Some(at) = &self.at else {
+            return store.after(self.after, PAGE);
+        };
+        let events = Vec::from_iter(at.events.iter().copied());
+        let webhooks = Vec::from_iter(at.webhooks.iter().copied());
+        let tables = Vec::from_iter(at.tables.iter().copied());
+        store.of((&events, &webhooks, &tables), self.after, PAGE)
+    }
+}
+
+impl StoppedEventWatch {
+    pub fn new() -> Self {
+        Self {
+            store: StoppedEvents::new(),
+            messages: OperationalMessages::new(),
+            next_look: Instant::now() + PAUSE,
+            look: Some(Look::ALL),
+            all_since: Instant::now(),
+            all_again: false,
+            roles: invalidation::role_generation(),
+            changed: Changed::default(),
+            told: BTreeMap::new(),
+            postponed: BTreeSet::new(),
+        }
+    }
+
+    /// The definitions of these webhooks have changed.
+    pub fn webhooks_changed(&mut self, webhook_keys: &BTreeSet<i32>) {
+        self.changed.webhooks.extend(webhook_keys);
+    }
+
+    /// Opens a transaction if there is something to look at.
+    pub fn look_if_due(&mut self, locks: &mut Locks, ticker: Ticker) -> Option<Told> {
+        let now = Instant::now();
+        if now < self.next_look || !locks.may_try(Work::StoppedEvents, ticker.now()) {
+            return None;
+        }
+        self.next_look = now + PAUSE;
+        self.note_changes(now);
+        self.begin(now);
+        let look = self.look.as_ref()?;
+        match tx::transaction(|| self.find(look)) {
+            Ok(found) => {
+                locks.succeeded(Work::StoppedEvents);
+                Some(self.accept(found, now))
+            }
+            Err(failure) if failure.is_lock_not_available() => {
+                locks.failed(Work::StoppedEvents, ticker.now());
+                None
+            }
+            Err(failure) => {
+                pgrx::warning!(
+                    "could not look for events that make no messages: {}",
+                    failure.message
+                );
+                None
+            }
+        }
+    }
+
+    fn note_changes(&mut self, now: Instant) {
+        match invalidation::take_changed_tables().relations() {
+            Some(tables) => self.changed.tables.extend(tables),
+            None => self.all_again = true,
+        }
+        let roles = invalidation::role_generation();
+        self.all_again |= roles != self.roles;
+        self.roles = roles;
+        self.told.retain(|_, at| now.duration_since(*at) < QUIET);
+        let told = &self.told;
+        let due = self.postponed.iter().filter(|key| !told.contains_key(key));
+        self.changed.events.extend(due);
+        self.postponed.retain(|key| told.contains_key(key));
+    }
+
+    /// Begins the next look, if the last one is over.
+    fn begin(&mut self, now: Instant) {
+        if self.look.is_some() {
+            return;
+        }
+        if self.all_again && now.duration_since(self.all_since) >= ALL_AGAIN_AFTER {
+            self.all_again = false;
+            self.all_since = now;
+            self.look = Some(Look::ALL);
+        } else if !self.changed.is_empty() {
+            let at = Some(mem::take(&mut self.changed));
+            self.look = Some(Look { at, after: 0 });
+        }
+    }
+
+    /// A page of the look, with what follows from it. In a transaction.
+    fn find(&self, look: &Look) -> Found {
+        let events = look.page(&self.store);
+        let is_full = i64::try_from(events.len()) == Ok(PAGE);
+        let last = events.last().filter(|_| is_full);
+        let mut found = Found {
+            last: last.map(|event| event.event_key),
+            tables: events.iter().filter_map(|event| event.table).collect(),
+            stopped: Vec::new(),
+            resumed: Vec::new(),
+            postponed: BTreeSet::new(),
+            told: Told::default(),
+        };
+        for event in events {
+            match (&event.reason, &event.told) {
+                (Some(_), None) if self.told.contains_key(&event.event_key) => {
+                    found.postponed.insert(event.event_key);
+                }
+                (Some(_), None) => found.stopped.push(event),
+                (None, Some(_)) => found.resumed.push(event),
+                _ => {}
+            }
+        }
+        self.store.mark(found.stopped.iter());
+        let resumed = found.resumed.iter().map(|event| event.event_key);
+        self.store.forget(&Vec::from_iter(resumed));
+        if !found.stopped.is_empty() {
+            let at = utc_text(clock::now());
+            found.told = self.messages.put_stopped(&found.stopped, &at);
+        }
+        found
+    }
+
+    /// The transaction is committed.
+    fn accept(&mut self, found: Found, now: Instant) -> Told {
+        let look = self.look.take();
+        self.look = look
+            .zip(found.last)
+            .map(|(look, after)| Look { after, ..look });
+        for table in found.tables {
+            invalidation::note_changes_of(table);
+        }
+        self.postponed.extend(found.postponed);
+        for event in found.stopped {
+            pgrx::warning!(
+                "{} makes no more messages: {}",
+                label(&event),
+                event.reason.as_deref().unwrap_or_default()
+            );
+            self.told.insert(event.event_key, now);
+        }
+        for event in found.resumed {
+            pgrx::log!("{} makes messages again, or is no more", label(&event));
+        }
+        found.told
+    }
+}
+
+fn label(event: &StoppedEvent) -> String {
+    format!(
+        "event {} of webhook \"{}\" on {}",
+        event.id,
+        event.webhook_name,
+        event
+            .object_name
+            .as_deref()
+            .unwrap_or("a table that is gone")
+    )
+}
