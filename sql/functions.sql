@@ -467,6 +467,14 @@ begin
 end
 $$;
 
+-- Works whatever the versions are, so that it can be asked when nothing else does.
+create function webhook.version()
+returns text
+language c
+stable
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'library_version_wrapper';
+
 -- What the last statement of the installation calls.
 create function webhook_internal.extension_installed()
 returns void

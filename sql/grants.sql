@@ -221,7 +221,7 @@ grant execute
     to webhook_reader;
 grant execute
     on function webhook.duration_quantile(text, double precision, double precision), webhook.prometheus(),
-       webhook.status_page(interval)
+       webhook.status_page(interval), webhook.version()
     to webhook_reader;
 -- What only reads. The functions check the caller's rights on tables, and mask what readers may not see.
 grant execute
@@ -237,7 +237,7 @@ grant execute
        webhook_internal.delivery_hold(), webhook_internal.unseen_messages(), webhook_internal.busy_messages(),
        webhook_internal.masked_url(text), webhook_internal.match_kind(oid, oid),
        webhook_internal.unknown_labels(oid, jsonb), webhook_internal.shared_trigger(oid, text),
-       webhook.duration_quantile(text, double precision, double precision), webhook.prometheus()
+       webhook.duration_quantile(text, double precision, double precision), webhook.prometheus(), webhook.version()
     to pg_monitor;
 
 grant execute on all functions in schema webhook, webhook_internal to webhook_admin;

@@ -2333,6 +2333,21 @@ comment on function webhook.prometheus() is
     'All of webhook.metrics as text in the format of OpenMetrics 1.0, which Prometheus scrapes: with TYPE, UNIT and '
     'HELP of each metric, and # EOF at the end. Serve it as application/openmetrics-text.';
 
+-- What is loaded and installed.
+
+-- Works whatever the versions are, so that it can be asked when nothing else does.
+create function webhook.version()
+returns text
+language c
+stable
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'library_version_wrapper';
+
+comment on function webhook.version() is
+    'What this session has loaded and what this database has, for reports and after an upgrade: the version of the '
+    'library, that of the schema, the commit that the library was built from, and the major version of PostgreSQL '
+    'that it was built for. While library and schema differ, webhook.worker.detail says what to do.';
+
 -- A page for people.
 
 -- PostgREST serves what a function returns as this domain with the media type that the domain is named for.
@@ -2603,7 +2618,7 @@ grant execute
     to webhook_reader;
 grant execute
     on function webhook.duration_quantile(text, double precision, double precision), webhook.prometheus(),
-       webhook.status_page(interval)
+       webhook.status_page(interval), webhook.version()
     to webhook_reader;
 -- What only reads. The functions check the caller's rights on tables, and mask what readers may not see.
 grant execute
@@ -2619,7 +2634,7 @@ grant execute
        webhook_internal.delivery_hold(), webhook_internal.unseen_messages(), webhook_internal.busy_messages(),
        webhook_internal.masked_url(text), webhook_internal.match_kind(oid, oid),
        webhook_internal.unknown_labels(oid, jsonb), webhook_internal.shared_trigger(oid, text),
-       webhook.duration_quantile(text, double precision, double precision), webhook.prometheus()
+       webhook.duration_quantile(text, double precision, double precision), webhook.prometheus(), webhook.version()
     to pg_monitor;
 
 grant execute on all functions in schema webhook, webhook_internal to webhook_admin;

@@ -33,3 +33,4 @@ mod template_parameters;
 mod test_webhook;
 mod update_event;
 mod update_webhook;
+mod version;

@@ -17,3 +17,4 @@ pub mod policy;
 pub mod scheduling;
 pub mod status_page;
 pub mod values;
+pub mod version_mismatch;

@@ -114,7 +114,7 @@ impl Lifecycle {
             return ExtensionStatus::Gone;
         };
         if let Some(mismatch) = version::mismatch(&version) {
-            self.stop_because(mismatch);
+            self.stop_because(with_way_out(mismatch));
             return ExtensionStatus::Unusable;
         }
         if self
@@ -165,4 +165,12 @@ impl Lifecycle {
         self.reason.replace(None);
         ExtensionStatus::Ready
     }
+}
+
+/// What to do, also where only the message is shown: in `webhook.worker.detail`.
+fn with_way_out(mut error: Error) -> Error {
+    if let Some(hint) = error.hint.take() {
+        error.message = format!("{}: {hint}", error.message);
+    }
+    error
 }

@@ -3,12 +3,14 @@
 //! After a new package is installed, sessions have its library before ALTER EXTENSION has
 //! changed the schema; after that, sessions that loaded the old library keep it.
 
-use pgrx::PgSqlErrorCode;
+use pgrx::{pg_sys, PgSqlErrorCode};
 
 use crate::core::error::{Error, Kind, Result};
+use crate::core::version_mismatch;
 use crate::pg::report::translated;
 use crate::pg::{members, owner};
 
+/// Of a statement that does not fit: which of the two is older is not known.
 const WAY_OUT: &str = "run ALTER EXTENSION webhook_ext UPDATE; if that was done, reconnect, and \
     restart the server if it preloads the library";
 
@@ -21,18 +23,27 @@ pub fn of_library() -> String {
     env!("CARGO_PKG_VERSION").to_owned()
 }
 
+/// The commit that the library was built from, as scripts/environment.sh names it to the builds of
+/// releases. Others do without, so that a commit alone has nothing compiled again.
+const COMMIT: Option<&str> = option_env!("WEBHOOK_EXT_COMMIT");
+
+/// Library and schema, for people. Fails for no mismatch.
+pub fn described() -> String {
+    let schema = owner::extension().and_then(members::installed_version);
+    format!(
+        "webhook_ext {}, schema {}, commit {}, for PostgreSQL {}",
+        of_library(),
+        schema.as_deref().unwrap_or("missing"),
+        COMMIT
+            .filter(|commit| !commit.is_empty())
+            .unwrap_or("unknown"),
+        pg_sys::PG_MAJORVERSION_NUM,
+    )
+}
+
 /// What differs, and what to do about it; `installed` is the version of the SQL.
 pub fn mismatch(installed: &str) -> Option<Error> {
-    let library = of_library();
-    (installed != library).then(|| {
-        Error::new(
-            Kind::NotInPrerequisiteState,
-            format!(
-                "webhook_ext {installed} is installed in this database, but the library is {library}"
-            ),
-        )
-        .with_hint(WAY_OUT)
-    })
+    version_mismatch::mismatch(installed, &of_library())
 }
 
 /// # Errors

@@ -99,6 +99,7 @@ const CALLS: &[(&str, &str)] = &[
     ),
     ("prometheus", "select webhook.prometheus()"),
     ("status_page", "select webhook.status_page()"),
+    ("version", "select webhook.version()"),
     ("test_webhook", "select webhook.test_webhook('hook')"),
     ("redeliver", "select webhook.redeliver('{message}')"),
     (

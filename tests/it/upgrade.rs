@@ -126,14 +126,17 @@ fn wait_for_mismatch(cluster: &Cluster) {
     assert!(cluster.log().contains(warning));
 }
 
-fn assert_refused(cluster: &Cluster, call: &str) {
+/// What `webhook.worker` and the log say of it.
+const UPDATE: &str = "run ALTER EXTENSION webhook_ext UPDATE in this database";
+const RELOAD: &str =
+    "reconnect, and restart the server if shared_preload_libraries names webhook_ext";
+
+fn assert_refused(cluster: &Cluster, call: &str, way_out: &str) {
     let error = cluster.connect("postgres").batch_execute(call).unwrap_err();
     let error = error.as_db_error().expect("the server answered");
     assert_eq!(error.code().code(), "55000", "{error}");
     assert!(
-        error
-            .hint()
-            .is_some_and(|hint| hint.contains("ALTER EXTENSION webhook_ext UPDATE")),
+        error.hint().is_some_and(|hint| hint.contains(way_out)),
         "{error:?}"
     );
 }
@@ -149,8 +152,10 @@ fn an_upgrade_under_load_loses_neither_messages_nor_history_nor_definitions() {
     assert_refused(
         &cluster,
         "select webhook.create_webhook('new', array['https://example.com/'])",
+        UPDATE,
     );
-    assert_refused(&cluster, "select webhook.pause_webhook('first')");
+    assert_refused(&cluster, "select webhook.pause_webhook('first')", UPDATE);
+    assert!(cluster.log().contains(UPDATE));
     assert_eq!(receiver.count("/ok/a").requests, 0);
     let since: String = cluster.value("select now()::text");
     let before = history(&cluster, "webhook.call_log", &since);
@@ -239,6 +244,16 @@ fn an_upgrade_tells_of_every_privilege_that_it_takes_away() {
     assert_eq!(left, 0);
 }
 
+/// With a schema of this release.
+fn assert_version(cluster: &Cluster, library: &str) {
+    let said: String = cluster.value("select webhook.version()");
+    let major: i32 = cluster.value("select current_setting('server_version_num')::integer / 10000");
+    let schema = env!("CARGO_PKG_VERSION");
+    let start = format!("webhook_ext {library}, schema {schema}, commit ");
+    let end = format!(", for PostgreSQL {major}");
+    assert!(said.starts_with(&start) && said.ends_with(&end), "{said}");
+}
+
 #[test]
 fn a_library_that_is_older_than_the_tables_captures_and_waits() {
     let (cluster, receiver) = ready_cluster("older_library");
@@ -252,12 +267,16 @@ fn a_library_that_is_older_than_the_tables_captures_and_waits() {
     insert_items(&cluster, 6..=10);
     let detail: String = cluster.value("select detail from webhook.worker");
     assert!(detail.contains("but the library is 0.1.0"), "{detail}");
-    assert_refused(&cluster, "select webhook.pause_webhook('/ok/a')");
+    assert!(detail.contains(RELOAD), "{detail}");
+    assert!(cluster.log().contains(RELOAD));
+    assert_version(&cluster, "0.1.0");
+    assert_refused(&cluster, "select webhook.pause_webhook('/ok/a')", RELOAD);
     assert_eq!(pending(&cluster), 5);
 
     cluster.configure("webhook.fault", "");
     cluster.reload();
     cluster.wait_for_text(PATIENCE, "show webhook.fault", "");
+    assert_version(&cluster, env!("CARGO_PKG_VERSION"));
     assert_items_delivered(&cluster, &receiver, "/ok/a", PATIENCE);
     assert_eq!(cluster_restarts(&cluster), 0, "{}", cluster.log());
 }

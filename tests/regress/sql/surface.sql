@@ -55,6 +55,7 @@ insert into meant values
     ('function', 'rest', 'users'),
     ('function', 'duration_quantile', 'users'),
     ('function', 'prometheus', 'users'),
+    ('function', 'version', 'users'),
     ('function', 'status_page', 'users'),
     ('function', 'grant_to', 'users'),
     ('function', 'revoke_from', 'users'),
