@@ -5,15 +5,20 @@
 SHELL := /bin/bash
 export PG_CONFIG
 
-.PHONY: help setup demo test test-unit test-regress test-cluster test-matrix test-assert soak fuzz lint bench install uninstall clean
+.PHONY: help setup demo test test-unit test-regress test-cluster test-matrix test-assert test-packages \
+    soak fuzz lint bench all install uninstall package image dist clean
 
 help:
 	@echo 'make demo          a throw-away server and receiver: watch changes become signed POSTs'
 	@echo 'make install       build the release and install it into the server of PG_CONFIG'
 	@echo 'make uninstall     remove it again'
+	@echo 'make package       Debian packages for PostgreSQL 15 to 18 (or VERSIONS="17 18"), in target/packages'
+	@echo 'make image         the image for CloudNativePG, from the package for PostgreSQL 18, in target/image'
+	@echo 'make dist          the archive for PGXN, from the last commit, in target'
 	@echo 'make test          all tests: unit, regress, cluster (also test-unit, test-regress, test-cluster)'
 	@echo 'make test-matrix   regress and cluster tests against PostgreSQL 15 to 18 (or VERSIONS="17 18"); fetches what is not installed'
 	@echo 'make test-assert   regress and cluster tests against a PostgreSQL 15 built with assertions'
+	@echo 'make test-packages install, upgrade, remove the packages in clean systems (root; VERSIONS="15")'
 	@echo 'make soak          random faults under load for SOAK_MINUTES (default 10)'
 	@echo 'make fuzz          arbitrary input for parsers and writers for FUZZ_MINUTES (default 10)'
 	@echo 'make lint          rustfmt, clippy, rustdoc, cargo-machete, cargo-deny, pgspot'
@@ -39,6 +44,9 @@ test-matrix:
 test-assert:
 	@scripts/test-assert
 
+test-packages:
+	@scripts/test-packages
+
 soak: setup
 	@scripts/soak
 
@@ -52,11 +60,23 @@ lint:
 bench: setup
 	@scripts/bench
 
+all:
+	@scripts/install build
+
 install:
 	@scripts/install
 
 uninstall:
 	@scripts/uninstall
+
+package:
+	@scripts/package
+
+image:
+	@scripts/image
+
+dist:
+	@scripts/dist
 
 clean:
 	@scripts/clean

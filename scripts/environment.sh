@@ -37,6 +37,38 @@ pg_major() {
     "$pg_config" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/'
 }
 
+# pg_config of the server of a major version, if it is installed here: only the server's own package brings
+# `postgres`, and only the -dev one the headers.
+installed_server() {
+    local candidate=/usr/lib/postgresql/$1/bin/pg_config
+    [ -x "${candidate%/*}/postgres" ] && [ -x "$candidate" ] \
+        && [ -f "$("$candidate" --includedir-server)/postgres.h" ] && echo "$candidate"
+}
+
+# The same, or of the one that scripts/matrix-server fetches.
+server_of() {
+    installed_server "$1" || "$root/scripts/matrix-server" "$1"
+}
+
+# The version of this source.
+source_version() {
+    sed -nE 's/^version = "(.*)"$/\1/p' "${1:-$root}/Cargo.toml" | head -n 1
+}
+
+# The commit that this source is, for webhook.version(): of the checkout, or as `git archive` wrote it
+# into the file; nothing if neither knows.
+release_commit() {
+    local written
+    if [ -n "${WEBHOOK_EXT_COMMIT:-}" ]; then
+        echo "$WEBHOOK_EXT_COMMIT"
+    elif [ -e "$root/.git" ] && command -v git >/dev/null; then
+        git -C "$root" describe --always --abbrev=12 --dirty --exclude='*' 2>/dev/null || true
+    else
+        written=$(cat "$root/.git-commit" 2>/dev/null || true)
+        [[ ! $written =~ ^[0-9a-f]+$ ]] || echo "${written:0:12}"
+    fi
+}
+
 # Cargo arguments that choose the server version, with any further features (separated by commas).
 features() {
     echo --no-default-features --features "pg$(pg_major)${1:+,$1}"

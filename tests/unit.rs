@@ -1,6 +1,6 @@
 //! The server-free tier: `core/` and `delivery/` compiled without pgrx, with
-//! the tests that stand beside their code, and the test that keeps the layers
-//! apart.
+//! the tests that stand beside their code, the test that keeps the layers
+//! apart, and the one that compares what each file says of the release.
 
 #![allow(dead_code)]
 
@@ -12,3 +12,4 @@ mod delivery;
 
 mod fuzz;
 mod layering;
+mod release_files;
