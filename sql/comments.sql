@@ -462,9 +462,9 @@ comment on column webhook.activity.durations is
     'How many calls took how long, for webhook.duration_quantile().';
 
 comment on function webhook.version() is
-    'What this session has loaded and what this database has, for reports and after an upgrade: the version of the '
-    'library, that of the schema, the commit that the library was built from, and the major version of PostgreSQL '
-    'that it was built for. While library and schema differ, webhook.worker.detail says what to do.';
+    'The versions of the library that this session has loaded and of the schema in this database, the commit that '
+    'the library was built from, and the major version of PostgreSQL that it was built for. While library and '
+    'schema differ, webhook.worker.detail says what to do.';
 
 comment on function webhook.prometheus() is
     'All of webhook.metrics as text in the format of OpenMetrics 1.0, which Prometheus scrapes: with TYPE, UNIT and '

@@ -2344,9 +2344,9 @@ set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'library_version_wrapper';
 
 comment on function webhook.version() is
-    'What this session has loaded and what this database has, for reports and after an upgrade: the version of the '
-    'library, that of the schema, the commit that the library was built from, and the major version of PostgreSQL '
-    'that it was built for. While library and schema differ, webhook.worker.detail says what to do.';
+    'The versions of the library that this session has loaded and of the schema in this database, the commit that '
+    'the library was built from, and the major version of PostgreSQL that it was built for. While library and '
+    'schema differ, webhook.worker.detail says what to do.';
 
 -- A page for people.
 
