@@ -53,9 +53,11 @@ impl Maintenance {
         self.rotation.reconfigure(settings);
     }
 
-    /// How long tables need no look.
+    /// How long nothing needs a look.
     pub fn due_in(&self) -> Duration {
-        self.rotation.due_in()
+        let rotation = self.rotation.due_in();
+        let events = self.stopped_events.due_in();
+        events.map_or(rotation, |events| events.min(rotation))
     }
 
     pub fn is_due(&self) -> bool {

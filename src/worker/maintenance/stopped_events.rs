@@ -2,7 +2,7 @@
 //!
 //! A column that an event needs is dropped, or its table, or its trigger is disabled: no call of ours does
 //! that, so that nobody is told. Events are looked at when their table or definition changes, and all
-//! of them, a page a second, when a worker starts and when roles or more has changed than was noted. What
+//! of them, page by page, when a worker starts and when roles or more has changed than was noted. What
 //! users were told is written down, so that they are told once. An event that stops again within a
 //! minute is told of after that minute. What fails is tried again.
 
@@ -19,7 +19,9 @@ use crate::store::stopped_events::{StoppedEvent, StoppedEvents};
 use crate::worker::locks::{Locks, Work};
 use crate::worker::time::Ticker;
 
-const PAGE: i64 = 1_000;
+/// A page takes two to four milliseconds, in which nothing is sent.
+const PAGE: i64 = 20;
+const NEXT_PAGE: Duration = Duration::from_millis(100);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Between two beginnings of a look at all events, which only changed roles ask for.
@@ -107,6 +109,12 @@ impl StoppedEventWatch {
         }
     }
 
+    /// How long until the next page, if there is one.
+    pub fn due_in(&self) -> Option<Duration> {
+        let left = self.next_look.saturating_duration_since(Instant::now());
+        self.look.as_ref().map(|_| left)
+    }
+
     /// The definitions of these webhooks have changed.
     pub fn webhooks_changed(&mut self, webhook_keys: &BTreeSet<i32>) {
         self.changed.webhooks.extend(webhook_keys);
@@ -115,17 +123,24 @@ impl StoppedEventWatch {
     /// Opens a transaction if there is something to look at.
     pub fn look_if_due(&mut self, locks: &mut Locks, ticker: Ticker) -> Option<Told> {
         let now = Instant::now();
-        if now < self.next_look || !locks.may_try(Work::StoppedEvents, ticker.now()) {
+        if now < self.next_look {
             return None;
         }
         self.next_look = now + PAUSE;
+        if !locks.may_try(Work::StoppedEvents, ticker.now()) {
+            return None;
+        }
         self.note_changes(now);
         self.begin(now);
         let look = self.look.as_ref()?;
         match tx::transaction(|| self.find(look)) {
             Ok(found) => {
                 locks.succeeded(Work::StoppedEvents);
-                Some(self.accept(found, now))
+                let told = self.accept(found, now);
+                if self.look.is_some() {
+                    self.next_look = now + NEXT_PAGE;
+                }
+                Some(told)
             }
             Err(failure) if failure.is_lock_not_available() => {
                 locks.failed(Work::StoppedEvents, ticker.now());
