@@ -78,14 +78,19 @@ from pg_catalog.pg_namespace s
 where s.nspname in ('webhook', 'webhook_internal')
   and not pg_catalog.has_schema_privilege($1, s.oid, 'USAGE')
 union all
-select pg_catalog.concat(n.privilege, '(' || n.part || ')', ' on ', s.nspname, '.', n.relation)
-from rows from (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)) as n (relation, part, privilege)
-join pg_catalog.pg_class c on c.relname = n.relation
-join pg_catalog.pg_namespace s on s.oid = c.relnamespace and s.nspname in ('webhook', 'webhook_internal')
+select pg_catalog.concat(n.privilege, '(' || n.part || ')', ' on ', n.nspname, '.', n.relation)
+from (
+    select c.oid, c.relkind, s.nspname, w.relation, w.part, w.privilege
+    from rows from (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)) as w (relation, part, privilege)
+    join pg_catalog.pg_class c on c.relname = w.relation
+    join pg_catalog.pg_namespace s on s.oid = c.relnamespace and s.nspname in ('webhook', 'webhook_internal')
+    -- Before anything is asked of columns: a table of the same name elsewhere has others.
+    offset 0
+) n
 where not case
-              when c.relkind = 'S' then pg_catalog.has_sequence_privilege($1, c.oid, n.privilege)
-              when n.part is null then pg_catalog.has_table_privilege($1, c.oid, n.privilege)
-              else pg_catalog.has_column_privilege($1, c.oid, n.part, n.privilege)
+              when n.relkind = 'S' then pg_catalog.has_sequence_privilege($1, n.oid, n.privilege)
+              when n.part is null then pg_catalog.has_table_privilege($1, n.oid, n.privilege)
+              else pg_catalog.has_column_privilege($1, n.oid, n.part, n.privilege)
           end
 union all
 select pg_catalog.concat('EXECUTE on function ', s.nspname, '.', p.proname)
