@@ -7,11 +7,7 @@ use super::support::{ready_cluster, Cluster};
 const CALLS_A_TABLE: i64 = 20_000;
 
 /// Tables of the ring that hold something. The planner reads an empty one as it likes.
-const FILLED: [&str; 3] = [
-    "webhook_internal.call_log_0",
-    "webhook_internal.call_log_1",
-    "webhook_internal.call_log_2",
-];
+const FILLED: [&str; 3] = ["call_log_0", "call_log_1", "call_log_2"];
 
 /// Calls of two webhooks as the worker writes them, one of them with failures; the outbox is
 /// filled by capture.
@@ -30,7 +26,7 @@ fn with_long_log() -> Cluster {
     ));
     for (number, table) in FILLED.iter().enumerate() {
         cluster.sql(&format!(
-            "insert into {table} (call_id, called_at, message_id, url_key, event_key, event_date,
+            "insert into webhook_internal.{table} (call_id, called_at, message_id, url_key, event_key, event_date,
                                           attempt, success, webhook_id, http_code, message_size, duration_ms)
              select gen_random_uuid(), o.captured_at, o.message_id, u.url_key, o.event_key, o.captured_at,
                     1, not f.is_failure, w.id, case when f.is_failure then 500 else 200 end, 100, 1
