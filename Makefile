@@ -5,11 +5,12 @@
 SHELL := /bin/bash
 export PG_CONFIG
 
-.PHONY: help setup demo test test-unit test-regress test-cluster test-matrix test-assert test-packages \
+.PHONY: help setup demo receiver docs reference test test-unit test-regress test-cluster test-matrix test-assert test-packages \
     soak fuzz lint bench all install uninstall package image dist clean
 
 help:
 	@echo 'make demo          a throw-away server and receiver: watch changes become signed POSTs'
+	@echo 'make receiver      a receiver on 127.0.0.1:8080 that prints and verifies each POST (SECRET=whsec_..., PORT=8081)'
 	@echo 'make install       build the release and install it into the server of PG_CONFIG'
 	@echo 'make uninstall     remove it again'
 	@echo 'make package       Debian packages for PostgreSQL 15 to 18 (or VERSIONS="17 18"), in target/packages'
@@ -22,6 +23,8 @@ help:
 	@echo 'make soak          random faults under load for SOAK_MINUTES (default 10)'
 	@echo 'make fuzz          arbitrary input for parsers and writers for FUZZ_MINUTES (default 10)'
 	@echo 'make lint          rustfmt, clippy, rustdoc, cargo-machete, cargo-deny, pgspot'
+	@echo 'make docs          the documentation as a site, in target/site'
+	@echo 'make reference     write docs/reference.md from the comments in the database'
 	@echo 'make bench         measure against the targets'
 	@echo 'make setup         install what is missing for all this'
 	@echo 'make clean         remove everything that was built'
@@ -31,6 +34,16 @@ setup:
 
 demo: setup
 	@scripts/demo
+
+receiver: setup
+	@scripts/receiver
+
+docs:
+	@scripts/setup docs
+	@scripts/docs
+
+reference: setup
+	@scripts/reference
 
 test: setup
 	@scripts/test

@@ -3,7 +3,7 @@
 use crate::core::definitions::words::EventType;
 use crate::core::payloads::template;
 use crate::core::policy::endpoint::Endpoint;
-use crate::core::policy::refused_url::{refused, RefusedUrl};
+use crate::core::policy::refused_url::{opening, refused, RefusedUrl};
 use crate::pg::report::notice;
 use crate::pg::settings;
 
@@ -11,23 +11,25 @@ use crate::pg::settings;
 /// credential.
 pub fn tell_of_urls(urls: &[String]) {
     let settings = settings::delivery();
-    for endpoint in urls.iter().filter_map(|url| Endpoint::parse(url).ok()) {
+    let policy = &settings.allowed_networks;
+    let endpoints: Vec<Endpoint> = urls
+        .iter()
+        .filter_map(|url| Endpoint::parse(url).ok())
+        .collect();
+    let opening = opening(&endpoints, policy, settings.require_https);
+    for endpoint in &endpoints {
         let host = endpoint.host();
-        match refused(
-            &endpoint,
-            &settings.allowed_networks,
-            settings.require_https,
-        ) {
-            None => {}
-            Some(RefusedUrl::PlainHttp) => notice(
-                format!("calls to {host} are refused: plain http (webhook.require_https)"),
-                "use https, or name the receiver's network in webhook.allowed_networks",
-            ),
-            Some(RefusedUrl::Address(why)) => notice(
-                format!("calls to {host} are refused: {why}"),
-                "give another URL, or name the receiver's network in webhook.allowed_networks",
-            ),
-        }
+        let Some(refusal) = refused(endpoint, policy, settings.require_https) else {
+            continue;
+        };
+        let why = match &refusal {
+            RefusedUrl::PlainHttp => "plain http (webhook.require_https)",
+            RefusedUrl::Address(why) => why,
+        };
+        notice(
+            format!("calls to {host} are refused: {why}"),
+            &opening.hint(endpoint, &refusal),
+        );
     }
 }
 

@@ -40,12 +40,22 @@ impl Show {
             header("webhook-timestamp"),
             header("webhook-attempt"),
             header("webhook-signature"),
-            if self.verifies(received) { "yes" } else { "no" },
+            self.verdict(received),
             String::from_utf8_lossy(&received.body),
         );
         // One write, so that requests of different connections do not mix; a closed terminal is no fault.
         let mut out = io::stdout().lock();
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+
+    fn verdict(&self, received: &Received) -> &'static str {
+        if self.secrets.is_empty() && self.secret_file.is_none() {
+            "not checked, no secret was given"
+        } else if self.verifies(received) {
+            "yes"
+        } else {
+            "no"
+        }
     }
 
     fn verifies(&self, received: &Received) -> bool {

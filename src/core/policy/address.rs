@@ -120,6 +120,17 @@ impl AddressPolicy {
         Ok(Self { allowed })
     }
 
+    /// What the setting names, as it may be written there; an address has no prefix length.
+    pub fn networks(&self) -> impl Iterator<Item = String> + '_ {
+        self.allowed.iter().map(|network| {
+            if is_single_address(network) {
+                network.addr().to_string()
+            } else {
+                network.to_string()
+            }
+        })
+    }
+
     /// Whether this address may be called.
     pub fn judge(&self, address: IpAddr) -> std::result::Result<(), Refusal> {
         if self.is_explicitly_allowed(address) {
@@ -135,7 +146,7 @@ impl AddressPolicy {
     /// nowhere else while `webhook.require_https` is on.
     pub fn is_explicitly_allowed(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        let exact_only = is_guarded(address);
+        let exact_only = is_guarded(&address);
         self.allowed.iter().any(|network| {
             network.contains(&address) && (!exact_only || is_single_address(network))
         })
@@ -193,10 +204,11 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-fn is_guarded(address: IpAddr) -> bool {
-    is_link_local(address)
-        || METADATA.contains(&address)
-        || embedded_v4(address).is_some_and(|address| is_guarded(IpAddr::V4(address)))
+/// Whether only the address itself opens it, and no network that contains it.
+pub fn is_guarded(address: &IpAddr) -> bool {
+    is_link_local(*address)
+        || METADATA.contains(address)
+        || embedded_v4(*address).is_some_and(|address| is_guarded(&IpAddr::V4(address)))
 }
 
 /// The IPv4 address that a gateway calls instead of this one.
@@ -408,7 +420,7 @@ mod tests {
             let network = Ipv4Net::new(Ipv4Addr::from(base), prefix).unwrap();
             if let Ok(policy) = AddressPolicy::parse(&network.to_string()) {
                 let probe = Ipv4Addr::from(probe);
-                let guarded = is_guarded(IpAddr::V4(probe));
+                let guarded = is_guarded(&IpAddr::V4(probe));
                 prop_assume!(!guarded);
                 prop_assert_eq!(
                     policy.is_explicitly_allowed(IpAddr::V4(probe)),
