@@ -88,6 +88,7 @@ mod prepared_waiting;
 mod prometheus;
 mod publications;
 mod queue_states;
+mod docs;
 mod readme;
 mod record_limits;
 mod redeliver;
