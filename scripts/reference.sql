@@ -124,7 +124,7 @@ select format(E'### %s\n\n| | |\n| --- | --- |\n| type | %s |\n| default | %s |\
                   when s.boot_val = '' then 'empty'
                   else format('`%s`', s.boot_val)
               end,
-              format(E'| range | %s to %s |\n', s.min_val, s.max_val),
+              case when s.min_val is null then '' else format(E'| range | %s to %s |\n', s.min_val, s.max_val) end,
               case s.context when 'user' then 'session' when 'superuser' then 'superuser' when 'sighup' then 'reload' when 'postmaster' then 'start' end,
               pg_temp.prose(s.short_desc), pg_temp.prose(s.extra_desc))
 from pg_settings s

@@ -1,6 +1,7 @@
 //! The server-free tier: `core/` and `delivery/` compiled without pgrx, with
 //! the tests that stand beside their code, the test that keeps the layers
-//! apart, and the one that compares what each file says of the release.
+//! apart, the one that compares what each file says of the release, and the one that follows the
+//! links between the pages.
 
 #![allow(dead_code)]
 
@@ -12,4 +13,5 @@ mod delivery;
 
 mod fuzz;
 mod layering;
+mod links;
 mod release_files;
