@@ -9,13 +9,13 @@ set search_path = pg_catalog;
 
 -- A comment as Markdown: names as code, the signs of Markdown as themselves.
 create function pg_temp.prose(text) returns text language sql as $$
-    select regexp_replace(
+    select replace(regexp_replace(
         -- A name with an underscore, of schema webhook, or that begins with one; with its parentheses.
         regexp_replace(
             replace(replace(replace(replace(replace($1, '<', '&lt;'), '|', '\|'), '*', '\*'), '[', '\['), '\*\*\*', '`***`'),
             '(?<![a-z0-9_`.<])((webhook|pg_catalog)\.[a-z_"/.]*[a-z_"](\(\))?|_?[a-z0-9]+(_[a-z0-9]+)+(\(\))?|_[a-z]+(_[a-z]+)*_?)(?![a-z_`])',
             '`\1`', 'gi'),
-        '`([a-z_]+)`\\\*', '`\1*`', 'g')
+        '`([a-z_]+)`\\\*', '`\1*`', 'g'), 'docs/functions.md', '[Functions in detail](functions.md)')
 $$;
 
 create function pg_temp.anchor(text) returns text language sql as $$
@@ -118,9 +118,8 @@ select format(E'### %s\n\n| | |\n| --- | --- |\n| type | %s |\n| default | %s |\
               s.vartype || case s.unit when 'B' then ', bytes' when 'MB' then ', megabytes' when 's' then ', seconds' else '' end,
               case
                   when s.name = 'webhook.account_id' then 'derived from the cluster''s system identifier'
-                  when s.unit = 'B' then format('`%s`', replace(pg_size_pretty(s.boot_val::bigint), ' ', ''))
-                  when s.unit = 'MB' then format('`%s`', replace(pg_size_pretty(s.boot_val::bigint << 20), ' ', ''))
-                  when s.unit = 's' then format('`%s`', justify_hours(make_interval(secs => s.boot_val::double precision)))
+                  -- With its unit, as it is written; the server has the default.
+                  when s.unit is not null then format('`%s`', current_setting(s.name))
                   when s.boot_val = '' then 'empty'
                   else format('`%s`', s.boot_val)
               end,
