@@ -82,12 +82,11 @@ fn anchors(text: &str) -> BTreeSet<String> {
             .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
             .map(|c| if c == ' ' { '-' } else { c })
             .collect();
-        let taken = |name: &String| anchors.contains(name);
-        let numbered = (0..).map(|number| match number {
+        let mut numbered = (0..).map(|number| match number {
             0 => slug.clone(),
             _ => format!("{slug}-{number}"),
         });
-        let free = numbered.skip_while(taken).next();
+        let free = numbered.find(|name| !anchors.contains(name));
         anchors.insert(free.expect("the numbers do not end"));
     }
     anchors
