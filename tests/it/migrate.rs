@@ -91,7 +91,7 @@ fn triggers_of_pg_net_become_events_with_the_same_bodies() {
         "{printed}"
     );
     assert!(
-        printed.contains("-- By hand: trigger by_hand on public.orders runs by_hand()"),
+        printed.contains("-- By hand: trigger by_hand on public.orders runs public.by_hand()"),
         "{printed}"
     );
 
