@@ -208,7 +208,8 @@ grant usage on schema webhook, webhook_internal to webhook_admin, webhook_reader
 
 grant select
     on webhook.webhooks, webhook.events, webhook.messages, webhook.calls, webhook.queue, webhook.worker,
-       webhook.metrics, webhook.changes, webhook.activity
+       webhook.metrics, webhook.changes, webhook.activity, webhook.cluster_queue, webhook.cluster_worker,
+       webhook.cluster_metrics
     to webhook_admin, webhook_reader;
 
 -- A function in a view runs with the rights of the role that reads the view.
@@ -217,7 +218,7 @@ grant execute
        webhook_internal.delivery_hold(), webhook_internal.unseen_messages(), webhook_internal.busy_messages(),
        webhook_internal.masked_url(text), webhook_internal.masked_headers(jsonb), webhook_internal.masked_values(jsonb),
        webhook_internal.match_kind(oid, oid), webhook_internal.unknown_labels(oid, jsonb),
-       webhook_internal.shared_trigger(oid, text)
+       webhook_internal.shared_trigger(oid, text), webhook_internal.on_each_node(text), webhook_internal.is_cluster()
     to webhook_reader;
 grant execute
     on function webhook.duration_quantile(text, double precision, double precision), webhook.prometheus(),
@@ -244,7 +245,10 @@ grant execute on all functions in schema webhook, webhook_internal to webhook_ad
 revoke execute
     on function webhook.grant_to(text, text), webhook.revoke_from(text), webhook.create_worker_role(),
        webhook_internal.definitions_changed(), webhook_internal.definition_row_changed(),
-       webhook_internal.refuse_replicated(), webhook_internal.check_grantee(text), webhook_internal.extension_installed()
+       webhook_internal.refuse_replicated(), webhook_internal.check_grantee(text), webhook_internal.extension_installed(),
+       webhook.enable_cluster(), webhook_internal.cluster_document_changed(),
+       webhook_internal.apply_cluster_document(text, integer, jsonb),
+       webhook_internal.publish_cluster_document(text, integer)
     from webhook_admin;
 
 select webhook.create_worker_role();

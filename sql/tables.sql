@@ -219,7 +219,9 @@ create table webhook.control (
     state_system   bigint,
     state_database oid,
     state_identity text,
-    state_server   integer
+    state_server   integer,
+    -- of a cluster: that of its coordinator
+    account_id     text
 );
 insert into webhook.control default values;
 

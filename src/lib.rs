@@ -77,9 +77,14 @@ extension_sql_file!(
     requires = ["prometheus"]
 );
 extension_sql_file!(
+    "../sql/cluster.sql",
+    name = "cluster",
+    requires = ["status_page"]
+);
+extension_sql_file!(
     "../sql/changes.sql",
     name = "changes",
-    requires = ["status_page"]
+    requires = ["cluster"]
 );
 extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["changes"]);
 extension_sql_file!(

@@ -8,6 +8,7 @@
 #![cfg_attr(not(test), deny(clippy::cast_possible_truncation))]
 
 mod adopt;
+mod cluster;
 mod create_event;
 mod create_webhook;
 mod definitions_changed;

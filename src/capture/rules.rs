@@ -17,13 +17,14 @@ use uuid::Uuid;
 use super::learned::{weight, Learned};
 use super::shapes::{learned_bytes, watched, Shape, Shapes};
 use crate::core::definitions::matching::{self, MatchKind};
+use crate::core::definitions::shard_names;
 use crate::core::definitions::words::EventType;
 use crate::core::error::{Error, Kind};
 use crate::pg::report::warn;
 use crate::pg::row_json::changed::FieldWatch;
 use crate::pg::row_json::matched::RowValues;
 use crate::pg::trigger::{Firing, Operation};
-use crate::pg::{invalidation, owner, settings};
+use crate::pg::{invalidation, owner, relation_name, settings};
 use crate::store::capture_definitions::{self, CaptureDefinition, TriggerDefinitions};
 use crate::store::recorded_columns::TableColumns;
 use crate::store::trigger_scope::{MatchGroup, Scope};
@@ -59,6 +60,8 @@ pub struct RuleSet {
     watch: Option<RefCell<FieldWatch>>,
     groups: Vec<Group>,
     scope: Option<Scope>,
+    /// The relation that fires, or the table that it is a shard of.
+    relation: pg_sys::Oid,
     /// Not borrowed while PostgreSQL runs.
     columns: Cell<TableColumns>,
     shapes: RefCell<Shapes>,
@@ -124,6 +127,8 @@ thread_local! {
     static CACHE: RefCell<Cache> = RefCell::default();
     /// Events of which this session was told that they have stopped.
     static TOLD: RefCell<HashSet<i32>> = RefCell::default();
+    /// Triggers of which this session was told that no event is known.
+    static UNKNOWN: RefCell<HashSet<pg_sys::Oid>> = RefCell::default();
     static NEXT_NUMBER: Cell<u32> = const { Cell::new(0) };
     /// Scratch space for the values of the row at hand.
     static VALUES: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -191,10 +196,15 @@ fn compile(firing: &Firing<'_>) -> Option<RuleSet> {
     }
     let is_named = || {
         let id = argument.ok().flatten().unwrap_or_default();
-        firing.trigger_name().to_str() == Ok(&format!("webhook_{id}"))
+        let name = firing.trigger_name().to_str().unwrap_or_default();
+        shard_names::is_named(name, &format!("webhook_{id}"))
     };
     let is_empty = found.unmatched.is_empty() && found.groups.is_empty();
-    if is_empty || (found.is_own && !is_named()) || is_held() {
+    if is_empty || (found.is_own && !is_named()) {
+        warn_if_unknown(firing);
+        return None;
+    }
+    if found.is_elsewhere || is_held() {
         return None;
     }
     Some(RuleSet::of(owner::extension()?, found, firing))
@@ -213,6 +223,7 @@ impl RuleSet {
                 .filter_map(|g| Group::of(g, firing))
                 .collect(),
             scope: found.scope,
+            relation: found.relation,
             columns: Cell::new(found.columns),
             shapes: RefCell::default(),
         };
@@ -267,7 +278,7 @@ impl RuleSet {
         let hash = matching::key(group.id, values.iter().map(Option::as_deref));
         let mut columns = self.columns.take();
         let found = self.scope.map(|scope| {
-            let (columns, relation) = (&mut columns, firing.relation_oid());
+            let (columns, relation) = (&mut columns, self.relation);
             version::check_names(|| capture_definitions::matching(hash, scope, relation, columns))
         });
         self.columns.set(columns);
@@ -356,6 +367,31 @@ fn is_stopped(definition: &CaptureDefinition) -> bool {
         );
     }
     true
+}
+
+/// Once a session and trigger it is said that a trigger of ours captures for no event that is known here: its
+/// changes would be lost in silence. What remains of events that were dropped is no loss.
+fn warn_if_unknown(firing: &Firing<'_>) {
+    let name = firing.trigger_name().to_string_lossy();
+    let Some(event_id) = shard_names::event_of(&name) else {
+        return;
+    };
+    if capture_definitions::is_known(event_id)
+        || !UNKNOWN.with_borrow_mut(|told| told.insert(firing.trigger_oid()))
+    {
+        return;
+    }
+    let table = relation_name::of(firing.relation_oid()).map_or(String::new(), |(_, name)| name);
+    warn(
+        Error::new(
+            Kind::NotInPrerequisiteState,
+            format!("trigger \"{name}\" on table \"{table}\" captures nothing: webhook event \"{event_id}\" is not known in this database"),
+        )
+        .with_hint(
+            "if the event is not needed, drop the trigger; on a node of a Citus cluster, let a superuser \
+             call webhook.enable_cluster() on the coordinator",
+        ),
+    );
 }
 
 /// In a copy of another database nothing is captured. Its worker says so.

@@ -21,6 +21,9 @@ const RELATIONS: &[&CStr] = &[
     c"activity",
     c"calls",
     c"changes",
+    c"cluster_metrics",
+    c"cluster_queue",
+    c"cluster_worker",
     c"control",
     c"def_origin",
     c"definition_key_seq",
@@ -59,6 +62,9 @@ const INTERNAL_RELATIONS: &[&CStr] = &[
     c"cancellation_cancellation_id_seq",
     c"change_log",
     c"change_log_change_id_seq",
+    c"cluster_applied",
+    c"cluster_document",
+    c"cluster_document_now",
     c"compaction",
     c"counter",
     c"counter_day",
@@ -91,10 +97,14 @@ const INTERNAL_RELATIONS: &[&CStr] = &[
 const FUNCTIONS: &[&CStr] = &[c"capture", c"columns_present", c"present_columns"];
 
 const INTERNAL_FUNCTIONS: &[&CStr] = &[
+    c"apply_cluster_document",
     c"delivery_hold",
+    c"is_cluster",
     c"masked_headers",
     c"masked_url",
     c"match_kind",
+    c"on_each_node",
+    c"publish_cluster_document",
     c"shared_trigger",
     c"stored_json",
 ];

@@ -30,6 +30,7 @@ pub mod prepared;
 pub mod process;
 pub mod recovery;
 pub mod registration;
+pub mod relation_name;
 pub mod report;
 pub mod row_json;
 pub mod sample_row;

@@ -91,6 +91,12 @@ pub fn extension() -> Option<pg_sys::Oid> {
     (oid != pg_sys::InvalidOid).then_some(oid)
 }
 
+/// Whether this database has an extension of that name.
+pub fn has_extension(name: &std::ffi::CStr) -> bool {
+    // SAFETY: a catalog look-up in a transaction; the name is NUL-terminated.
+    unsafe { pg_sys::get_extension_oid(name.as_ptr(), true) != pg_sys::InvalidOid }
+}
+
 /// The owner of `webhook.webhook_def`, if all that statements name is the extension's.
 fn owner() -> pg_sys::Oid {
     let Some(extension) = extension() else {

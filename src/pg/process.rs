@@ -105,6 +105,12 @@ fn exit(status: c_int) -> ! {
 }
 
 /// SIGTERM has come: fast shutdown, pg_terminate_backend, DROP DATABASE … FORCE.
+/// Whether this process is a worker.
+pub fn is_worker() -> bool {
+    // SAFETY: a number that was set when the process started.
+    wake::is_worker(unsafe { pg_sys::MyProcPid })
+}
+
 pub fn shutdown_requested() -> bool {
     // SAFETY: a flag that only the signal handler sets.
     unsafe { (&raw const pg_sys::ShutdownRequestPending).read_volatile() != 0 }

@@ -268,6 +268,8 @@ converted_params!(
     Option<String>: |text| text.map(Text),
     Vec<String>: texts,
     Option<Vec<String>>: |list| list.map(texts),
+    JsonText: |json| json,
+    Option<JsonText>: |json| json,
     JsonB: |json| Json(json.0),
     Option<JsonB>: |json| json.map(|json| Json(json.0)),
 );

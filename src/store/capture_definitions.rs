@@ -6,6 +6,7 @@
 use pgrx::pg_sys;
 use uuid::Uuid;
 
+use super::citus;
 use super::definition_changes::definition_tables;
 use super::order_key::OrderKey;
 use super::recorded_columns::{Recorded, TableColumns};
@@ -54,6 +55,10 @@ pub struct TriggerDefinitions {
     pub groups: Vec<MatchGroup>,
     pub scope: Option<Scope>,
     pub columns: TableColumns,
+    /// The relation to ask [`matching`] for.
+    pub relation: pg_sys::Oid,
+    /// Another node captures the changes of this placement.
+    pub is_elsewhere: bool,
     /// The definition tables and the events' table: a change of one makes this stale.
     pub depends_on: Vec<pg_sys::Oid>,
 }
@@ -148,6 +153,14 @@ select exists (
 const HAS_OWNERS: &str = "
 select pg_catalog.to_regclass('webhook.def_origin') is not null";
 
+/// Also one that was dropped.
+const IS_KNOWN: &str = "
+select exists (
+    select
+    from webhook.event_def e
+    where e.id = $1
+)";
+
 const LOST_RIGHTS: &str = "
 select o.lost_rights
 from webhook_internal.event_owner o
@@ -161,13 +174,14 @@ thread_local! {
     static BY_KEYS: Query = const { Query::new(MATCHING) };
     static MATCHES: Query = const { Query::new(HAS_MATCH) };
     static OWNERS: Query = const { Query::new(HAS_OWNERS) };
+    static KNOWN: Query = const { Query::new(IS_KNOWN) };
     static RIGHTS: Query = const { Query::new(LOST_RIGHTS) };
 }
 
 /// Loads the event with this id as seen from `relation`; `None` if there is none, or
 /// if its row cannot be used.
 pub fn load(event_id: &str, relation: pg_sys::Oid) -> Option<CaptureDefinition> {
-    reading(|| by_id(event_id, relation))
+    reading(|| by_id(event_id, citus::logical(relation).table))
 }
 
 /// Loads what a trigger captures for. `argument` is its only one, if it has one.
@@ -178,13 +192,18 @@ pub fn of_trigger(
     relation: pg_sys::Oid,
 ) -> TriggerDefinitions {
     reading(|| {
-        let mut found = TriggerDefinitions::default();
-        let own = argument.and_then(|id| by_id(id, relation));
+        let logical = citus::logical(relation);
+        let mut found = TriggerDefinitions {
+            relation: logical.table,
+            is_elsewhere: !logical.is_captured_here,
+            ..TriggerDefinitions::default()
+        };
+        let own = argument.and_then(|id| by_id(id, logical.table));
         if let Some(own) = own.filter(|own| own.has_condition) {
             found.depends_on.extend(own.object);
             found.set_own(own);
         } else if is_true(&MATCHES) {
-            found.set_shared(trigger, event_type, relation);
+            found.set_shared(trigger, event_type);
         }
         found.depends_on.extend(definition_tables());
         found
@@ -207,10 +226,11 @@ impl TriggerDefinitions {
         }
     }
 
-    fn set_shared(&mut self, trigger: pg_sys::Oid, event_type: EventType, relation: pg_sys::Oid) {
+    fn set_shared(&mut self, trigger: pg_sys::Oid, event_type: EventType) {
         let Some(object) = shared_table(trigger, event_type) else {
             return;
         };
+        let object = citus::logical(object).table;
         let scope = Scope {
             object,
             event_type,
@@ -221,7 +241,7 @@ impl TriggerDefinitions {
             &WITHOUT_MATCH,
             &[
                 Arg::Oid(object),
-                Arg::Oid(relation),
+                Arg::Oid(self.relation),
                 Arg::Text(Some(event_type.as_str())),
             ],
             &mut self.columns,
@@ -293,6 +313,14 @@ fn by_id(event_id: &str, relation: pg_sys::Oid) -> Option<CaptureDefinition> {
     };
     let args = [Arg::Text(Some(event_id)), Arg::Oid(relation)];
     all(statement, &args, &mut TableColumns::default()).pop()
+}
+
+/// Whether there is an event with this id, or was until lately.
+pub fn is_known(event_id: &str) -> bool {
+    let mut is_known = false;
+    let arguments = [Arg::Text(Some(event_id))];
+    reading(|| KNOWN.with(|query| query.read(&arguments, |row| is_known = row.bool(0) == Some(true))));
+    is_known
 }
 
 fn is_true(statement: &'static Statement) -> bool {

@@ -20,7 +20,7 @@ use crate::core::definitions::words::EventType;
 use crate::core::error::{Error, Kind};
 use crate::core::values::sql_text::{identifier, literal};
 use crate::pg::local_settings::{count_statements, lock_timeout_ms, with_settings};
-use crate::pg::owner::as_owner;
+use crate::pg::owner::{self, as_owner};
 use crate::pg::report::{is_of_class, ok_or_raise, raise, translated, Refusal};
 use crate::pg::spi::{connected, with_snapshot, Arg, Query};
 use crate::pg::table_locks;
@@ -209,9 +209,18 @@ fn create_shared(table: &UserTable, event: &EventTrigger<'_>) {
 fn with_lock_timeout(table: &UserTable, f: impl FnOnce()) {
     let timeout = lock_timeout();
     translated(
-        || with_settings(&[(LOCK_TIMEOUT, &timeout)], f),
+        || on_shards(|| with_settings(&[(LOCK_TIMEOUT, &timeout)], f)),
         |refusal| lock_refused(refusal, &table.label),
     );
+}
+
+/// Citus makes and drops triggers on the shards of a table only where a setting allows it.
+fn on_shards<T>(f: impl FnOnce() -> T) -> T {
+    if owner::has_extension(c"citus") {
+        with_settings(&[(c"citus.enable_unsafe_triggers", "on")], f)
+    } else {
+        f()
+    }
 }
 
 fn run(verb: &str, table: &UserTable, event: &EventTrigger<'_>, condition_path: &str) {
@@ -232,7 +241,7 @@ fn run(verb: &str, table: &UserTable, event: &EventTrigger<'_>, condition_path: 
         raise(not_one_expression(event));
     }
     translated(
-        || with_settings(&settings, || execute(&statement, &[])),
+        || on_shards(|| with_settings(&settings, || execute(&statement, &[]))),
         translate,
     );
 }
@@ -384,7 +393,7 @@ pub fn drop_own(event_key: i32) {
     if let Some((statement, table)) = found {
         let timeout = lock_timeout();
         translated(
-            || with_settings(&[(LOCK_TIMEOUT, &timeout)], || execute(&statement, &[])),
+            || on_shards(|| with_settings(&[(LOCK_TIMEOUT, &timeout)], || execute(&statement, &[]))),
             |refusal| lock_refused(refusal, &table),
         );
     }
@@ -409,7 +418,9 @@ fn drop_superfluous_of(table: pg_sys::Oid) {
         return;
     }
     // Events may have come before the lock was there.
-    for statement in found() {
-        execute(&statement, &[]);
-    }
+    on_shards(|| {
+        for statement in found() {
+            execute(&statement, &[]);
+        }
+    });
 }

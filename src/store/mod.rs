@@ -13,6 +13,7 @@ pub mod caller;
 pub mod cancellations;
 pub mod capture_definitions;
 pub mod change_log;
+pub mod citus;
 pub mod definition_changes;
 pub mod definition_log;
 pub mod deliveries;

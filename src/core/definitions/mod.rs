@@ -7,6 +7,7 @@ pub mod limits;
 pub mod matching;
 pub mod operational;
 pub mod rest;
+pub mod shard_names;
 pub mod status;
 pub mod suggest;
 pub mod webhook;

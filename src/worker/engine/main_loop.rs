@@ -116,6 +116,7 @@ impl Loop {
             self.read();
             self.take_and_dispatch();
             self.engine.settle_if_due();
+            self.engine.apply_cluster_definitions();
             self.engine.look_at_events();
             self.tail_is_due |= std::mem::take(&mut self.engine.made_messages);
             self.engine.maintain_if_due();

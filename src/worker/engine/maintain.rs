@@ -22,6 +22,11 @@ impl Engine {
             .forget_changes(&mut self.locks, self.ticker);
     }
 
+    /// On a node of a cluster: what came to it without firing a trigger. May open a transaction.
+    pub(super) fn apply_cluster_definitions(&mut self) {
+        self.maintenance.apply_cluster_definitions(&mut self.locks);
+    }
+
     /// Tells users of events that make no more messages. May open transactions.
     pub(super) fn look_at_events(&mut self) {
         if let Some(told) = self.maintenance.look_at_events(&mut self.locks) {

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod cluster;
 mod reconciliation;
 mod rotation;
 mod stopped_events;
@@ -20,6 +21,7 @@ use crate::pg::settings::Delivery;
 use crate::store::operational_messages::Told;
 use crate::store::retries::RetryStore;
 use clock::WallClock;
+use cluster::ClusterDefinitions;
 use reconciliation::Reconciliation;
 use rotation::Rotation;
 use stopped_events::StoppedEventWatch;
@@ -32,6 +34,7 @@ pub struct Maintenance {
     reconciliation: Reconciliation,
     clock: WallClock,
     stopped_events: StoppedEventWatch,
+    cluster: ClusterDefinitions,
     retries: RetryStore,
     ticker: Ticker,
 }
@@ -43,6 +46,7 @@ impl Maintenance {
             reconciliation: Reconciliation::new(),
             clock: WallClock::new(ticker),
             stopped_events: StoppedEventWatch::new(),
+            cluster: ClusterDefinitions::new(),
             retries: RetryStore::new(),
             ticker,
         }
@@ -55,7 +59,7 @@ impl Maintenance {
 
     /// How long nothing needs a look.
     pub fn due_in(&self) -> Duration {
-        let rotation = self.rotation.due_in();
+        let rotation = self.rotation.due_in().min(self.cluster.due_in());
         let events = self.stopped_events.due_in();
         events.map_or(rotation, |events| events.min(rotation))
     }
@@ -84,6 +88,11 @@ impl Maintenance {
     /// transaction.
     pub fn adjust_for_clock_step(&mut self, locks: &mut Locks) -> bool {
         self.clock.adjust(&self.retries, locks, self.ticker)
+    }
+
+    /// Applies what came to this node of a cluster. May open a transaction.
+    pub fn apply_cluster_definitions(&mut self, locks: &mut Locks) {
+        self.cluster.look_if_due(locks, self.ticker);
     }
 
     /// The definitions of these webhooks have changed.

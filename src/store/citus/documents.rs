@@ -1,0 +1,196 @@
+//! Definitions as documents of a cluster: written on the coordinator, applied on each other node.
+
+use std::cell::Cell;
+
+use super::nodes::Position;
+use crate::core::error::{Error, Kind, Result};
+use crate::pg::owner::as_owner;
+use crate::pg::process;
+use crate::pg::text::JsonText;
+use crate::store::identity;
+use crate::store::rows::{execute, first, query};
+
+const PUBLISH: &str = "
+select webhook_internal.publish_cluster_document($1, $2)";
+
+/// Every document that is not what the definitions say now.
+const PUBLISH_ALL: &str = "
+select webhook_internal.publish_cluster_document(k.kind, k.key)
+from (
+    select n.kind, n.key
+    from webhook_internal.cluster_document_now n
+    union
+    select d.kind, d.key
+    from webhook_internal.cluster_document d
+    where d.kind <> 'cluster'
+) k
+order by pg_catalog.array_position(array['webhook_def', 'secret_def', 'url_def', 'event_def'], k.kind), k.key";
+
+const PUBLISH_ACCOUNT: &str = "
+insert into webhook_internal.cluster_document as d (kind, key, doc)
+values ('cluster', 0, pg_catalog.jsonb_build_object('account_id', $1::pg_catalog.text))
+on conflict (kind, key) do update
+set doc = excluded.doc, version = d.version + 1
+where d.doc is distinct from excluded.doc";
+
+const APPLY: &str = "
+select webhook_internal.apply_cluster_document($1, $2, $3)";
+
+const NOTE_APPLIED: &str = "
+insert into webhook_internal.cluster_applied (kind, key, version)
+values ($1, $2, $3)
+on conflict (kind, key) do update
+set version = excluded.version";
+
+const NOTE_REMOVED: &str = "
+delete from webhook_internal.cluster_applied
+where kind = $1
+  and key = $2";
+
+/// The placement of the documents on this node: statements on it ask no other node.
+const PLACEMENT: &str = "
+select pg_catalog.format('webhook_internal.%I', 'cluster_document_' || s.shardid)
+from pg_catalog.pg_dist_shard s
+where s.logicalrelid = 'webhook_internal.cluster_document'::pg_catalog.regclass
+  and pg_catalog.to_regclass(pg_catalog.format('webhook_internal.%I', 'cluster_document_' || s.shardid)) is not null";
+
+/// Documents whose version is not the one that was applied, and what was applied and has no document any more.
+/// {} the placement.
+const OUTDATED: &str = "
+select coalesce(d.kind, a.kind), coalesce(d.key, a.key), d.doc::pg_catalog.text, d.version
+from {} d
+full join webhook_internal.cluster_applied a on a.kind = d.kind and a.key = d.key
+where a.version is distinct from d.version
+order by d.kind is null,
+         pg_catalog.array_position(array['cluster', 'webhook_def', 'secret_def', 'url_def', 'event_def'], d.kind), 2
+limit $1";
+
+/// Events whose table came to this node, or came back under its name, after they did.
+const WITHOUT_TABLE: &str = "
+select e.event_key
+from webhook.event_def e
+where e.dropped_at is null
+  and not pg_catalog.starts_with(e.event_type, 'webhook.')
+  and not exists (select from pg_catalog.pg_class c where c.oid = e.object_name)
+order by e.event_key
+limit $1";
+
+/// A page of a node that comes anew: its worker does other things in between.
+const AT_ONCE: i64 = 500;
+
+thread_local! {
+    /// Definitions change because a document says so.
+    static APPLYING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A definition as a node of the cluster takes it.
+pub struct Document {
+    pub kind: String,
+    pub key: i32,
+    /// `None`: it was removed.
+    pub body: Option<(String, i64)>,
+}
+
+/// # Errors
+/// `55000` on a node of a cluster that is not its coordinator.
+pub fn check_definitions_are_made_here() -> Result<()> {
+    if APPLYING.get() || process::is_worker() {
+        return Ok(());
+    }
+    let elsewhere = as_owner(|| {
+        (Position::here() == Position::OtherNode).then(|| super::coordinator().unwrap_or_default())
+    });
+    elsewhere.map_or(Ok(()), |coordinator| {
+        Err(Error::new(
+            Kind::NotInPrerequisiteState,
+            "webhooks of a cluster are defined on its coordinator",
+        )
+        .with_hint(format!("call the function on the coordinator, {coordinator}")))
+    })
+}
+
+/// Tells the other nodes of a definition that has changed here, if this is a coordinator.
+pub fn publish(kind: &str, key: i32) {
+    if APPLYING.get() {
+        return;
+    }
+    as_owner(|| {
+        if Position::here() == Position::Coordinator {
+            execute(PUBLISH, &[kind.into(), key.into()]);
+        }
+    });
+}
+
+/// Makes all documents what the definitions are now. As the owner.
+pub fn publish_all(account_id: &str) {
+    execute(PUBLISH_ACCOUNT, &[account_id.into()]);
+    execute(PUBLISH_ALL, &[]);
+}
+
+/// The `accountId` of the cluster, if this is a node of one.
+pub fn account_id() -> Option<String> {
+    as_owner(|| {
+        first(
+            "select account_id from webhook.control where account_id is not null",
+            &[],
+            |row| row.value(1),
+        )
+    })
+}
+
+/// What a document says becomes the definition of this node. The coordinator's is the one that it came from.
+pub fn apply(document: &Document) {
+    as_owner(|| {
+        if Position::here() != Position::Coordinator {
+            apply_as_owner(document);
+        }
+    });
+}
+
+fn apply_as_owner(document: &Document) {
+    let (kind, key) = (document.kind.as_str(), document.key);
+    let body = document.body.as_ref();
+    if body.is_some() {
+        identity::record_origin();
+    }
+    // An error ends the transaction and, in a session, the statement: the next one sets it anew.
+    APPLYING.set(true);
+    let _ended = Applied;
+    let text = body.map(|(text, _)| JsonText(text.clone()));
+    execute(APPLY, &[kind.into(), key.into(), text.into()]);
+    match body {
+        Some((_, version)) => execute(NOTE_APPLIED, &[kind.into(), key.into(), (*version).into()]),
+        None => execute(NOTE_REMOVED, &[kind.into(), key.into()]),
+    }
+}
+
+struct Applied;
+
+impl Drop for Applied {
+    fn drop(&mut self) {
+        APPLYING.set(false);
+    }
+}
+
+/// Applies documents that came to this node without firing a trigger, a page of them; `true` if there may be
+/// more. Of an event whose table came later, the table is looked for. In a transaction of the worker.
+pub fn catch_up() -> bool {
+    as_owner(|| {
+        if Position::here() != Position::OtherNode {
+            return false;
+        }
+        let Some(placement) = first(PLACEMENT, &[], |row| row.value::<String>(1)) else {
+            return false;
+        };
+        let outdated = OUTDATED.replace("{}", &placement);
+        let documents = query(&outdated, &[AT_ONCE.into()], |row| Document {
+            kind: row.value(1),
+            key: row.value(2),
+            body: row.get::<String>(3).zip(row.get(4)),
+        });
+        for document in &documents {
+            apply_as_owner(document);
+        }
+        documents.len() as i64 >= AT_ONCE
+    })
+}

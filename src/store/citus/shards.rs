@@ -1,0 +1,66 @@
+//! The logical table of a shard.
+
+use pgrx::pg_sys;
+
+use super::is_here;
+use crate::core::definitions::shard_names::number_of;
+use crate::pg::relation_name;
+use crate::pg::spi::{Arg, Query};
+
+/// What a relation is to the events of its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Logical {
+    /// The table that users see: of a shard the one it is part of, else the relation itself.
+    pub table: pg_sys::Oid,
+    /// Changes of several placements of one shard are captured on one of them.
+    pub is_captured_here: bool,
+}
+
+/// $1 shard, $2 and $3 schema and name of the relation. The name is compared as Citus makes it: another
+/// relation may end in a number, too. Names over 63 bytes hold a hash.
+const SHARD: &str = "
+select s.logicalrelid::pg_catalog.oid,
+       coalesce((
+           select pg_catalog.min(p.groupid)
+           from pg_catalog.pg_dist_placement p
+           where p.shardid = s.shardid
+             and p.shardstate = 1
+       ) = (select l.groupid from pg_catalog.pg_dist_local_group l), true)
+from pg_catalog.pg_dist_shard s
+join pg_catalog.pg_class c on c.oid = s.logicalrelid
+where s.shardid = $1
+  and c.relnamespace = $2
+  and pg_catalog.shard_name(s.logicalrelid, s.shardid) in (
+      pg_catalog.quote_ident($3), pg_catalog.format('%I.%I', c.relnamespace::pg_catalog.regnamespace::pg_catalog.text, $3)
+  )";
+
+thread_local! {
+    static OF_SHARD: Query = const { Query::new(SHARD) };
+}
+
+/// As the owner and connected.
+pub fn logical(relation: pg_sys::Oid) -> Logical {
+    of_shard(relation).unwrap_or(Logical {
+        table: relation,
+        is_captured_here: true,
+    })
+}
+
+fn of_shard(relation: pg_sys::Oid) -> Option<Logical> {
+    let (schema, name) = relation_name::of(relation)?;
+    let number = number_of(&name)?;
+    if !is_here() {
+        return None;
+    }
+    let mut found = None;
+    let arguments = [Arg::I64(number), Arg::Oid(schema), Arg::Text(Some(&name))];
+    OF_SHARD.with(|query| {
+        query.read(&arguments, |row| {
+            found = row.oid(0).map(|table| Logical {
+                table,
+                is_captured_here: row.bool(1).unwrap_or(true),
+            });
+        });
+    });
+    found
+}

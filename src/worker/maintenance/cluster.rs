@@ -1,0 +1,51 @@
+//! On a node of a cluster: applies the definitions that came to it without firing a trigger.
+//!
+//! A node that is added gets them with a copy of the coordinator's table, and its worker starts when
+//! the extension is created there. What was written while a node was away comes the same way.
+
+use std::time::{Duration, Instant};
+
+use crate::pg::tx;
+use crate::store::citus;
+use crate::worker::locks::{Locks, Work};
+use crate::worker::time::Ticker;
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Between two pages, so that messages are sent in between.
+const NEXT_PAGE: Duration = Duration::from_millis(10);
+
+/// See the module.
+pub(super) struct ClusterDefinitions {
+    next_look: Instant,
+}
+
+impl ClusterDefinitions {
+    pub fn new() -> Self {
+        Self {
+            next_look: Instant::now(),
+        }
+    }
+
+    pub fn due_in(&self) -> Duration {
+        self.next_look.saturating_duration_since(Instant::now())
+    }
+
+    /// Opens a transaction if it is time.
+    pub fn look_if_due(&mut self, locks: &mut Locks, ticker: Ticker) {
+        if !self.due_in().is_zero() {
+            return;
+        }
+        self.next_look = Instant::now() + PAUSE;
+        match tx::transaction(citus::catch_up) {
+            Ok(true) => self.next_look = Instant::now() + NEXT_PAGE,
+            Ok(false) => {}
+            Err(failure) if failure.is_lock_not_available() => {
+                locks.failed(Work::Definitions, ticker.now());
+            }
+            Err(failure) => {
+                pgrx::warning!("webhook worker could not apply definitions of the cluster: {}", failure.message);
+            }
+        }
+    }
+}
