@@ -152,6 +152,48 @@ begin
 end
 $$;
 
+-- Events whose table came to this node after them, or came back under its name with another number, as Citus does
+-- it when it converts a table: they are about that table from now on. Gives how many. Without an argument for all.
+create function webhook_internal.find_tables_again(only_table oid default null)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    changed bigint;
+begin
+    update webhook.event_def e
+    set object_name = f.object,
+        object_oid = f.object,
+        object_attnums = webhook_internal.column_numbers(f.object, to_jsonb(e.object_fields)),
+        payload_attnums = webhook_internal.column_numbers(f.object, to_jsonb(e.payload_fields)),
+        template_attnums = webhook_internal.column_numbers(f.object, to_jsonb(e.template_fields)),
+        match_attnums = webhook_internal.column_numbers(f.object, to_jsonb(e.match_fields)),
+        order_key_attnums = webhook_internal.column_numbers(f.object, to_jsonb(e.order_key))
+    from (
+        select c.oid as object,
+               case
+                   when n.nspname = 'public' then
+                       case when c.relname ~ '[."]' then concat('"', replace(c.relname::text, '"', '""'), '"') else c.relname::text end
+                   else concat(
+                       case when n.nspname ~ '[."]' then concat('"', replace(n.nspname::text, '"', '""'), '"') else n.nspname::text end,
+                       '.',
+                       case when c.relname ~ '[."]' then concat('"', replace(c.relname::text, '"', '""'), '"') else c.relname::text end
+                   )
+               end as label
+        from pg_class c
+        join pg_namespace n on n.oid = c.relnamespace
+        where c.relkind in ('r', 'p')
+          and (only_table is null or c.oid = only_table)
+    ) f
+    where f.label = e.object_label
+      and e.dropped_at is null
+      and not exists (select from pg_class c where c.oid = e.object_name);
+    get diagnostics changed = row_count;
+    return changed;
+end
+$$;
+
 -- Writes the document of one definition, if it has changed. On the coordinator.
 create function webhook_internal.publish_cluster_document(of_kind text, of_key integer)
 returns void

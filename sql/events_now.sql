@@ -85,6 +85,7 @@ select e.event_key, e.id, e.webhook_key, e.event_type, e.object_name, e.object_l
        coalesce(fields.object_names, e.object_fields) as object_fields_now,
        coalesce(fields.payload_names, e.payload_fields) as payload_fields_now,
        case
+           when e.object_name is null and not s.is_operational then 'its table is not on this node'
            when c.oid is null and not s.is_operational then 'its table was dropped'
            when fields.missing is not null then 'column was dropped: ' || fields.missing
            when fields.retyped is not null then 'column in match has another type: ' || fields.retyped

@@ -4,7 +4,8 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 use serde_json::json;
 
-use super::adopt;
+use super::everywhere::argument;
+use super::{adopt, everywhere};
 use crate::core::definitions::limits::PATH_CHARS;
 use crate::core::definitions::status;
 use crate::core::definitions::webhook::{required, shown as shown_text};
@@ -25,7 +26,11 @@ const TELL_AFTER: i64 = 100_000;
 #[pg_extern(sql = false)]
 fn redeliver(message_id: Option<pgrx::Uuid>) -> i32 {
     ok_or_raise(adopt::check_is_not_held("redeliver a message"));
-    let (id, message) = ok_or_raise(found(message_id));
+    let call = |id| format!("webhook.redeliver('{id}')");
+    let (id, message) = match ok_or_raise(found_here_or(message_id, call)) {
+        FoundWhere::Here(id, message) => (id, message),
+        FoundWhere::OnOtherNodes(calls) => return i32::try_from(calls).unwrap_or(i32::MAX),
+    };
     if !message.is_live {
         ok_or_raise::<()>(Err(Error::new(
             Kind::NotInPrerequisiteState,
@@ -68,7 +73,13 @@ fn redeliver_failed(
     });
     change_log::webhook_happened(key, "redeliver_failed", details, &current_role());
     wake();
-    total
+    let call = format!(
+        "webhook.redeliver_failed({}, {}, {})",
+        argument(Some(&webhook_definitions::id_of(key))),
+        moment(since),
+        moment(until)
+    );
+    total + everywhere::sum(&call)
 }
 
 #[pg_extern(sql = false)]
@@ -98,6 +109,7 @@ fn redeliver_window(
         "status": statuses,
         "outgoing_url": outgoing_url,
     });
+    let asked = statuses.clone();
     let (mut total, mut told) = (0, 0);
     let mut tell = |so_far: i64| {
         if so_far - told >= TELL_AFTER {
@@ -128,7 +140,16 @@ fn redeliver_window(
     details["calls"] = total.into();
     change_log::webhook_happened(key, "redeliver", details, &current_role());
     wake();
-    total
+    let listed: Vec<&str> = asked.iter().map(|status| &**status).collect();
+    let call = format!(
+        "webhook.redeliver({}, {}, {}, '{{{}}}', {})",
+        argument(Some(&webhook_definitions::id_of(key))),
+        moment(Some(since)),
+        moment(until),
+        listed.join(","),
+        argument(outgoing_url.as_deref())
+    );
+    total + everywhere::sum(&call)
 }
 
 #[pg_extern(sql = false)]
@@ -143,7 +164,12 @@ fn retry_now(webhook: Option<TextArgument>, outgoing_url: Option<TextArgument>) 
     let details = json!({ "calls": due, "outgoing_url": outgoing_url });
     change_log::webhook_happened(key, "retry_now", details, &current_role());
     wake();
-    due
+    let call = format!(
+        "webhook.retry_now({}, {})",
+        argument(Some(&webhook_definitions::id_of(key))),
+        argument(outgoing_url.as_deref())
+    );
+    due + everywhere::sum(&call)
 }
 
 /// # Errors
@@ -165,7 +191,11 @@ fn urls(webhook_key: i32, outgoing_url: Option<&str>) -> Result<Vec<i32>> {
 
 #[pg_extern(sql = false)]
 fn cancel(message_id: Option<pgrx::Uuid>) -> bool {
-    let (id, message) = ok_or_raise(found(message_id));
+    let call = |id| format!("webhook.cancel('{id}')");
+    let (id, message) = match ok_or_raise(found_here_or(message_id, call)) {
+        FoundWhere::Here(id, message) => (id, message),
+        FoundWhere::OnOtherNodes(canceled) => return canceled > 0,
+    };
     let canceled = deliveries::cancel(id, &message);
     log_message(id, &message, "cancel", canceled);
     wake();
@@ -179,7 +209,8 @@ fn cancel_pending(webhook: Option<TextArgument>) -> i64 {
     let details = json!({ "messages": canceled });
     change_log::webhook_happened(key, "cancel_pending", details, &current_role());
     wake();
-    canceled
+    let id = webhook_definitions::id_of(key);
+    canceled + everywhere::sum(&format!("webhook.cancel_pending({})", argument(Some(&id))))
 }
 
 /// Unless nothing came of it.
@@ -191,6 +222,10 @@ fn log_message(id: pgrx::Uuid, message: &FoundMessage, action: &str, calls: i64)
     }
 }
 
+fn moment(at: Option<TimestampWithTimeZone>) -> String {
+    argument(at.map(|at| at.to_iso_string()).as_deref())
+}
+
 fn key_of(webhook: Option<TextArgument>) -> Result<i32> {
     let (key, _) = webhook_definitions::find(&required_word(webhook, "webhook")?)?;
     Ok(key)
@@ -198,6 +233,26 @@ fn key_of(webhook: Option<TextArgument>) -> Result<i32> {
 
 fn shown(id: pgrx::Uuid) -> uuid::Uuid {
     uuid::Uuid::from_bytes(*id.as_bytes())
+}
+
+/// Each message is on the node that has captured it.
+enum FoundWhere {
+    Here(pgrx::Uuid, FoundMessage),
+    /// What the call came to there.
+    OnOtherNodes(i64),
+}
+
+/// The message, or what the same call comes to on the other nodes of a cluster.
+fn found_here_or(
+    message_id: Option<pgrx::Uuid>,
+    call: impl Fn(uuid::Uuid) -> String,
+) -> Result<FoundWhere> {
+    let here = found(message_id).map(|(id, message)| FoundWhere::Here(id, message));
+    match (&here, message_id) {
+        (Err(_), Some(id)) => everywhere::sum_of_message(&call(shown(id)))
+            .map_or(here, |count| Ok(FoundWhere::OnOtherNodes(count))),
+        _ => here,
+    }
 }
 
 fn found(message_id: Option<pgrx::Uuid>) -> Result<(pgrx::Uuid, FoundMessage)> {

@@ -21,7 +21,7 @@ use crate::core::policy::secret::Secret;
 use crate::pg::report::ok_or_raise;
 use crate::pg::settings;
 use crate::pg::text::{texts, Json, JsonText, Text};
-use crate::store::caller;
+use crate::store::{caller, citus};
 use crate::store::message_details::{self, Definition, LastCall, MessageRow, Records};
 
 const NOT_CALLED: Uuid = Uuid::nil();
@@ -270,7 +270,7 @@ fn compiled(
         payload: PayloadConstants {
             event_id: message.event_id.as_deref().unwrap_or_default(),
             webhook_id: message.webhook_id.as_deref().unwrap_or_default(),
-            account_id: &settings::account_id(),
+            account_id: &citus::account_id(),
             token: &token,
             event_type: message.event_type.as_deref().unwrap_or_default(),
             object_name: message.object_name.as_deref().unwrap_or_default(),

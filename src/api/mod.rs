@@ -17,6 +17,7 @@ mod doubts;
 mod drop;
 mod duration_quantile;
 mod event_arguments;
+mod everywhere;
 mod explain_event;
 mod installed;
 mod masked_headers;

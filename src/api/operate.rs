@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::prelude::*;
 
-use super::adopt;
+use super::{adopt, everywhere};
 use crate::core::error::{Error, Result};
 use crate::pg::arguments::{required_word, TextArgument};
 use crate::pg::local_settings::with_settings;
@@ -54,6 +54,7 @@ fn set_paused(webhook: Option<TextArgument>, paused: bool) {
 #[pg_extern(sql = false)]
 fn wait_idle(timeout: Option<Interval>) -> bool {
     let limit = ok_or_raise(checked_timeout(timeout));
+    let began = Instant::now();
     let mut asked_at: Option<Instant> = None;
     let mut look = || {
         if idleness::is_idle() {
@@ -73,7 +74,9 @@ fn wait_idle(timeout: Option<Interval>) -> bool {
         if let Some((calls, next)) = is_idle.then(idleness::later).flatten() {
             pgrx::notice!("{calls} calls wait for a retry, the next one is due at {next}");
         }
+        let left = limit.saturating_sub(began.elapsed());
         is_idle
+            && everywhere::all(&format!("webhook.wait_idle('{} milliseconds')", left.as_millis()))
     })
 }
 

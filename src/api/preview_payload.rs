@@ -20,7 +20,7 @@ use crate::pg::row_json::LimitedText;
 use crate::pg::sample_row::SampleRow;
 use crate::pg::text::Text;
 use crate::pg::{clock, session, settings};
-use crate::store::caller;
+use crate::store::{caller, citus};
 use crate::store::capture_definitions::{self, CaptureDefinition};
 use crate::store::previews::{self, PreviewedEvent};
 use crate::store::row_parts::RowParts;
@@ -210,7 +210,7 @@ fn compiled(event: &PreviewedEvent, object_name: &str) -> Result<Body> {
             payload: PayloadConstants {
                 event_id: &event.id,
                 webhook_id: &event.webhook_id,
-                account_id: &settings::account_id(),
+                account_id: &citus::account_id(),
                 token: &token,
                 event_type: &event.event_type,
                 object_name,

@@ -8,6 +8,7 @@
 mod checks;
 mod definitions;
 
+use std::cell::RefCell;
 use std::ffi::{CStr, CString};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -57,6 +58,11 @@ static REQUIRE_HTTPS: GucSetting<bool> = GucSetting::<bool>::new(true);
 static CA_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static STANDBY_SLOTS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static DATABASE_WORKERS: GucSetting<bool> = GucSetting::<bool>::new(true);
+
+thread_local! {
+    /// What the main thread has read in this database.
+    static CLUSTER_ACCOUNT: RefCell<Option<String>> = const { RefCell::new(None) };
+}
 
 /// What the worker and its threads go by until the next reload.
 #[derive(Clone, Debug)]
@@ -148,10 +154,20 @@ pub fn with_source<T>(f: impl FnOnce(&str) -> T) -> T {
 pub fn account_id() -> String {
     let own = text(&ACCOUNT_ID);
     if own.is_empty() {
-        derived_account_id()
+        let of_cluster = CLUSTER_ACCOUNT.with_borrow(Clone::clone);
+        of_cluster.unwrap_or_else(derived_account_id)
     } else {
         own
     }
+}
+
+/// The account of the cluster that this node belongs to; `true` if that is news.
+pub fn set_cluster_account(account_id: Option<String>) -> bool {
+    CLUSTER_ACCOUNT.with_borrow_mut(|known| {
+        let is_news = *known != account_id;
+        *known = account_id;
+        is_news
+    })
 }
 
 /// `webhook.identity`.

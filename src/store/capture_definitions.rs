@@ -191,6 +191,20 @@ pub fn of_trigger(
     event_type: EventType,
     relation: pg_sys::Oid,
 ) -> TriggerDefinitions {
+    let found = of_trigger_now(trigger, argument, event_type, relation);
+    let is_empty = found.unmatched.is_empty() && found.groups.is_empty();
+    if is_empty && as_owner(|| citus::find_tables_again(Some(found.relation))) {
+        return of_trigger_now(trigger, argument, event_type, relation);
+    }
+    found
+}
+
+fn of_trigger_now(
+    trigger: pg_sys::Oid,
+    argument: Option<&str>,
+    event_type: EventType,
+    relation: pg_sys::Oid,
+) -> TriggerDefinitions {
     reading(|| {
         let logical = citus::logical(relation);
         let mut found = TriggerDefinitions {

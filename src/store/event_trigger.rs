@@ -12,6 +12,7 @@ use std::thread::LocalKey;
 
 use pgrx::{pg_sys, PgSqlErrorCode};
 
+use super::citus;
 use super::rows::{execute, first, query};
 use super::table_label::table_label;
 use super::user_table::{check_partitions, UserTable};
@@ -45,6 +46,12 @@ from pg_catalog.pg_trigger t
 where t.tgrelid = $1
   and t.tgname = $2::pg_catalog.name
   and t.tgfoid = 'webhook.capture()'::pg_catalog.regprocedure";
+
+const TEXT_OF_OWN: &str = "
+select pg_catalog.pg_get_triggerdef(t.oid)
+from pg_catalog.pg_trigger t
+where t.tgrelid = $1
+  and t.tgname = $2::pg_catalog.name";
 
 const SHARED_TRIGGER: &str = "
 select t.tgname::pg_catalog.text
@@ -240,10 +247,39 @@ fn run(verb: &str, table: &UserTable, event: &EventTrigger<'_>, condition_path: 
     if !translated(is_one_expression, translate) {
         raise(not_one_expression(event));
     }
-    translated(
-        || on_shards(|| with_settings(&settings, || execute(&statement, &[]))),
-        translate,
+    let is_sharded = as_owner(|| citus::is_sharded(table.oid));
+    let create = || match is_sharded {
+        true => create_on_shards(&statement, table, event, &settings),
+        false => with_settings(&settings, || execute(&statement, &[])),
+    };
+    translated(|| on_shards(create), translate);
+}
+
+/// Nodes look up the names in a condition with other settings: they get the text that PostgreSQL makes of it,
+/// where each name that needs it has its schema.
+fn create_on_shards(
+    statement: &str,
+    table: &UserTable,
+    event: &EventTrigger<'_>,
+    settings: &[(&CStr, &str)],
+) {
+    let name = own_name(event.id);
+    let drop = format!(
+        "drop trigger if exists {} on {}",
+        identifier(&name),
+        table.quoted
     );
+    let lock_timeout = &settings[..1];
+    if exists(table, event.id) {
+        with_settings(lock_timeout, || execute(&drop, &[]));
+    }
+    let here_alone = [settings, &[(c"citus.enable_ddl_propagation", "off")]].concat();
+    with_settings(&here_alone, || execute(statement, &[]));
+    let canonical: Option<String> = with_settings(&[(SEARCH_PATH, "pg_catalog")], || {
+        first(TEXT_OF_OWN, &[table.oid.into(), name.into()], |row| row.value(1))
+    });
+    with_settings(&here_alone, || execute(&drop, &[]));
+    with_settings(lock_timeout, || execute(&canonical.unwrap_or_default(), &[]));
 }
 
 /// Whether the condition ends where its parentheses do: one that a role wrote into the table by

@@ -10,6 +10,7 @@ use crate::core::error::{Error, Kind};
 use crate::core::messages::identity::Provenance;
 use crate::pg::members;
 use crate::pg::report;
+use crate::pg::settings;
 use crate::pg::spi::Query;
 use crate::pg::worker_role::{assume, find};
 
@@ -42,7 +43,7 @@ from pg_catalog.pg_extension e
 where e.extname = 'webhook_ext'";
 
 const CONTROL: &str = "
-select k.worker_stopped
+select k.worker_stopped, k.account_id
 from webhook.control k";
 
 /// A change of one of these is a reason to look again (the view `busy` stands for what users cancel
@@ -76,6 +77,8 @@ pub struct Lifecycle {
     known: Cell<Option<pg_sys::Oid>>,
     /// Why the worker must not work.
     reason: RefCell<Option<String>>,
+    /// The account of the cluster is another one than before.
+    account_changed: Cell<bool>,
 }
 
 impl Lifecycle {
@@ -86,12 +89,18 @@ impl Lifecycle {
             tables: Query::new(TABLES),
             known: Cell::new(None),
             reason: RefCell::new(None),
+            account_changed: Cell::new(false),
         }
     }
 
     /// Why the worker must not work, as the last look found.
     pub fn reason(&self) -> Option<String> {
         self.reason.borrow().clone()
+    }
+
+    /// Whether settings are to be read again, because this node belongs to another cluster now.
+    pub fn take_account_changed(&self) -> bool {
+        self.account_changed.take()
     }
 
     /// Logs a reason when it is a new one.
@@ -139,9 +148,15 @@ impl Lifecycle {
         let mut tables = HashSet::new();
         self.tables.read(&[], |row| tables.extend(row.oid(0)));
         RELATIONS.with_borrow_mut(|known| *known = tables);
-        let mut stopped = false;
+        let (mut stopped, mut account_id) = (false, None);
         self.control
-            .read(&[], |row| stopped = row.bool(0).unwrap_or(false));
+            .read(&[], |row| {
+                stopped = row.bool(0).unwrap_or(false);
+                account_id = row.text(1);
+            });
+        if settings::set_cluster_account(account_id) {
+            self.account_changed.set(true);
+        }
         if stopped {
             ExtensionStatus::Stopped
         } else {

@@ -28,6 +28,8 @@ macro_rules! look {
 select n.event_key, n.webhook_key, n.id, n.webhook_id, n.webhook_name, n.object_text,
        n.object_name::pg_catalog.oid,
        case when n.enabled and w.enabled and not n.active and n.dropped_at is null and w.dropped_at is null
+                 -- else a table of another node
+                 and (n.object_name is not null or pg_catalog.starts_with(n.event_type, 'webhook.'))
             then n.reason end,
        s.reason
 from webhook_internal.event_now n

@@ -26,7 +26,8 @@ pub struct UserTable {
 struct Facts {
     table: UserTable,
     kind: String,
-    temporary: bool,
+    /// `temporary`, `columnar` or nothing.
+    storage: String,
     schema: String,
     may_create_trigger: bool,
     may_select: bool,
@@ -39,7 +40,7 @@ const FACTS: &str = concat!(
     ",
        pg_catalog.format('%I.%I', n.nspname, c.relname),
        c.relkind::pg_catalog.text,
-       c.relpersistence = 't',
+       case when c.relpersistence = 't' then 'temporary' when m.amname = 'columnar' then 'columnar' else '' end,
        case when c.oid < 16384 then 'pg_catalog' else n.nspname::pg_catalog.text end,
        pg_catalog.has_table_privilege(c.oid, 'TRIGGER'),
        pg_catalog.has_table_privilege(c.oid, 'SELECT'),
@@ -51,6 +52,7 @@ const FACTS: &str = concat!(
            )
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+left join pg_catalog.pg_am m on m.oid = c.relam
 where c.oid = $1"
 );
 
@@ -131,7 +133,7 @@ fn facts(oid: pg_sys::Oid) -> Option<Facts> {
             hides_rows: row.value(8),
         },
         kind: row.value(3),
-        temporary: row.value(4),
+        storage: row.value(4),
         schema: row.value(5),
         may_create_trigger: row.value(6),
         may_select: row.value(7),
@@ -142,7 +144,8 @@ fn check_kind(facts: &Facts) -> Result<()> {
     let what = match (facts.schema.as_str(), facts.kind.as_str()) {
         ("pg_catalog" | "information_schema" | "pg_toast", _) => "a system table",
         ("webhook" | "webhook_internal", _) => "one of this extension's own tables",
-        (_, "r" | "p") if facts.temporary => "a temporary table",
+        (_, "r" | "p") if facts.storage == "temporary" => "a temporary table",
+        (_, "r" | "p") if facts.storage == "columnar" => "a columnar table, which has no triggers for rows",
         (_, "r" | "p") => return Ok(()),
         (_, "v") => "a view",
         (_, "m") => "a materialized view",

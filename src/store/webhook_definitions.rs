@@ -293,6 +293,14 @@ pub fn find(webhook: &str) -> Result<(i32, String)> {
     .ok_or_else(|| no_such_webhook(webhook))
 }
 
+const ID_OF: &str = "
+select id from webhook.webhook_def where webhook_key = $1";
+
+/// The id of a webhook that is there.
+pub fn id_of(webhook_key: i32) -> String {
+    as_owner(|| first(ID_OF, &[webhook_key.into()], |row| row.value(1))).unwrap_or_default()
+}
+
 /// The key of a webhook that is only read.
 pub fn look_up(webhook: &str) -> Result<i32> {
     as_owner(|| first(READ_BY_ID_OR_NAME, &[webhook.into()], |row| row.value(1)))

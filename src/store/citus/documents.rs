@@ -2,10 +2,12 @@
 
 use std::cell::Cell;
 
+use pgrx::pg_sys;
+
 use super::nodes::Position;
 use crate::core::error::{Error, Kind, Result};
-use crate::pg::owner::as_owner;
-use crate::pg::process;
+use crate::pg::owner::{self, as_owner};
+use crate::pg::{process, session, settings};
 use crate::pg::text::JsonText;
 use crate::store::identity;
 use crate::store::rows::{execute, first, query};
@@ -47,6 +49,21 @@ delete from webhook_internal.cluster_applied
 where kind = $1
   and key = $2";
 
+const CLUSTER_ACCOUNT: &str = "
+select k.account_id
+from webhook.control k";
+
+const ANY_WITHOUT_TABLE: &str = "
+select true
+from webhook.event_def e
+where e.dropped_at is null
+  and not pg_catalog.starts_with(e.event_type, 'webhook.')
+  and not exists (select from pg_catalog.pg_class c where c.oid = e.object_name)
+limit 1";
+
+const FIND_TABLES: &str = "
+select webhook_internal.find_tables_again($1::pg_catalog.int8::pg_catalog.oid)";
+
 /// The placement of the documents on this node: statements on it ask no other node.
 const PLACEMENT: &str = "
 select pg_catalog.format('webhook_internal.%I', 'cluster_document_' || s.shardid)
@@ -63,16 +80,6 @@ full join webhook_internal.cluster_applied a on a.kind = d.kind and a.key = d.ke
 where a.version is distinct from d.version
 order by d.kind is null,
          pg_catalog.array_position(array['cluster', 'webhook_def', 'secret_def', 'url_def', 'event_def'], d.kind), 2
-limit $1";
-
-/// Events whose table came to this node, or came back under its name, after they did.
-const WITHOUT_TABLE: &str = "
-select e.event_key
-from webhook.event_def e
-where e.dropped_at is null
-  and not pg_catalog.starts_with(e.event_type, 'webhook.')
-  and not exists (select from pg_catalog.pg_class c where c.oid = e.object_name)
-order by e.event_key
 limit $1";
 
 /// A page of a node that comes anew: its worker does other things in between.
@@ -94,7 +101,8 @@ pub struct Document {
 /// # Errors
 /// `55000` on a node of a cluster that is not its coordinator.
 pub fn check_definitions_are_made_here() -> Result<()> {
-    if APPLYING.get() || process::is_worker() {
+    // What a call on the coordinator asks of a node is no definition.
+    if APPLYING.get() || process::is_worker() || session::serves_another_node() {
         return Ok(());
     }
     let elsewhere = as_owner(|| {
@@ -111,9 +119,6 @@ pub fn check_definitions_are_made_here() -> Result<()> {
 
 /// Tells the other nodes of a definition that has changed here, if this is a coordinator.
 pub fn publish(kind: &str, key: i32) {
-    if APPLYING.get() {
-        return;
-    }
     as_owner(|| {
         if Position::here() == Position::Coordinator {
             execute(PUBLISH, &[kind.into(), key.into()]);
@@ -127,15 +132,11 @@ pub fn publish_all(account_id: &str) {
     execute(PUBLISH_ALL, &[]);
 }
 
-/// The `accountId` of the cluster, if this is a node of one.
-pub fn account_id() -> Option<String> {
-    as_owner(|| {
-        first(
-            "select account_id from webhook.control where account_id is not null",
-            &[],
-            |row| row.value(1),
-        )
-    })
+/// The `accountId` of messages that this database sends.
+pub fn account_id() -> String {
+    let of_cluster = as_owner(|| first(CLUSTER_ACCOUNT, &[], |row| row.get(1)).flatten());
+    settings::set_cluster_account(of_cluster);
+    settings::account_id()
 }
 
 /// What a document says becomes the definition of this node. The coordinator's is the one that it came from.
@@ -153,15 +154,23 @@ fn apply_as_owner(document: &Document) {
     if body.is_some() {
         identity::record_origin();
     }
-    // An error ends the transaction and, in a session, the statement: the next one sets it anew.
+    applying(|| {
+        let text = body.map(|(text, _)| JsonText(text.clone()));
+        execute(APPLY, &[kind.into(), key.into(), text.into()]);
+        match body {
+            Some((_, version)) => {
+                execute(NOTE_APPLIED, &[kind.into(), key.into(), (*version).into()]);
+            }
+            None => execute(NOTE_REMOVED, &[kind.into(), key.into()]),
+        }
+    });
+}
+
+/// Definitions that `f` changes are not made here.
+fn applying<T>(f: impl FnOnce() -> T) -> T {
     APPLYING.set(true);
     let _ended = Applied;
-    let text = body.map(|(text, _)| JsonText(text.clone()));
-    execute(APPLY, &[kind.into(), key.into(), text.into()]);
-    match body {
-        Some((_, version)) => execute(NOTE_APPLIED, &[kind.into(), key.into(), (*version).into()]),
-        None => execute(NOTE_REMOVED, &[kind.into(), key.into()]),
-    }
+    f()
 }
 
 struct Applied;
@@ -172,15 +181,30 @@ impl Drop for Applied {
     }
 }
 
-/// Applies documents that came to this node without firing a trigger, a page of them; `true` if there may be
-/// more. Of an event whose table came later, the table is looked for. In a transaction of the worker.
-pub fn catch_up() -> bool {
+/// Of events whose table this node did not have, or which was converted to another one of its name, the table is
+/// found; `true` if there are any. As the owner.
+pub fn find_tables_again(only: Option<pg_sys::Oid>) -> bool {
+    if !owner::has_extension(c"citus") || first(ANY_WITHOUT_TABLE, &[], |_| ()).is_none() {
+        return false;
+    }
+    let table = only.map(|oid| i64::from(oid.to_u32()));
+    applying(|| first(FIND_TABLES, &[table.into()], |row| row.value::<i64>(1))) > Some(0)
+}
+
+/// Applies documents that came to this node without firing a trigger, a page of them; whether there may be
+/// more, and `None` without Citus. Of an event whose table came later, the table is looked for. In a transaction
+/// of the worker.
+pub fn catch_up() -> Option<bool> {
+    if !owner::has_extension(c"citus") {
+        return None;
+    }
     as_owner(|| {
+        find_tables_again(None);
         if Position::here() != Position::OtherNode {
-            return false;
+            return Some(false);
         }
         let Some(placement) = first(PLACEMENT, &[], |row| row.value::<String>(1)) else {
-            return false;
+            return Some(false);
         };
         let outdated = OUTDATED.replace("{}", &placement);
         let documents = query(&outdated, &[AT_ONCE.into()], |row| Document {
@@ -191,6 +215,6 @@ pub fn catch_up() -> bool {
         for document in &documents {
             apply_as_owner(document);
         }
-        documents.len() as i64 >= AT_ONCE
+        Some(documents.len() as i64 >= AT_ONCE)
     })
 }

@@ -34,13 +34,11 @@ const DISTRIBUTE: &str = "
 select pg_catalog.create_reference_table('webhook_internal.cluster_document')
 where not webhook_internal.is_cluster()";
 
-/// The active nodes but this one, and what they answer to $1.
+/// The nodes but the coordinator, and what they answer to $1.
 const ASK_OTHERS: &str = "
-select pg_catalog.concat(n.nodename, ':', n.nodeport), r.success, r.result
-from pg_catalog.run_command_on_all_nodes($1, true, true) r
-join pg_catalog.pg_dist_node n on n.nodeid = r.nodeid
-where n.groupid <> (select l.groupid from pg_catalog.pg_dist_local_group l)
-order by n.groupid";
+select pg_catalog.concat(r.nodename, ':', r.nodeport), r.success, r.result
+from pg_catalog.run_command_on_workers($1, true) r
+order by r.nodename, r.nodeport";
 
 thread_local! {
     static WHERE_WE_ARE: Query = const { Query::new(POSITION) };
@@ -92,7 +90,7 @@ pub fn distribute_documents() {
     });
 }
 
-/// What the other nodes answer to a statement, which runs there with the rights of the role that acts here. Each
+/// What the other nodes answer to a statement of the coordinator, which runs there with the rights of the role that acts here. Each
 /// has a transaction of its own.
 pub fn on_other_nodes(statement: &str) -> Vec<NodeAnswer> {
     query(ASK_OTHERS, &[statement.into()], |row| {

@@ -5,7 +5,7 @@ use pgrx::pg_sys;
 use super::is_here;
 use crate::core::definitions::shard_names::number_of;
 use crate::pg::relation_name;
-use crate::pg::spi::{Arg, Query};
+use crate::pg::spi::{connected, Arg, Query};
 
 /// What a relation is to the events of its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +34,26 @@ where s.shardid = $1
       pg_catalog.quote_ident($3), pg_catalog.format('%I.%I', c.relnamespace::pg_catalog.regnamespace::pg_catalog.text, $3)
   )";
 
+/// Also of a partition.
+const IS_SHARDED: &str = "
+select true
+from pg_catalog.pg_dist_partition p
+where p.logicalrelid = $1::pg_catalog.regclass";
+
 thread_local! {
+    static SHARDED: Query = const { Query::new(IS_SHARDED) };
     static OF_SHARD: Query = const { Query::new(SHARD) };
+}
+
+/// Whether Citus keeps this table in shards, of whatever kind. As the owner.
+pub fn is_sharded(table: pg_sys::Oid) -> bool {
+    connected(|| {
+        let mut is_sharded = false;
+        if is_here() {
+            SHARDED.with(|query| query.read(&[Arg::Oid(table)], |_| is_sharded = true));
+        }
+        is_sharded
+    })
 }
 
 /// As the owner and connected.

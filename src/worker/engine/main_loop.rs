@@ -197,6 +197,9 @@ impl Loop {
         match found.unwrap_or(ExtensionStatus::Ready) {
             ExtensionStatus::Ready => {
                 (self.checked, self.checked_roles) = (generation, roles);
+                if lifecycle.take_account_changed() {
+                    self.engine.reconfigure(&settings::delivery());
+                }
                 if let Some(read_failure) = self.read_failure.take() {
                     pgrx::warning!("webhook worker could not read: {read_failure}");
                     process::sleep(REST_AFTER_ERROR);

@@ -11,7 +11,9 @@ use crate::worker::locks::{Locks, Work};
 use crate::worker::time::Ticker;
 
 /// Between two looks.
-const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_secs(1);
+/// The same where there is no Citus, which may come.
+const LONG_PAUSE: Duration = Duration::from_secs(60);
 /// Between two pages, so that messages are sent in between.
 const NEXT_PAGE: Duration = Duration::from_millis(10);
 
@@ -38,8 +40,9 @@ impl ClusterDefinitions {
         }
         self.next_look = Instant::now() + PAUSE;
         match tx::transaction(citus::catch_up) {
-            Ok(true) => self.next_look = Instant::now() + NEXT_PAGE,
-            Ok(false) => {}
+            Ok(None) => self.next_look = Instant::now() + LONG_PAUSE,
+            Ok(Some(true)) => self.next_look = Instant::now() + NEXT_PAGE,
+            Ok(Some(false)) => {}
             Err(failure) if failure.is_lock_not_available() => {
                 locks.failed(Work::Definitions, ticker.now());
             }
