@@ -153,8 +153,8 @@ end
 $$;
 
 -- Events whose table came to this node after them, or came back under its name with another number, as Citus does
--- it when it converts a table: they are about that table from now on. Gives how many. Without an argument for all.
-create function webhook_internal.find_tables_again(only_table oid default null)
+-- it when it converts a table: they are about that table from now on. Gives how many; null is all tables.
+create function webhook_internal.find_tables_again(only_table oid)
 returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp

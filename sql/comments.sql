@@ -596,3 +596,43 @@ comment on view webhook_internal.event_owner is
 comment on view webhook_internal.event_now is
     'Internal: events with their present table name and what is wrong with them.';
 comment on function webhook_internal.extension_installed() is 'Called once by CREATE EXTENSION: starts the worker of this database when the transaction commits.';
+
+comment on function webhook.enable_cluster() is
+    'On the coordinator of a Citus cluster: from now on webhooks and events are defined there, and each node captures '
+    'and sends what happens in its own shards. Again: puts right what a node lacks. For superusers. Errors: 55000 no '
+    'Citus, not the coordinator, or a node is not fit, 42501.';
+comment on function webhook.drain_node(text) is
+    'How many messages a node of the cluster has still to send, by its name or name:port; at 0 it may be removed once '
+    'its shards have gone. Errors: 22023 null, 42704 no such node, or it does not answer.';
+comment on view webhook.cluster_queue is
+    'webhook.queue of each node of a Citus cluster. A node that does not answer is one row with state unreachable and '
+    'the reason as last_error. Without a cluster: of this database.';
+comment on view webhook.cluster_worker is
+    'webhook.worker of each node of a Citus cluster. A node that does not answer is one row with state unreachable and '
+    'the reason as last_error. Without a cluster: of this database.';
+comment on view webhook.cluster_metrics is
+    'webhook.metrics of each node of a Citus cluster, and webhook_node_answers: 1, or 0 of a node that does not '
+    'answer. Without a cluster: of this database.';
+comment on table webhook_internal.cluster_document is
+    'Internal: definitions of a Citus cluster as documents, secrets included: a reference table once webhook.enable_cluster() '
+    'was called.';
+comment on table webhook_internal.cluster_applied is
+    'Internal: which documents this node of a cluster has applied.';
+comment on view webhook_internal.cluster_document_now is
+    'Internal: the documents of the definitions as they are now.';
+comment on function webhook_internal.names_now(regclass, oid, text[], smallint[]) is
+    'Present names of recorded columns; null if one is gone.';
+comment on function webhook_internal.column_numbers(oid, jsonb) is
+    'Numbers of columns by name; null if one is not there.';
+comment on function webhook_internal.apply_cluster_document(text, integer, jsonb) is
+    'Makes the definition of this node what its document says; null removes it.';
+comment on function webhook_internal.find_tables_again(oid) is
+    'Events whose table came later, or under another number, are about it from now on.';
+comment on function webhook_internal.publish_cluster_document(text, integer) is
+    'Writes the document of a definition that has changed.';
+comment on function webhook_internal.cluster_document_changed() is
+    'Trigger on each placement of webhook_internal.cluster_document: applies the document.';
+comment on function webhook_internal.on_each_node(text) is
+    'What each node of a cluster answers to a query, with the rights of the caller.';
+comment on function webhook_internal.is_cluster() is
+    'Whether webhook.enable_cluster() was called.';

@@ -247,7 +247,7 @@ revoke execute
        webhook_internal.definitions_changed(), webhook_internal.definition_row_changed(),
        webhook_internal.refuse_replicated(), webhook_internal.check_grantee(text), webhook_internal.extension_installed(),
        webhook.enable_cluster(), webhook_internal.cluster_document_changed(),
-       webhook_internal.apply_cluster_document(text, integer, jsonb),
+       webhook_internal.apply_cluster_document(text, integer, jsonb), webhook_internal.find_tables_again(oid),
        webhook_internal.publish_cluster_document(text, integer)
     from webhook_admin;
 

@@ -35,6 +35,16 @@ cross join lateral (
 -- A URL that never answered has no time since it did.
 where waiting.value is not null
 union all
+-- A trigger of ours whose event is not known here: its changes would be lost.
+select 'webhook_unknown_triggers', '{}', count(*)::double precision
+from pg_trigger t
+where t.tgfoid = 'webhook.capture()'::regprocedure
+  and t.tgparentid = 0
+  and not exists (
+          select from webhook.event_def e
+          where e.id = substring(t.tgname::text from '^webhook_(?:insert_|update_|delete_)?([a-z0-9]{6})(?:_[0-9]+)?$')
+      )
+union all
 -- What decides whether an enabled event makes messages is the same for all events of a group, of which
 -- there are few, whatever is defined.
 select 'webhook_event_disabled',

@@ -24,6 +24,7 @@ as $$
             ('webhook_url_disabled', 'gauge', null, '1: the URL is switched off.'),
             ('webhook_url_backing_off', 'gauge', null, '1: the URL fails, the next call is a probe.'),
             ('webhook_event_disabled', 'gauge', null, '1: the event is enabled and makes no messages; webhook.events.detail says why.'),
+            ('webhook_unknown_triggers', 'gauge', null, 'Triggers of the extension whose event is not known here: their changes make no messages.'),
             ('webhook_delivery_enabled', 'gauge', null, '1: webhook.delivery is on.'),
             ('webhook_worker_up', 'gauge', null, '1: the worker of this database runs.'),
             ('webhook_worker_starts', 'counter', null, 'Starts of the worker of this database.'),

@@ -386,7 +386,8 @@ alter table webhook.control
     add column state_system   bigint,
     add column state_database oid,
     add column state_identity text,
-    add column state_server   integer;
+    add column state_server   integer,
+    add column account_id     text;
 
 insert into webhook.def_origin (system_identifier, database_oid, identity)
 select s.system_identifier, d.oid, coalesce(pg_catalog.current_setting('webhook.identity', true), '')
@@ -774,6 +775,7 @@ select e.event_key, e.id, e.webhook_key, e.event_type, e.object_name, e.object_l
        coalesce(fields.object_names, e.object_fields) as object_fields_now,
        coalesce(fields.payload_names, e.payload_fields) as payload_fields_now,
        case
+           when e.object_name is null and not s.is_operational then 'its table is not on this node'
            when c.oid is null and not s.is_operational then 'its table was dropped'
            when fields.missing is not null then 'column was dropped: ' || fields.missing
            when fields.retyped is not null then 'column in match has another type: ' || fields.retyped
@@ -2155,6 +2157,16 @@ cross join lateral (
 -- A URL that never answered has no time since it did.
 where waiting.value is not null
 union all
+-- A trigger of ours whose event is not known here: its changes would be lost.
+select 'webhook_unknown_triggers', '{}', count(*)::double precision
+from pg_trigger t
+where t.tgfoid = 'webhook.capture()'::regprocedure
+  and t.tgparentid = 0
+  and not exists (
+          select from webhook.event_def e
+          where e.id = substring(t.tgname::text from '^webhook_(?:insert_|update_|delete_)?([a-z0-9]{6})(?:_[0-9]+)?$')
+      )
+union all
 -- What decides whether an enabled event makes messages is the same for all events of a group, of which
 -- there are few, whatever is defined.
 select 'webhook_event_disabled',
@@ -2268,6 +2280,7 @@ as $$
             ('webhook_url_disabled', 'gauge', null, '1: the URL is switched off.'),
             ('webhook_url_backing_off', 'gauge', null, '1: the URL fails, the next call is a probe.'),
             ('webhook_event_disabled', 'gauge', null, '1: the event is enabled and makes no messages; webhook.events.detail says why.'),
+            ('webhook_unknown_triggers', 'gauge', null, 'Triggers of the extension whose event is not known here: their changes make no messages.'),
             ('webhook_delivery_enabled', 'gauge', null, '1: webhook.delivery is on.'),
             ('webhook_worker_up', 'gauge', null, '1: the worker of this database runs.'),
             ('webhook_worker_starts', 'counter', null, 'Starts of the worker of this database.'),
@@ -2367,6 +2380,384 @@ comment on function webhook.status_page(interval) is
     'A page that shows how webhooks fare: one verdict, figures, the last hour, each URL with the statement '
     'that mends it, failures, last calls. refresh: the page loads itself again after so long, 0 = never. Only '
     'roles that may call webhook.drop_webhook() see answers. Errors: 22023 refresh out of range.';
+
+-- A cluster of Citus: definitions are made on the coordinator and applied on every node.
+
+-- Definitions as documents, one for each row of a definition table; of secrets, one for each webhook. Empty until
+-- webhook.enable_cluster() has made a reference table of it; then the coordinator writes it with each change of a
+-- definition, and a trigger on the placement of each node applies it there in the same distributed transaction.
+create table webhook_internal.cluster_document (
+    kind    text not null check (kind operator(pg_catalog.=) any (
+        array['cluster', 'webhook_def', 'secret_def', 'url_def', 'event_def']
+    )),
+    key     integer not null,
+    doc     jsonb not null,
+    version bigint not null default 1,
+    primary key (kind, key)
+);
+
+-- Which of them this node has applied. A document that came with a copy of the table has fired no trigger.
+create table webhook_internal.cluster_applied (
+    kind    text not null,
+    key     integer not null,
+    version bigint not null,
+    primary key (kind, key)
+);
+
+-- Names and operators below are PostgreSQL's own, whatever else the schema may hold.
+set local search_path = pg_catalog, pg_temp;
+
+-- The present names of columns in the order of the recorded ones; null if one is gone.
+create function webhook_internal.names_now(object regclass, recorded_for oid, names text[], numbers smallint[])
+returns text[]
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case
+               when webhook.columns_present(object, recorded_for, names, numbers)
+               then webhook.present_columns(object, recorded_for, names, numbers)
+           end
+$$;
+
+-- The numbers of columns, null if there are no names or one is not there.
+create function webhook_internal.column_numbers(object oid, names jsonb)
+returns smallint[]
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case when count(*) = count(a.attnum) and count(*) > 0 then array_agg(a.attnum order by f.place) end
+    from jsonb_array_elements_text(case jsonb_typeof(names) when 'array' then names end) with ordinality as f (name, place)
+    left join pg_attribute a
+      on a.attrelid = object
+     and a.attname = f.name
+     and a.attnum > 0
+     and not a.attisdropped
+$$;
+
+-- The documents of the definitions that are here. Tables and columns stand in them by the names that they have now.
+create view webhook_internal.cluster_document_now as
+select 'webhook_def' as kind, w.webhook_key as key, to_jsonb(w) as doc
+from webhook.webhook_def w
+union all
+select 'secret_def', w.webhook_key,
+       coalesce((
+           select jsonb_agg(to_jsonb(s) order by s.created_at, s.secret)
+           from webhook.secret_def s
+           where s.webhook_key = w.webhook_key
+       ), '[]')
+from webhook.webhook_def w
+union all
+select 'url_def', u.url_key, to_jsonb(u)
+from webhook.url_def u
+union all
+select 'event_def', e.event_key,
+       to_jsonb(e) - array['object_oid', 'owner_oid', 'object_attnums', 'payload_attnums', 'template_attnums',
+                           'match_attnums', 'order_key_attnums']
+       || jsonb_build_object(
+              'object_name', case when c.oid is not null then format('%I.%I', n.nspname, c.relname) end,
+              'object_label', l.object_text,
+              'owner_name', coalesce(o.owner, e.owner_name),
+              'object_now', webhook_internal.names_now(e.object_name, e.object_oid, e.object_fields, e.object_attnums),
+              'payload_now', webhook_internal.names_now(e.object_name, e.object_oid, e.payload_fields, e.payload_attnums),
+              'template_now', webhook_internal.names_now(e.object_name, e.object_oid, e.template_fields, e.template_attnums),
+              'match_now', webhook_internal.names_now(e.object_name, e.object_oid, e.match_fields, e.match_attnums),
+              'order_now', webhook_internal.names_now(e.object_name, e.object_oid, e.order_key, e.order_key_attnums)
+          )
+from webhook.event_def e
+join webhook_internal.event_label l on l.event_key = e.event_key
+join webhook_internal.event_owner o on o.event_key = e.event_key
+left join pg_class c on c.oid = e.object_name
+left join pg_namespace n on n.oid = c.relnamespace;
+
+-- Brings a definition of this node in line with its document; without one it is removed, unless it was
+-- dropped: then its own log and outbox may still name it, and this node's worker removes it.
+create function webhook_internal.apply_cluster_document(kind text, key integer, doc jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    key_column constant text := case kind when 'url_def' then 'url_key' when 'event_def' then 'event_key' else 'webhook_key' end;
+    wanted jsonb := doc;
+    object oid;
+begin
+    if kind = 'cluster' then
+        update webhook.control
+        set account_id = doc ->> 'account_id'
+        where account_id is distinct from doc ->> 'account_id';
+        return;
+    end if;
+    if kind = 'secret_def' then
+        delete from webhook.secret_def s
+        where s.webhook_key = key
+          and not exists (
+              select from jsonb_array_elements(coalesce(doc, '[]')) d where d ->> 'secret' = s.secret
+          );
+        insert into webhook.secret_def
+        select r.*
+        from jsonb_populate_recordset(null::webhook.secret_def, coalesce(doc, '[]')) r
+        on conflict (webhook_key, secret) do update
+        set created_at = excluded.created_at, expires_at = excluded.expires_at;
+        return;
+    end if;
+    if doc is null then
+        execute format('delete from webhook.%I where %I = $1 and dropped_at is null', kind, key_column) using key;
+        return;
+    end if;
+    if kind = 'event_def' then
+        object := to_regclass(doc ->> 'object_name');
+        wanted := doc || jsonb_build_object(
+            'object_name', object::regclass,
+            'object_oid', object,
+            'owner_oid', (select r.oid from pg_roles r where r.rolname::text = doc ->> 'owner_name'),
+            'object_attnums', webhook_internal.column_numbers(object, doc -> 'object_now'),
+            'payload_attnums', webhook_internal.column_numbers(object, doc -> 'payload_now'),
+            'template_attnums', webhook_internal.column_numbers(object, doc -> 'template_now'),
+            'match_attnums', webhook_internal.column_numbers(object, doc -> 'match_now'),
+            'order_key_attnums', webhook_internal.column_numbers(object, doc -> 'order_now')
+        );
+    end if;
+    execute format(
+        'insert into webhook.%1$I select r.* from jsonb_populate_record(null::webhook.%1$I, $1) r'
+        ' on conflict (%2$I) do update set %3$s',
+        kind, key_column,
+        (
+            select string_agg(format('%1$I = excluded.%1$I', a.attname), ', ')
+            from pg_attribute a
+            where a.attrelid = format('webhook.%I', kind)::regclass
+              and a.attnum > 0
+              and not a.attisdropped
+              and a.attname <> key_column
+        )
+    ) using wanted;
+end
+$$;
+
+-- Events whose table came to this node after them, or came back under its name with another number, as Citus does
+-- it when it converts a table: they are about that table from now on. Gives how many; null is all tables.
+create function webhook_internal.find_tables_again(only_table oid)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    changed bigint;
+begin
+    update webhook.event_def e
+    set object_name = f.object,
+        object_oid = f.object,
+        object_attnums = webhook_internal.column_numbers(f.object, to_jsonb(e.object_fields)),
+        payload_attnums = webhook_internal.column_numbers(f.object, to_jsonb(e.payload_fields)),
+        template_attnums = webhook_internal.column_numbers(f.object, to_jsonb(e.template_fields)),
+        match_attnums = webhook_internal.column_numbers(f.object, to_jsonb(e.match_fields)),
+        order_key_attnums = webhook_internal.column_numbers(f.object, to_jsonb(e.order_key))
+    from (
+        select c.oid as object,
+               case
+                   when n.nspname = 'public' then
+                       case when c.relname ~ '[."]' then concat('"', replace(c.relname::text, '"', '""'), '"') else c.relname::text end
+                   else concat(
+                       case when n.nspname ~ '[."]' then concat('"', replace(n.nspname::text, '"', '""'), '"') else n.nspname::text end,
+                       '.',
+                       case when c.relname ~ '[."]' then concat('"', replace(c.relname::text, '"', '""'), '"') else c.relname::text end
+                   )
+               end as label
+        from pg_class c
+        join pg_namespace n on n.oid = c.relnamespace
+        where c.relkind in ('r', 'p')
+          and (only_table is null or c.oid = only_table)
+    ) f
+    where f.label = e.object_label
+      and e.dropped_at is null
+      and not exists (select from pg_class c where c.oid = e.object_name);
+    get diagnostics changed = row_count;
+    return changed;
+end
+$$;
+
+-- Writes the document of one definition, if it has changed. On the coordinator.
+create function webhook_internal.publish_cluster_document(of_kind text, of_key integer)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted jsonb;
+begin
+    select n.doc into wanted
+    from webhook_internal.cluster_document_now n
+    where n.kind = of_kind
+      and n.key = of_key;
+    if wanted is null then
+        delete from webhook_internal.cluster_document d where d.kind = of_kind and d.key = of_key;
+    else
+        insert into webhook_internal.cluster_document as d (kind, key, doc)
+        values (of_kind, of_key, wanted)
+        on conflict (kind, key) do update
+        set doc = excluded.doc, version = d.version + 1
+        where d.doc is distinct from excluded.doc;
+    end if;
+end
+$$;
+
+create function webhook_internal.cluster_document_changed()
+returns trigger
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'cluster_document_changed_wrapper';
+
+create trigger cluster_document_changed
+    after insert or update or delete on webhook_internal.cluster_document
+    for each row execute function webhook_internal.cluster_document_changed();
+
+-- Runs a query on each node, with the rights of the caller there; without a cluster, here. Whoever may not connect
+-- to a node gets no answer from it.
+create function webhook_internal.on_each_node(command text)
+returns table (node text, is_here boolean, answered boolean, answer text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not webhook_internal.is_cluster() then
+        node := 'here';
+        is_here := true;
+        answered := true;
+        execute command into answer;
+        return next;
+        return;
+    end if;
+    return query
+        select concat(n.nodename, ':', n.nodeport), n.groupid = l.groupid, r.success, r.result
+        from run_command_on_all_nodes(command, true, true) r
+        join pg_dist_node n on n.nodeid = r.nodeid
+        cross join pg_dist_local_group l
+        order by n.groupid;
+end
+$$;
+
+-- Whether webhook.enable_cluster() was called.
+create function webhook_internal.is_cluster()
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if to_regclass('pg_catalog.pg_dist_partition') is null then
+        return false;
+    end if;
+    return exists (
+        select
+        from pg_dist_partition p
+        where p.logicalrelid = 'webhook_internal.cluster_document'::regclass
+    );
+end
+$$;
+
+create function webhook.enable_cluster()
+returns void
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'enable_cluster_wrapper';
+
+create function webhook.drain_node(node text)
+returns bigint
+language c
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'drain_node_wrapper';
+
+create view webhook.cluster_queue as
+select n.node, v.*
+from webhook_internal.on_each_node($query$
+    select coalesce(jsonb_agg(to_jsonb(v)), '[]')::text from webhook.queue v
+$query$) n
+left join lateral jsonb_populate_recordset(
+    null::webhook.queue,
+    case when n.answered then n.answer::jsonb else jsonb_build_array(jsonb_build_object('state', 'unreachable', 'last_error', n.answer)) end
+) v on true;
+
+create view webhook.cluster_worker as
+select n.node, v.*
+from webhook_internal.on_each_node($query$
+    select coalesce(jsonb_agg(to_jsonb(v)), '[]')::text from webhook.worker v
+$query$) n
+left join lateral jsonb_populate_recordset(
+    null::webhook.worker,
+    case when n.answered then n.answer::jsonb else jsonb_build_array(jsonb_build_object('state', 'unreachable', 'last_error', n.answer)) end
+) v on true;
+
+create view webhook.cluster_metrics as
+select n.node, v.*
+from webhook_internal.on_each_node($query$
+    select coalesce(jsonb_agg(to_jsonb(v)), '[]')::text from webhook.metrics v
+$query$) n
+cross join lateral (
+    select m.*
+    from jsonb_populate_recordset(null::webhook.metrics, case when n.answered then n.answer::jsonb end) m
+    union all
+    select 'webhook_node_answers', '{}', n.answered::integer
+) v;
+
+set local search_path = webhook, pg_temp;
+
+do $$
+declare
+    name text;
+begin
+    foreach name in array array['webhook_internal.cluster_applied', 'webhook_internal.cluster_document'] loop
+        execute pg_catalog.format(
+            'create trigger refuse_replicated before insert or truncate on %s'
+            ' for each statement execute function webhook_internal.refuse_replicated()', name);
+        execute pg_catalog.format(
+            'create trigger refuse_replicated_rows after insert or update or delete on %s'
+            ' for each row execute function webhook_internal.refuse_replicated()', name);
+        execute pg_catalog.format('alter table %s enable replica trigger refuse_replicated', name);
+        execute pg_catalog.format('alter table %s enable replica trigger refuse_replicated_rows', name);
+    end loop;
+end
+$$;
+
+comment on function webhook.enable_cluster() is
+    'On the coordinator of a Citus cluster: from now on webhooks and events are defined there, and each node captures '
+    'and sends what happens in its own shards. Again: puts right what a node lacks. For superusers. Errors: 55000 no '
+    'Citus, not the coordinator, or a node is not fit, 42501.';
+comment on function webhook.drain_node(text) is
+    'How many messages a node of the cluster has still to send, by its name or name:port; at 0 it may be removed once '
+    'its shards have gone. Errors: 22023 null, 42704 no such node, or it does not answer.';
+comment on view webhook.cluster_queue is
+    'webhook.queue of each node of a Citus cluster. A node that does not answer is one row with state unreachable and '
+    'the reason as last_error. Without a cluster: of this database.';
+comment on view webhook.cluster_worker is
+    'webhook.worker of each node of a Citus cluster. A node that does not answer is one row with state unreachable and '
+    'the reason as last_error. Without a cluster: of this database.';
+comment on view webhook.cluster_metrics is
+    'webhook.metrics of each node of a Citus cluster, and webhook_node_answers: 1, or 0 of a node that does not '
+    'answer. Without a cluster: of this database.';
+comment on table webhook_internal.cluster_document is
+    'Internal: definitions of a Citus cluster as documents, secrets included: a reference table once webhook.enable_cluster() '
+    'was called.';
+comment on table webhook_internal.cluster_applied is
+    'Internal: which documents this node of a cluster has applied.';
+comment on view webhook_internal.cluster_document_now is
+    'Internal: the documents of the definitions as they are now.';
+comment on function webhook_internal.names_now(regclass, oid, text[], smallint[]) is
+    'Present names of recorded columns; null if one is gone.';
+comment on function webhook_internal.column_numbers(oid, jsonb) is
+    'Numbers of columns by name; null if one is not there.';
+comment on function webhook_internal.apply_cluster_document(text, integer, jsonb) is
+    'Makes the definition of this node what its document says; null removes it.';
+comment on function webhook_internal.find_tables_again(oid) is
+    'Events whose table came later, or under another number, are about it from now on.';
+comment on function webhook_internal.publish_cluster_document(text, integer) is
+    'Writes the document of a definition that has changed.';
+comment on function webhook_internal.cluster_document_changed() is
+    'Trigger on each placement of webhook_internal.cluster_document: applies the document.';
+comment on function webhook_internal.on_each_node(text) is
+    'What each node of a cluster answers to a query, with the rights of the caller.';
+comment on function webhook_internal.is_cluster() is
+    'Whether webhook.enable_cluster() was called.';
 
 -- The role that the worker's statements run as: what they need, by name, and nothing else. Nobody is a
 -- member of it. A function, because a role that was dropped has to come back with its privileges.
@@ -2607,14 +2998,15 @@ drop function webhook.update_event(text, text[], text[], text[], text, text, boo
 grant usage on schema webhook, webhook_internal to webhook_admin, webhook_reader;
 grant select
     on webhook.webhooks, webhook.events, webhook.messages, webhook.calls, webhook.queue, webhook.worker,
-       webhook.metrics, webhook.changes, webhook.activity
+       webhook.metrics, webhook.changes, webhook.activity, webhook.cluster_queue, webhook.cluster_worker,
+       webhook.cluster_metrics
     to webhook_admin, webhook_reader;
 grant execute
     on function webhook_internal.worker_process(), webhook_internal.worker_detail(), webhook_internal.worker_absence(),
        webhook_internal.delivery_hold(), webhook_internal.unseen_messages(), webhook_internal.busy_messages(),
        webhook_internal.masked_url(text), webhook_internal.masked_headers(jsonb), webhook_internal.masked_values(jsonb),
        webhook_internal.match_kind(oid, oid), webhook_internal.unknown_labels(oid, jsonb),
-       webhook_internal.shared_trigger(oid, text)
+       webhook_internal.shared_trigger(oid, text), webhook_internal.on_each_node(text), webhook_internal.is_cluster()
     to webhook_reader;
 grant execute
     on function webhook.duration_quantile(text, double precision, double precision), webhook.prometheus(),
@@ -2641,7 +3033,10 @@ grant execute on all functions in schema webhook, webhook_internal to webhook_ad
 revoke execute
     on function webhook.grant_to(text, text), webhook.revoke_from(text), webhook.create_worker_role(),
        webhook_internal.definitions_changed(), webhook_internal.definition_row_changed(),
-       webhook_internal.refuse_replicated(), webhook_internal.check_grantee(text), webhook_internal.extension_installed()
+       webhook_internal.refuse_replicated(), webhook_internal.check_grantee(text), webhook_internal.extension_installed(),
+       webhook.enable_cluster(), webhook_internal.cluster_document_changed(),
+       webhook_internal.apply_cluster_document(text, integer, jsonb), webhook_internal.find_tables_again(oid),
+       webhook_internal.publish_cluster_document(text, integer)
     from webhook_admin;
 select webhook.create_worker_role();
 

@@ -61,7 +61,7 @@ fn the_metrics_show_every_number_to_a_reader() {
     positive("webhook_outbox_bytes");
     positive("webhook_call_log_bytes");
     let names: BTreeSet<&str> = rows.iter().map(|row| row.get(0)).collect();
-    assert_eq!(names.len(), 21, "{names:?}");
+    assert_eq!(names.len(), 22, "{names:?}");
 
     assert_eq!(of("webhook_event_disabled"), ["bad 0", "good 0"]);
 
