@@ -94,6 +94,7 @@ const INTERNAL_FUNCTIONS: &[&CStr] = &[
     c"delivery_hold",
     c"masked_headers",
     c"masked_url",
+    c"masked_values",
     c"match_kind",
     c"shared_trigger",
     c"stored_json",
