@@ -80,9 +80,13 @@ cargo_like_pgrx() {
     cargo --config "$pgrx_link_flags" "$@"
 }
 
-# Where private servers go when their account cannot read the checkout.
+# Where private servers go when their account cannot read the checkout. Another user could have made it.
 shared_place() {
-    echo "/var/tmp/webhook_ext-$(id -u)-$(cksum <<<"$root" | cut -d' ' -f1)"
+    local place
+    place=/var/tmp/webhook_ext-$(id -u)-$(cksum <<<"$root" | cut -d' ' -f1)
+    mkdir -p "$place"
+    [ ! -L "$place" ] && [ -O "$place" ] || die "$place belongs to another user"
+    echo "$place"
 }
 
 # A directory for the servers of other versions: as MATRIX says, else under target.
@@ -91,7 +95,7 @@ matrix_place() {
     mkdir -p "$place"
     if ! as_server test -x "$place" -a -r "$place"; then
         [ -z "${MATRIX:-}" ] || die "the account that servers run under cannot read MATRIX=$place"
-        place=$(shared_place)/matrix
+        place=$(shared_place)/matrix || exit
         mkdir -p "$place"
     fi
     realpath "$place"

@@ -33,3 +33,8 @@ create function pg_temp.text_array(items text[]) returns text language sql as $$
     select format('array[%s]', string_agg(quote_literal(item), ', ' order by place))
     from unnest(items) with ordinality as i (item, place)
 $$;
+
+-- A comment of SQL. A line break in a name would end it, and what follows would be a statement of whoever made the name.
+create function pg_temp.remark(remark text) returns text language sql as $$
+    select '-- ' || regexp_replace(remark, '[\n\r]+', ' ', 'g')
+$$;

@@ -90,12 +90,12 @@ order by f.name collate "C", o.place;
 
 select E'commit;\n';
 
-select format('-- Not replaced: event trigger %s, whose table %s is not in this database.', name, object_name)
+select pg_temp.remark(format('Not replaced: event trigger %s, whose table %s is not in this database.', name, object_name))
 from found
 where target is null
 order by name collate "C";
 
-select format('-- Not replaced: manual invocation of event trigger %s.', name)
+select pg_temp.remark(format('Not replaced: manual invocation of event trigger %s.', name))
 from found
 where target is not null
   and (configuration #>> '{definition,enable_manual}')::boolean

@@ -91,8 +91,8 @@ from (
 ) w
 order by w.webhook collate "C", w.number;
 
-select format(E'-- Trigger %I on %s, %s.\nselect id from webhook.create_event(%L, %L, %L%s%s%s,\n    null_style => ''null'', payload_template => %L);\n',
-              w.name, w.object_name, lower(o.operation),
+select format(E'%s\nselect id from webhook.create_event(%L, %L, %L%s%s%s,\n    null_style => ''null'', payload_template => %L);\n',
+              pg_temp.remark(format('Trigger %I on %s, %s.', w.name, w.object_name, lower(o.operation))),
               w.webhook || case when w.number > 1 then format(' %s', w.number) else '' end, w.object_name,
               pg_temp.event_type(o.operation),
               case when o.operation = 'UPDATE' and w.columns is not null then format(E',\n    object_fields => %s', pg_temp.text_array(w.columns)) else '' end,
@@ -121,17 +121,19 @@ order by object_name collate "C", name collate "C";
 
 select E'\ncommit;\n';
 
-select format(E'-- Not replaced: trigger %I on %s calls %s with %s; the extension sends POST only.', name, object_name, url, method)
+select pg_temp.remark(
+    format('Not replaced: trigger %I on %s calls %s with %s; the extension sends POST only.', name, object_name, url, method))
 from wanted
 where webhook is null
 order by object_name collate "C", name collate "C";
 
-select format(E'-- Not replaced: trigger %I on %s is a statement''s; the extension sends rows.', name, object_name)
+select pg_temp.remark(format('Not replaced: trigger %I on %s is a statement''s; the extension sends rows.', name, object_name))
 from wanted
 where tgtype & 1 = 0
 order by object_name collate "C", name collate "C";
 
-select format(E'-- By hand: trigger %I on %s runs %s, which calls pg_net.', t.tgname, t.tgrelid::regclass, p.oid::regprocedure)
+select pg_temp.remark(
+    format('By hand: trigger %I on %s runs %s, which calls pg_net.', t.tgname, t.tgrelid::regclass, p.oid::regprocedure))
 from pg_trigger t
 join pg_proc p on p.oid = t.tgfoid
 where p.prosrc ~* '\mnet\.http_(post|get|delete)\M'

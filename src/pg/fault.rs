@@ -21,6 +21,7 @@ pub fn define() {
         c"webhook.fault",
         c"The place in webhook_ext's code that panics or waits.",
         c"\"trigger\", \"loop\", \"wait append\", \"slow_loop\" for a worker that is slow to hear, \
+          \"slow_look\" for one that is slow to look for events that stop, \
           \"impatient\" for one to which a second is five minutes, or \
           \"commit: \" and a statement that runs at commit, \"version \" and the version that the \
           library claims; empty for none. Exists only in builds for tests.",

@@ -34,6 +34,8 @@ thread_local! {
     static TABLES_WITH_EVENTS: RefCell<HashSet<pg_sys::Oid>> = RefCell::default();
     /// Which of them were changed since [`take_changed_tables`].
     static CHANGED_TABLES: Cell<Noted> = const { Cell::new(Noted::NONE) };
+    /// Any table counts as one of them.
+    static NOTES_ALL: Cell<bool> = const { Cell::new(false) };
     /// When the statement began in which we last asked.
     static ASKED_IN: Cell<i64> = const { Cell::new(i64::MIN) };
 }
@@ -86,6 +88,21 @@ pub fn take_noted() -> Noted {
 pub fn note_changes_of(table: pg_sys::Oid) {
     register_once();
     TABLES_WITH_EVENTS.with_borrow_mut(|tables| tables.insert(table));
+}
+
+/// Notes changes of any table while `f` finds out which to name to [`note_changes_of`]: one may change after
+/// it was read and before it is named.
+pub fn note_all_while<T>(f: impl FnOnce() -> T) -> T {
+    struct Noting;
+    impl Drop for Noting {
+        fn drop(&mut self) {
+            NOTES_ALL.set(false);
+        }
+    }
+    register_once();
+    NOTES_ALL.set(true);
+    let _noting = Noting;
+    f()
 }
 
 /// Which of the tables that [`note_changes_of`] named were changed since the last call, or their
@@ -236,7 +253,7 @@ unsafe extern "C-unwind" fn on_invalidation(_arg: pg_sys::Datum, relation: pg_sy
     if concerned {
         note(relation);
     }
-    if relation == pg_sys::InvalidOid || has_events(relation) {
+    if relation == pg_sys::InvalidOid || NOTES_ALL.get() || has_events(relation) {
         let mut changed = CHANGED_TABLES.get();
         changed.add(relation);
         CHANGED_TABLES.set(changed);

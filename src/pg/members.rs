@@ -102,6 +102,7 @@ const INTERNAL_FUNCTIONS: &[&CStr] = &[
     c"is_cluster",
     c"masked_headers",
     c"masked_url",
+    c"masked_values",
     c"match_kind",
     c"on_each_node",
     c"publish_cluster_document",

@@ -43,25 +43,24 @@ where ",
 
 const AFTER: &str = look!("n.event_key > $1 order by n.event_key limit $2");
 
-const OF: &str = look!(
-    "n.event_key = any (array(
-    select k.event_key
-    from (
-        select e.event_key from webhook.event_def e where e.event_key = any ($1)
-        union
-        select e.event_key from webhook.event_def e where e.webhook_key = any ($2)
-        union
-        select e.event_key
-        from webhook.event_def e
-        where e.object_name = any ($3::pg_catalog.oid[]::pg_catalog.regclass[])
-          and e.dropped_at is null
-    ) k
-    where k.event_key > $4
-    order by k.event_key
-    limit $5
-))
-order by n.event_key"
-);
+const OF: &str = look!("n.event_key = any ($1) order by n.event_key");
+
+/// Looks through all that there are of a webhook or table, so it is not for each page.
+const KEYS: &str = "
+select k.event_key
+from (
+    select e.event_key from webhook.event_def e where e.event_key = any ($1)
+    union
+    select e.event_key from webhook.event_def e where e.webhook_key = any ($2)
+    union
+    select e.event_key
+    from webhook.event_def e
+    where e.object_name = any ($3::pg_catalog.oid[]::pg_catalog.regclass[])
+      and e.dropped_at is null
+) k
+where k.event_key > $4
+order by k.event_key
+limit $5";
 
 const MARK: &str = "
 insert into webhook_internal.stopped_event (event_key, reason)
@@ -76,6 +75,7 @@ delete from webhook_internal.stopped_event where event_key = any ($1)";
 pub struct StoppedEvents {
     after: Query,
     of: Query,
+    keys: Query,
     mark: Query,
     forget: Query,
 }
@@ -85,6 +85,7 @@ impl StoppedEvents {
         Self {
             after: Query::new(AFTER),
             of: Query::new(OF),
+            keys: Query::new(KEYS),
             mark: Query::new(MARK),
             forget: Query::new(FORGET),
         }
@@ -100,14 +101,23 @@ impl StoppedEvents {
         events
     }
 
-    /// These events, those of these webhooks, and those of these tables: so many that come after
-    /// this one.
-    pub fn of(
+    /// These events.
+    pub fn of(&self, event_keys: &[i32]) -> Vec<StoppedEvent> {
+        let mut events = Vec::new();
+        self.of.read(&[Arg::I32Array(event_keys)], |row| {
+            events.extend(event(row))
+        });
+        events
+    }
+
+    /// Keys of these events, of those of these webhooks, and of those of these tables: so many that
+    /// come after this one, in order.
+    pub fn keys(
         &self,
         (event_keys, webhook_keys, tables): (&[i32], &[i32], &[pg_sys::Oid]),
         after: i32,
         limit: i64,
-    ) -> Vec<StoppedEvent> {
+    ) -> Vec<i32> {
         let tables: Vec<i64> = tables.iter().map(|oid| i64::from(oid.to_u32())).collect();
         let arguments = [
             Arg::I32Array(event_keys),
@@ -116,9 +126,9 @@ impl StoppedEvents {
             Arg::I32(after),
             Arg::I64(limit),
         ];
-        let mut events = Vec::new();
-        self.of.read(&arguments, |row| events.extend(event(row)));
-        events
+        let mut keys = Vec::new();
+        self.keys.read(&arguments, |row| keys.extend(row.i32(0)));
+        keys
     }
 
     /// Users are told of these reasons.

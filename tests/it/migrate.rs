@@ -126,13 +126,7 @@ fn triggers_of_pg_net_become_events_with_the_same_bodies() {
         body("INSERT", row, "null"),
         body("UPDATE", later, row),
     ];
-    assert_eq!(bodies(&receiver, "/ok/orders"), wanted);
-    let paths: Vec<String> = receiver
-        .received_at("/ok/orders")
-        .into_iter()
-        .map(|received| received.path)
-        .collect();
-    assert_eq!(paths, ["/ok/orders?a%20b=c%26d"; 3]);
+    assert_eq!(bodies(&receiver, "/ok/orders?a%20b=c%26d"), wanted);
 }
 
 #[test]
@@ -228,4 +222,69 @@ fn the_function_for_postgrest_sets_the_status_of_the_answer() {
     let may: bool = cluster
         .value("select has_function_privilege('stranger', 'webhook_rest.rest(text)', 'execute')");
     assert!(!may);
+}
+
+/// Names are whatever a role with a table of its own likes, and a superuser runs what is printed.
+#[test]
+fn no_name_in_a_printed_comment_becomes_a_statement() {
+    let (cluster, _receiver) = ready_cluster("migrate-names");
+    cluster.sql(PG_NET);
+    let name = "x\nalter role mallory superuser; --";
+    let hasura = HASURA
+        .replace("\"lost\"", r#""x\nalter role mallory superuser; --""#)
+        .replace(
+            "\"user_changed\"",
+            r#""y\ralter role mallory superuser; --""#,
+        );
+    cluster.sql(&hasura);
+    cluster.sql(&format!(
+        "create role mallory;
+         create table \"{name}\" (id integer primary key);
+         alter table \"{name}\" owner to mallory;
+         create trigger \"{name}\" after insert on \"{name}\" for each row execute function by_hand();
+         create trigger \"{name} get\" after insert on \"{name}\" for each row
+         execute function supabase_functions.http_request(E'http://x/\\r{name}', E'GET\\n', '{{}}', '{{}}', '1000');
+         create trigger \"{name} statement\" after insert on \"{name}\"
+         execute function supabase_functions.http_request('http://127.0.0.1:1/', 'POST', '{{}}', '{{}}', '1000');
+         create trigger \"{name} row\" after insert on \"{name}\" for each row
+         execute function supabase_functions.http_request('http://127.0.0.1:1/', 'POST', '{{}}', '{{}}', '1000');"
+    ));
+    let own = PG_NET
+        .lines()
+        .filter(|line| line.starts_with("create trigger"));
+    for line in own {
+        let trigger = line.split(' ').nth(2).unwrap();
+        cluster.sql(&format!("drop trigger {trigger} on orders"));
+    }
+    let variables = ["-v", "USERS_KEY=k", "-v", "USERS_URL=http://127.0.0.1:1/"];
+    for (script, variables) in [
+        ("migrate/pg_net.sql", &[][..]),
+        ("migrate/hasura.sql", &variables[..]),
+    ] {
+        let printed = psql(
+            &cluster,
+            &["-f", &self::script(script).display().to_string()],
+        );
+        assert!(
+            printed.contains("alter role mallory superuser"),
+            "{printed}"
+        );
+        let calls = cluster.directory().join("webhooks.sql");
+        // Calls may refuse such names. Each statement has its chance.
+        let all = printed
+            .replace("\\set ON_ERROR_STOP on", "")
+            .replace("begin;", "");
+        std::fs::write(&calls, all).unwrap();
+        let calls = calls.display().to_string();
+        let _ = cluster
+            .client_program("psql", "postgres")
+            .args(["-X", "-q"])
+            .args(variables)
+            .args(["-f", &calls])
+            .output()
+            .unwrap();
+        let is_superuser: bool =
+            cluster.value("select rolsuper from pg_roles where rolname = 'mallory'");
+        assert!(!is_superuser, "{printed}");
+    }
 }

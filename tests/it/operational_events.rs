@@ -393,3 +393,82 @@ fn an_event_that_makes_no_more_messages_is_told_of_once() {
     cluster.wait_for_text(PATIENCE, told_of, "1");
     assert!(cluster.log().contains("makes messages again"));
 }
+
+/// Tables are known once their events were read: one that changes in between counts, too.
+#[test]
+fn an_event_that_stops_while_the_worker_looks_at_it_is_told_of() {
+    const KIND: &str = "webhook.eventDisabled";
+    let (cluster, receiver) = cluster_with("operational-stopped-meanwhile", "1h");
+    create_webhook(&cluster, "ops", &[receiver.url("/ok/ops")], "");
+    create_webhook(&cluster, "crm", &[receiver.url("/ok/crm")], "");
+    cluster.sql(&format!(
+        "select webhook.create_event('ops', null, '{KIND}');
+         create table orders (id bigint primary key, total numeric);
+         create table parts (id bigint primary key, name text);
+         select webhook.create_event('crm', 'orders', 'table.recordInsert', payload_fields => '{{total}}');
+         select webhook.create_event('crm', 'parts', 'table.recordInsert', payload_fields => '{{name}}');
+         select webhook.stop_worker()"
+    ));
+    cluster.wait_for_text(
+        PATIENCE,
+        "select coalesce(state, 'none') from webhook.worker",
+        "stopped",
+    );
+    cluster.sql("alter table orders drop column total");
+    cluster.configure("webhook.fault", "slow_look");
+    cluster.reload();
+    cluster.wait_for_text(PATIENCE, "show webhook.fault", "slow_look");
+    cluster.sql("select webhook.start_worker()");
+    // It has read both events and has not written yet that one of them has stopped.
+    let looks = "select count(*)::text from pg_stat_activity
+                 where backend_type = 'webhook_ext' and xact_start < clock_timestamp() - interval '0.5 s'";
+    cluster.wait_for_text(PATIENCE, looks, "1");
+    cluster.sql("alter table parts drop column name");
+    receiver.wait_for(PATIENCE, "/ok/ops", 2);
+    let errors: Vec<Value> = told(&receiver, "/ok/ops")
+        .iter()
+        .map(|(_, record)| record["last_error"].clone())
+        .collect();
+    assert_eq!(
+        errors,
+        ["column was dropped: total", "column was dropped: name"]
+    );
+}
+
+/// More than two pages of them, and at first the worker may not write that it told.
+#[test]
+fn all_events_of_a_dropped_table_are_told_of_once_and_no_lock_there_stops_deliveries() {
+    const EVENTS: usize = 50;
+    let (cluster, receiver) = cluster_with("operational-stopped-many", "1h");
+    create_webhook(&cluster, "ops", &[receiver.url("/ok/ops")], "");
+    watch(&cluster, &receiver, "other", &["/ok/other"], "");
+    create_webhook(&cluster, "crm", &[receiver.url("/ok/crm")], "");
+    cluster.sql(&format!(
+        "select webhook.create_event('ops', null, 'webhook.eventDisabled');
+         create table orders (id bigint primary key, tenant integer);
+         select webhook.create_event('crm', 'orders', 'table.recordInsert', match => jsonb_build_object('tenant', n))
+         from generate_series(1, {EVENTS}) n"
+    ));
+    let mut lock = cluster.connect("postgres");
+    lock.batch_execute("begin; lock table webhook_internal.stopped_event in exclusive mode")
+        .unwrap();
+    cluster.sql("drop table orders");
+    let waits = "select (detail like '%waits for a lock on webhook_internal.stopped_event%')::text from webhook.worker";
+    cluster.wait_for_text(PATIENCE, waits, "true");
+    insert(&cluster, 1..=5);
+    receiver.wait_for(PATIENCE, "/ok/other", 5);
+    assert_eq!(told(&receiver, "/ok/ops"), []);
+    lock.batch_execute("rollback").unwrap();
+    receiver.wait_for(PATIENCE, "/ok/ops", EVENTS as u64);
+    // The table may be looked at once more.
+    insert(&cluster, 6..=6);
+    receiver.wait_for(PATIENCE, "/ok/other", 6);
+    let events = told(&receiver, "/ok/ops");
+    let ids: BTreeMap<String, usize> =
+        events.iter().fold(BTreeMap::new(), |mut ids, (_, record)| {
+            *ids.entry(record["event_id"].to_string()).or_default() += 1;
+            ids
+        });
+    assert_eq!(ids.len(), EVENTS);
+    assert_eq!(events.len(), EVENTS, "{ids:?}");
+}

@@ -82,3 +82,45 @@ fn a_reader_sees_the_page_without_answers_and_others_do_not() {
         .unwrap_err();
     assert_eq!(bad.as_db_error().unwrap().code().code(), "22023");
 }
+
+/// Before a value is shown to a reader it is masked, which takes half a second a megabyte.
+#[test]
+fn large_values_that_changed_make_the_page_neither_slow_nor_talkative() {
+    let (cluster, receiver) = cluster_with("status_page_changes", "1h");
+    watch(&cluster, &receiver, "hook", &["/ok/hook"], "");
+    cluster.sql(
+        "create role a_reader login in role webhook_reader;
+         create role half_a_reader login;
+         grant usage on schema webhook, webhook_internal to half_a_reader;
+         grant select on all tables in schema webhook, webhook_internal to half_a_reader;
+         grant execute on all functions in schema webhook, webhook_internal to half_a_reader;
+         revoke select on webhook.changes from half_a_reader;
+         select count(*)
+         from generate_series(1, 20) n
+         cross join lateral webhook.update_event(
+             (select id from webhook.events),
+             payload_template => '{\"x\": \"' || repeat('http://u:p@h/?token=' || n || '&', 38000) || '\"}'
+         );
+         select webhook.update_webhook('hook', description => 'https://user:password@example.com/')",
+    );
+    let mut reader = cluster.connect_as("a_reader", "postgres");
+    reader
+        .batch_execute("set statement_timeout = '5 s'")
+        .unwrap();
+    let row = reader.query_one("select webhook.status_page()::text", &[]);
+    let shown: String = row.expect("the page takes no seconds").get(0);
+    assert!(shown.contains("payload_template"), "{shown}");
+    assert!(shown.contains("https://***@example.com/"), "{shown}");
+    assert!(
+        !shown.contains("token") && !shown.contains("password"),
+        "{shown}"
+    );
+    assert!(page(&cluster).contains("https://user:password@example.com/"));
+    let refused = cluster
+        .connect_as("half_a_reader", "postgres")
+        .query_one("select webhook.status_page()", &[])
+        .unwrap_err();
+    let refused = refused.as_db_error().unwrap();
+    assert_eq!(refused.code().code(), "42501");
+    assert!(refused.message().contains("changes"), "{refused:?}");
+}

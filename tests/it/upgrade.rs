@@ -200,6 +200,77 @@ fn an_upgrade_under_load_loses_neither_messages_nor_history_nor_definitions() {
     assert_eq!(cluster_restarts(&cluster), 0, "{}", cluster.log());
 }
 
+/// A prepared transaction keeps its lock on the outbox for as long as it likes.
+#[test]
+fn an_upgrade_that_waits_lets_writers_through() {
+    let cluster = Cluster::builder("upgrade_waits")
+        .set("max_prepared_transactions", "2")
+        .start();
+    create_first(&cluster, "postgres");
+    let data = include_str!("../upgrade/data-0.1.0.sql");
+    cluster.sql(&data.replace("RECEIVER", "http://127.0.0.1:9/"));
+    cluster.sql("begin; insert into items values (1); prepare transaction 'p'");
+    let mut session = cluster.connect("postgres");
+    let update = thread::spawn(move || session.batch_execute("alter extension webhook_ext update"));
+    let waiting = "select count(*)::text from pg_locks where not granted and locktype = 'relation'";
+    cluster.wait_for_text(PATIENCE, waiting, "1");
+    let mut writer = cluster.connect("postgres");
+    writer.batch_execute("set lock_timeout = '5 s'").unwrap();
+    for id in 2..=20 {
+        writer
+            .batch_execute(&insert_statement(id..=id))
+            .expect("a writer goes on");
+    }
+    assert!(!update.is_finished());
+    cluster.sql("commit prepared 'p'");
+    update
+        .join()
+        .unwrap()
+        .expect("the update goes on once the lock is gone");
+    assert_eq!(pending(&cluster), 20);
+    let timeout: String = cluster.value("show lock_timeout");
+    assert_eq!(timeout, "0");
+}
+
+/// A session that reads a view locks the view first, then its tables.
+#[test]
+fn an_upgrade_among_readers_of_the_views_harms_neither() {
+    let cluster = Cluster::start("upgrade_readers");
+    let views = [
+        "webhooks", "events", "messages", "calls", "queue", "worker", "metrics",
+    ];
+    let reading: String = views
+        .iter()
+        .map(|view| format!("select count(*) from webhook.{view};"))
+        .collect();
+    // One that comes through by chance proves nothing.
+    for round in 1..=3 {
+        let database = format!("readers{round}");
+        cluster.sql(&format!("create database {database}"));
+        create_first(&cluster, &database);
+        let (rounds, updated) = (AtomicI64::new(0), AtomicBool::new(false));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut session = cluster.connect(&database);
+                    while !updated.load(Ordering::Relaxed) {
+                        session.batch_execute(&reading).expect("a reader goes on");
+                        rounds.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            wait_until(PATIENCE, "readers to read", || {
+                match rounds.load(Ordering::Relaxed) {
+                    seen if seen > 10 => Ok(()),
+                    seen => Err(seen.to_string()),
+                }
+            });
+            let _done = SetOnDrop(&updated);
+            cluster.sql_in(&database, "alter extension webhook_ext update");
+        });
+    }
+}
+
 /// Also those on functions that the new release replaces.
 #[test]
 fn an_upgrade_tells_of_every_privilege_that_it_takes_away() {

@@ -29,7 +29,8 @@ impl Engine {
             false => BTreeSet::new(),
         };
         let read = self.definitions.read_changes(&changes, in_use);
-        self.maintenance.webhooks_changed(&changes.webhooks);
+        self.maintenance
+            .webhooks_changed(&changes.webhooks, changes.everything);
         self.apply(&read, changes.everything);
         self.definitions.accept_changes(read_up_to);
     }

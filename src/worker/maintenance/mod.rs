@@ -55,6 +55,7 @@ impl Maintenance {
     /// SIGHUP.
     pub fn reconfigure(&mut self, settings: &Delivery) {
         self.rotation.reconfigure(settings);
+        self.stopped_events.anything_changed();
     }
 
     /// How long nothing needs a look.
@@ -95,9 +96,12 @@ impl Maintenance {
         self.cluster.look_if_due(locks, self.ticker);
     }
 
-    /// The definitions of these webhooks have changed.
-    pub fn webhooks_changed(&mut self, webhook_keys: &BTreeSet<i32>) {
+    /// The definitions of these webhooks have changed; `everything`: and any others.
+    pub fn webhooks_changed(&mut self, webhook_keys: &BTreeSet<i32>, everything: bool) {
         self.stopped_events.webhooks_changed(webhook_keys);
+        if everything {
+            self.stopped_events.anything_changed();
+        }
     }
 
     /// Tells users of events that make no more messages. May open a transaction.

@@ -2,29 +2,34 @@
 //!
 //! A column that an event needs is dropped, or its table, or its trigger is disabled: no call of ours does
 //! that, so that nobody is told. Events are looked at when their table or definition changes, and all
-//! of them, page by page, when a worker starts and when roles or more has changed than was noted. What
+//! of them, page by page, when a worker starts and when roles, settings or more has changed than was noted. What
 //! users were told is written down, so that they are told once. An event that stops again within a
 //! minute is told of after that minute. What fails is tried again.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::mem;
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
 
 use crate::core::values::time_text::utc_text;
-use crate::pg::{clock, invalidation, tx};
+use crate::pg::tx::{self, Failure};
+use crate::pg::{clock, invalidation};
 use crate::store::operational_messages::{OperationalMessages, Told};
 use crate::store::stopped_events::{StoppedEvent, StoppedEvents};
 use crate::worker::locks::{Locks, Work};
 use crate::worker::time::Ticker;
 
 /// A page takes two to four milliseconds, in which nothing is sent.
-const PAGE: i64 = 20;
+const PAGE: usize = 20;
+/// Finding out which events to look at takes as long for one as for all of a table: 0.1 s where there are
+/// 100,000.
+const KEYS_AT_ONCE: usize = 20_000;
 const NEXT_PAGE: Duration = Duration::from_millis(100);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Between two beginnings of a look at all events, which only changed roles ask for.
+/// Between two beginnings of a look at all events, which changed roles and settings ask for, and more changes
+/// than were noted.
 const ALL_AGAIN_AFTER: Duration = Duration::from_secs(600);
 /// Between two tellings of one event.
 const QUIET: Duration = Duration::from_secs(60);
@@ -56,15 +61,23 @@ struct Changed {
 }
 
 /// Goes on in pages.
-struct Look {
-    /// `None`: all events.
-    at: Option<Changed>,
-    after: i32,
+enum Look {
+    All {
+        after: i32,
+    },
+    At {
+        changed: Changed,
+        /// The next ones, in order.
+        keys: VecDeque<i32>,
+        /// There are more after this one.
+        more_after: Option<i32>,
+    },
 }
 
 /// What a page came to.
 struct Found {
-    last: Option<i32>,
+    /// Its last event, if the page was full.
+    full_up_to: Option<i32>,
     tables: HashSet<pg_sys::Oid>,
     stopped: Vec<StoppedEvent>,
     resumed: Vec<StoppedEvent>,
@@ -76,20 +89,79 @@ impl Changed {
     fn is_empty(&self) -> bool {
         self.events.is_empty() && self.webhooks.is_empty() && self.tables.is_empty()
     }
+
+    /// In a transaction.
+    fn keys(&self, store: &StoppedEvents, after: i32) -> Vec<i32> {
+        let events = Vec::from_iter(self.events.iter().copied());
+        let webhooks = Vec::from_iter(self.webhooks.iter().copied());
+        let tables = Vec::from_iter(self.tables.iter().copied());
+        let at = (&*events, &*webhooks, &*tables);
+        store.keys(at, after, KEYS_AT_ONCE as i64)
+    }
 }
 
 impl Look {
-    const ALL: Self = Self { at: None, after: 0 };
+    const ALL: Self = Self::All { after: 0 };
+
+    fn at(changed: Changed) -> Self {
+        Self::At {
+            changed,
+            keys: VecDeque::new(),
+            more_after: Some(0),
+        }
+    }
+
+    /// Which keys are to be read first.
+    fn missing_keys(&self) -> Option<(&Changed, i32)> {
+        match self {
+            Self::At {
+                changed,
+                keys,
+                more_after: Some(after),
+            } if keys.is_empty() => Some((changed, *after)),
+            _ => None,
+        }
+    }
+
+    /// `None`: there is nothing to look at.
+    fn with_keys(self, read: Vec<i32>) -> Option<Self> {
+        let Self::At { changed, .. } = self else {
+            return Some(self);
+        };
+        let last = read.last().copied()?;
+        Some(Self::At {
+            changed,
+            more_after: (read.len() == KEYS_AT_ONCE).then_some(last),
+            keys: read.into(),
+        })
+    }
 
     /// In a transaction.
     fn page(&self, store: &StoppedEvents) -> Vec<StoppedEvent> {
-        let Some(at) = &self.at else {
-            return store.after(self.after, PAGE);
-        };
-        let events = Vec::from_iter(at.events.iter().copied());
-        let webhooks = Vec::from_iter(at.webhooks.iter().copied());
-        let tables = Vec::from_iter(at.tables.iter().copied());
-        store.of((&events, &webhooks, &tables), self.after, PAGE)
+        match self {
+            Self::All { after } => store.after(*after, PAGE as i64),
+            Self::At { keys, .. } => store.of(&Vec::from_iter(keys.iter().copied().take(PAGE))),
+        }
+    }
+
+    /// After a page.
+    fn rest(self, full_up_to: Option<i32>) -> Option<Self> {
+        match self {
+            Self::All { .. } => full_up_to.map(|after| Self::All { after }),
+            Self::At {
+                changed,
+                mut keys,
+                more_after,
+            } => {
+                keys.drain(..keys.len().min(PAGE));
+                let is_over = keys.is_empty() && more_after.is_none();
+                (!is_over).then_some(Self::At {
+                    changed,
+                    keys,
+                    more_after,
+                })
+            }
+        }
     }
 }
 
@@ -107,6 +179,11 @@ impl StoppedEventWatch {
             told: BTreeMap::new(),
             postponed: BTreeSet::new(),
         }
+    }
+
+    /// More has changed than was told, or a setting that stops events.
+    pub fn anything_changed(&mut self) {
+        self.all_again = true;
     }
 
     /// How long until the next page, if there is one.
@@ -133,14 +210,22 @@ impl StoppedEventWatch {
         self.note_changes(now);
         self.begin(now);
         let look = self.look.as_ref()?;
-        match tx::transaction(|| self.find(look)) {
-            Ok(found) => {
+        let result = match look.missing_keys() {
+            Some((changed, after)) => {
+                let keys = tx::transaction(|| changed.keys(&self.store, after));
+                keys.map(|keys| self.take_keys(keys))
+            }
+            None => self
+                .look_at_page(look)
+                .map(|found| Some(self.accept(found, now))),
+        };
+        match result {
+            Ok(told) => {
                 locks.succeeded(Work::StoppedEvents);
-                let told = self.accept(found, now);
                 if self.look.is_some() {
                     self.next_look = now + NEXT_PAGE;
                 }
-                Some(told)
+                told
             }
             Err(failure) if failure.is_lock_not_available() => {
                 locks.failed(Work::StoppedEvents, ticker.now());
@@ -154,6 +239,21 @@ impl StoppedEventWatch {
                 None
             }
         }
+    }
+
+    fn take_keys(&mut self, keys: Vec<i32>) -> Option<Told> {
+        self.look = self.look.take().and_then(|look| look.with_keys(keys));
+        None
+    }
+
+    fn look_at_page(&self, look: &Look) -> Result<Found, Failure> {
+        invalidation::note_all_while(|| {
+            tx::transaction(|| self.find(look)).inspect(|found| {
+                for table in &found.tables {
+                    invalidation::note_changes_of(*table);
+                }
+            })
+        })
     }
 
     fn note_changes(&mut self, now: Instant) {
@@ -181,18 +281,18 @@ impl StoppedEventWatch {
             self.all_since = now;
             self.look = Some(Look::ALL);
         } else if !self.changed.is_empty() {
-            let at = Some(mem::take(&mut self.changed));
-            self.look = Some(Look { at, after: 0 });
+            self.look = Some(Look::at(mem::take(&mut self.changed)));
         }
     }
 
     /// A page of the look, with what follows from it. In a transaction.
     fn find(&self, look: &Look) -> Found {
         let events = look.page(&self.store);
-        let is_full = i64::try_from(events.len()) == Ok(PAGE);
-        let last = events.last().filter(|_| is_full);
+        #[cfg(feature = "fault_injection")]
+        crate::pg::fault::delay_if("slow_look", Duration::from_secs(2));
+        let last = events.last().filter(|_| events.len() == PAGE);
         let mut found = Found {
-            last: last.map(|event| event.event_key),
+            full_up_to: last.map(|event| event.event_key),
             tables: events.iter().filter_map(|event| event.table).collect(),
             stopped: Vec::new(),
             resumed: Vec::new(),
@@ -222,12 +322,7 @@ impl StoppedEventWatch {
     /// The transaction is committed.
     fn accept(&mut self, found: Found, now: Instant) -> Told {
         let look = self.look.take();
-        self.look = look
-            .zip(found.last)
-            .map(|(look, after)| Look { after, ..look });
-        for table in found.tables {
-            invalidation::note_changes_of(table);
-        }
+        self.look = look.and_then(|look| look.rest(found.full_up_to));
         self.postponed.extend(found.postponed);
         for event in found.stopped {
             pgrx::warning!(
