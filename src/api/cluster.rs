@@ -34,13 +34,17 @@ fn enable() -> error::Result<()> {
     version::check()?;
     let may_coordinate = as_owner(Position::may_coordinate);
     match may_coordinate {
-        None => Err(not_possible("the extension citus is not installed in this database")
-            .with_hint("create extension citus, add the nodes, then call it on the coordinator")),
-        Some(false) => Err(not_possible("this node is not the coordinator of its cluster")
-            .with_hint(format!(
+        None => Err(
+            not_possible("the extension citus is not installed in this database").with_hint(
+                "create extension citus, add the nodes, then call it on the coordinator",
+            ),
+        ),
+        Some(false) => Err(
+            not_possible("this node is not the coordinator of its cluster").with_hint(format!(
                 "call it on the coordinator, {}",
                 as_owner(citus::coordinator).unwrap_or_default()
-            ))),
+            )),
+        ),
         Some(true) => as_owner(publish_here),
     }
 }
@@ -56,7 +60,10 @@ fn publish_here() -> error::Result<()> {
 }
 
 fn not_possible(why: &str) -> Error {
-    Error::new(Kind::NotInPrerequisiteState, format!("cannot enable a cluster: {why}"))
+    Error::new(
+        Kind::NotInPrerequisiteState,
+        format!("cannot enable a cluster: {why}"),
+    )
 }
 
 #[pg_extern(sql = false)]
@@ -66,9 +73,14 @@ fn drain_node(node: Option<TextArgument>) -> i64 {
         citus::pending_of(&node).ok_or_else(|| {
             Error::new(
                 Kind::UndefinedObject,
-                format!("node \"{}\" does not exist or does not answer", shown(&node)),
+                format!(
+                    "node \"{}\" does not exist or does not answer",
+                    shown(&node)
+                ),
             )
-            .with_hint("give the name and port of a node, as the view webhook.cluster_worker shows it")
+            .with_hint(
+                "give the name and port of a node, as the view webhook.cluster_worker shows it",
+            )
         })
     };
     ok_or_raise(pending())
@@ -76,11 +88,13 @@ fn drain_node(node: Option<TextArgument>) -> i64 {
 
 /// On each placement of the table of documents.
 #[pg_trigger(sql = false)]
-fn cluster_document_changed<'a>(
-    trigger: &'a PgTrigger<'a>,
-) -> Result<NoRow<'a>, PgTriggerError> {
+fn cluster_document_changed<'a>(trigger: &'a PgTrigger<'a>) -> Result<NoRow<'a>, PgTriggerError> {
     let is_removed = matches!(trigger.op()?, PgTriggerOperation::Delete);
-    let row = if is_removed { trigger.old() } else { trigger.new() };
+    let row = if is_removed {
+        trigger.old()
+    } else {
+        trigger.new()
+    };
     let document = row.and_then(|row| {
         let body: Option<JsonText> = row.get_by_name("doc").ok().flatten();
         let version: Option<i64> = row.get_by_name("version").ok().flatten();

@@ -42,7 +42,10 @@ fn given(call: &str, is_news: impl Fn(&str) -> bool) -> Vec<String> {
 /// The sum of what the other nodes counted.
 pub fn sum(call: &str) -> i64 {
     let counts = given(call, |_| true);
-    counts.iter().filter_map(|count| count.parse::<i64>().ok()).sum()
+    counts
+        .iter()
+        .filter_map(|count| count.parse::<i64>().ok())
+        .sum()
 }
 
 /// The sum for a message, which one node has; `None` if none of them has it. Booleans count as 1.

@@ -21,8 +21,8 @@ use crate::core::policy::secret::Secret;
 use crate::pg::report::ok_or_raise;
 use crate::pg::settings;
 use crate::pg::text::{texts, Json, JsonText, Text};
-use crate::store::{caller, citus};
 use crate::store::message_details::{self, Definition, LastCall, MessageRow, Records};
+use crate::store::{caller, citus};
 
 const NOT_CALLED: Uuid = Uuid::nil();
 

@@ -76,7 +76,10 @@ fn wait_idle(timeout: Option<Interval>) -> bool {
         }
         let left = limit.saturating_sub(began.elapsed());
         is_idle
-            && everywhere::all(&format!("webhook.wait_idle('{} milliseconds')", left.as_millis()))
+            && everywhere::all(&format!(
+                "webhook.wait_idle('{} milliseconds')",
+                left.as_millis()
+            ))
     })
 }
 

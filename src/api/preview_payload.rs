@@ -20,11 +20,11 @@ use crate::pg::row_json::LimitedText;
 use crate::pg::sample_row::SampleRow;
 use crate::pg::text::Text;
 use crate::pg::{clock, session, settings};
-use crate::store::{caller, citus};
 use crate::store::capture_definitions::{self, CaptureDefinition};
 use crate::store::previews::{self, PreviewedEvent};
 use crate::store::row_parts::RowParts;
 use crate::store::user_table::{self, UserTable};
+use crate::store::{caller, citus};
 
 /// A preview is no message and makes no call.
 const NO_ID: Uuid = Uuid::nil();

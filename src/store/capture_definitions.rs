@@ -333,7 +333,9 @@ fn by_id(event_id: &str, relation: pg_sys::Oid) -> Option<CaptureDefinition> {
 pub fn is_known(event_id: &str) -> bool {
     let mut is_known = false;
     let arguments = [Arg::Text(Some(event_id))];
-    reading(|| KNOWN.with(|query| query.read(&arguments, |row| is_known = row.bool(0) == Some(true))));
+    reading(|| {
+        KNOWN.with(|query| query.read(&arguments, |row| is_known = row.bool(0) == Some(true)))
+    });
     is_known
 }
 

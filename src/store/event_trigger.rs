@@ -276,10 +276,14 @@ fn create_on_shards(
     let here_alone = [settings, &[(c"citus.enable_ddl_propagation", "off")]].concat();
     with_settings(&here_alone, || execute(statement, &[]));
     let canonical: Option<String> = with_settings(&[(SEARCH_PATH, "pg_catalog")], || {
-        first(TEXT_OF_OWN, &[table.oid.into(), name.into()], |row| row.value(1))
+        first(TEXT_OF_OWN, &[table.oid.into(), name.into()], |row| {
+            row.value(1)
+        })
     });
     with_settings(&here_alone, || execute(&drop, &[]));
-    with_settings(lock_timeout, || execute(&canonical.unwrap_or_default(), &[]));
+    with_settings(lock_timeout, || {
+        execute(&canonical.unwrap_or_default(), &[])
+    });
 }
 
 /// Whether the condition ends where its parentheses do: one that a role wrote into the table by
@@ -429,7 +433,11 @@ pub fn drop_own(event_key: i32) {
     if let Some((statement, table)) = found {
         let timeout = lock_timeout();
         translated(
-            || on_shards(|| with_settings(&[(LOCK_TIMEOUT, &timeout)], || execute(&statement, &[]))),
+            || {
+                on_shards(|| {
+                    with_settings(&[(LOCK_TIMEOUT, &timeout)], || execute(&statement, &[]))
+                })
+            },
             |refusal| lock_refused(refusal, &table),
         );
     }

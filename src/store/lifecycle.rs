@@ -149,11 +149,10 @@ impl Lifecycle {
         self.tables.read(&[], |row| tables.extend(row.oid(0)));
         RELATIONS.with_borrow_mut(|known| *known = tables);
         let (mut stopped, mut account_id) = (false, None);
-        self.control
-            .read(&[], |row| {
-                stopped = row.bool(0).unwrap_or(false);
-                account_id = row.text(1);
-            });
+        self.control.read(&[], |row| {
+            stopped = row.bool(0).unwrap_or(false);
+            account_id = row.text(1);
+        });
         if settings::set_cluster_account(account_id) {
             self.account_changed.set(true);
         }

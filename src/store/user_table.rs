@@ -145,7 +145,9 @@ fn check_kind(facts: &Facts) -> Result<()> {
         ("pg_catalog" | "information_schema" | "pg_toast", _) => "a system table",
         ("webhook" | "webhook_internal", _) => "one of this extension's own tables",
         (_, "r" | "p") if facts.storage == "temporary" => "a temporary table",
-        (_, "r" | "p") if facts.storage == "columnar" => "a columnar table, which has no triggers for rows",
+        (_, "r" | "p") if facts.storage == "columnar" => {
+            "a columnar table, which has no triggers for rows"
+        }
         (_, "r" | "p") => return Ok(()),
         (_, "v") => "a view",
         (_, "m") => "a materialized view",

@@ -163,7 +163,18 @@ const INTERNAL: &[&str] = &[
 ];
 
 const VIEWS: &[&str] = &[
-    "webhooks", "events", "messages", "calls", "queue", "worker", "metrics", "activity", "changes",
+    "webhooks",
+    "events",
+    "messages",
+    "calls",
+    "queue",
+    "worker",
+    "metrics",
+    "activity",
+    "changes",
+    "cluster_queue",
+    "cluster_worker",
+    "cluster_metrics",
 ];
 
 /// Runs `statement` as `role` and undoes it: yes, or no for want of a privilege.

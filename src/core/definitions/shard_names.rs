@@ -10,9 +10,9 @@ pub fn number_of(name: &str) -> Option<i64> {
 /// Whether a trigger has this name, or is its copy on a shard.
 pub fn is_named(trigger: &str, name: &str) -> bool {
     trigger == name
-        || trigger
-            .strip_prefix(name)
-            .is_some_and(|rest| rest.starts_with('_') && number_of(trigger).is_some() && !rest[1..].contains('_'))
+        || trigger.strip_prefix(name).is_some_and(|rest| {
+            rest.starts_with('_') && number_of(trigger).is_some() && !rest[1..].contains('_')
+        })
 }
 
 /// The id of the event that a trigger of the extension was made for, by the trigger's name.
@@ -34,7 +34,13 @@ mod tests {
     fn a_shard_ends_in_its_number() {
         assert_eq!(number_of("orders_102008"), Some(102_008));
         assert_eq!(number_of("a_b_7"), Some(7));
-        for name in ["orders", "orders_", "_7", "orders_7a", "orders_99999999999999999999"] {
+        for name in [
+            "orders",
+            "orders_",
+            "_7",
+            "orders_7a",
+            "orders_99999999999999999999",
+        ] {
             assert_eq!(number_of(name), None, "{name}");
         }
     }
@@ -43,7 +49,13 @@ mod tests {
     fn a_trigger_and_its_copies_have_one_name() {
         assert!(is_named("webhook_ab12cd", "webhook_ab12cd"));
         assert!(is_named("webhook_ab12cd_102008", "webhook_ab12cd"));
-        for other in ["webhook_ab12ce", "webhook_ab12cd_", "webhook_ab12cd_x", "webhook_ab12cd_1_2", "webhook_ab12cdx_1"] {
+        for other in [
+            "webhook_ab12ce",
+            "webhook_ab12cd_",
+            "webhook_ab12cd_x",
+            "webhook_ab12cd_1_2",
+            "webhook_ab12cdx_1",
+        ] {
             assert!(!is_named(other, "webhook_ab12cd"), "{other}");
         }
     }

@@ -7,8 +7,8 @@ use pgrx::pg_sys;
 use super::nodes::Position;
 use crate::core::error::{Error, Kind, Result};
 use crate::pg::owner::{self, as_owner};
-use crate::pg::{process, session, settings};
 use crate::pg::text::JsonText;
+use crate::pg::{process, session, settings};
 use crate::store::identity;
 use crate::store::rows::{execute, first, query};
 
@@ -113,7 +113,9 @@ pub fn check_definitions_are_made_here() -> Result<()> {
             Kind::NotInPrerequisiteState,
             "webhooks of a cluster are defined on its coordinator",
         )
-        .with_hint(format!("call the function on the coordinator, {coordinator}")))
+        .with_hint(format!(
+            "call the function on the coordinator, {coordinator}"
+        )))
     })
 }
 

@@ -1,9 +1,9 @@
 //! The nodes of a cluster, and what is asked of them.
 
 use super::is_here;
+use crate::core::error::{Error, Kind};
 use crate::pg::local_settings::with_settings;
 use crate::pg::spi::{connected, Query};
-use crate::core::error::{Error, Kind};
 use crate::store::rows::{execute, first, query};
 
 /// Where this node stands in a cluster whose definitions are made on the coordinator.
@@ -137,8 +137,12 @@ pub fn other_nodes_without(version: &str) -> Option<Error> {
         match found.split_once(' ') {
             Some((there, "0")) if there == version => None,
             Some((there, _)) if there != version => Some(
-                refusal(format!("node {node} has version {there} of the extension, and not {version}"))
-                    .with_hint("install the same files on all nodes, then: alter extension webhook_ext update"),
+                refusal(format!(
+                    "node {node} has version {there} of the extension, and not {version}"
+                ))
+                .with_hint(
+                    "install the same files on all nodes, then: alter extension webhook_ext update",
+                ),
             ),
             Some((_, count)) => Some(
                 refusal(format!("node {node} has {count} webhooks of its own"))

@@ -47,7 +47,10 @@ impl ClusterDefinitions {
                 locks.failed(Work::Definitions, ticker.now());
             }
             Err(failure) => {
-                pgrx::warning!("webhook worker could not apply definitions of the cluster: {}", failure.message);
+                pgrx::warning!(
+                    "webhook worker could not apply definitions of the cluster: {}",
+                    failure.message
+                );
             }
         }
     }
