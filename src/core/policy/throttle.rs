@@ -7,8 +7,53 @@
 
 use std::collections::VecDeque;
 
-/// One second, and a little for clocks that count in microseconds.
-const WINDOW_NS: u64 = 1_000_500_000;
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// For clocks that count in microseconds.
+const MARGIN_NS: u64 = 500_000;
+
+/// So many calls in so many seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    calls: u32,
+    seconds: u32,
+}
+
+/// Which part of a webhook's rate is this node's, where several nodes send for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// How many nodes send.
+    pub nodes: u32,
+    /// How many of them come before this one.
+    pub place: u32,
+}
+
+impl Part {
+    /// A database by itself.
+    pub const WHOLE: Self = Self { nodes: 1, place: 0 };
+
+    /// The calls in one second are dealt out to the nodes. With fewer calls than nodes each makes one in so many
+    /// seconds that all together keep to the rate over these seconds, if not in each single one.
+    pub fn of(self, calls_per_second: u32) -> Rate {
+        let (calls, nodes) = (calls_per_second.max(1), self.nodes.max(1));
+        if calls < nodes {
+            return Rate {
+                calls: 1,
+                seconds: nodes.div_ceil(calls),
+            };
+        }
+        Rate {
+            calls: calls / nodes + u32::from(self.place < calls % nodes),
+            seconds: 1,
+        }
+    }
+}
+
+impl From<u32> for Rate {
+    fn from(calls_per_second: u32) -> Self {
+        Part::WHOLE.of(calls_per_second)
+    }
+}
 
 /// A request reaches its receiver within this time after it was written, or at the latest
 /// when its answer is here. Where receivers answer at once nearly the whole rate is
@@ -28,10 +73,11 @@ struct Grain {
     calls: u64,
 }
 
-/// Lets at most `per_second` calls go in any second.
+/// Lets at most so many calls go in any second, or so many seconds.
 #[derive(Clone, Debug)]
 pub struct Throttle {
-    per_second: u64,
+    calls: u64,
+    window_ns: u64,
     history: VecDeque<Grain>,
     calls_in_history: u64,
 }
@@ -39,25 +85,30 @@ pub struct Throttle {
 impl Throttle {
     /// A limiter without a past. A rate of 0 is taken as 1: no limit at all is
     /// having no `Throttle`.
-    pub fn new(per_second: u32) -> Self {
-        Self {
-            per_second: u64::from(per_second.max(1)),
+    pub fn new(rate: impl Into<Rate>) -> Self {
+        let mut throttle = Self {
+            calls: 0,
+            window_ns: 0,
             history: VecDeque::new(),
             calls_in_history: 0,
-        }
+        };
+        throttle.set_rate(rate);
+        throttle
     }
 
     /// A limiter after a restart: it cannot know what was sent just before, so
     /// it assumes the worst, that the whole allowance went out right now.
-    pub fn starting_full(per_second: u32, now_ns: u64) -> Self {
-        let mut throttle = Self::new(per_second);
-        throttle.record(now_ns, throttle.per_second);
+    pub fn starting_full(rate: impl Into<Rate>, now_ns: u64) -> Self {
+        let mut throttle = Self::new(rate);
+        throttle.record(now_ns, throttle.calls);
         throttle
     }
 
     /// Changes the rate; what was sent still counts.
-    pub fn set_rate(&mut self, per_second: u32) {
-        self.per_second = u64::from(per_second.max(1));
+    pub fn set_rate(&mut self, rate: impl Into<Rate>) {
+        let rate = rate.into();
+        self.calls = rate.calls.into();
+        self.window_ns = u64::from(rate.seconds) * SECOND_NS + MARGIN_NS;
     }
 
     /// Counts a call if it may go now; else says in how many nanoseconds the
@@ -103,7 +154,7 @@ impl Throttle {
 
     fn forget(&mut self, now_ns: u64) {
         while let Some(oldest) = self.history.front() {
-            if oldest.last_ns.saturating_add(WINDOW_NS) > now_ns {
+            if oldest.last_ns.saturating_add(self.window_ns) > now_ns {
                 break;
             }
             self.calls_in_history -= oldest.calls;
@@ -116,11 +167,11 @@ impl Throttle {
         let mut left = self.calls_in_history;
         let mut free_at_ns = now_ns;
         for grain in &self.history {
-            if left < self.per_second {
+            if left < self.calls {
                 break;
             }
             left -= grain.calls;
-            free_at_ns = grain.last_ns.saturating_add(WINDOW_NS);
+            free_at_ns = grain.last_ns.saturating_add(self.window_ns);
         }
         free_at_ns - now_ns
     }
@@ -163,9 +214,9 @@ impl Throttle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
-    const SECOND_NS: u64 = 1_000_000_000;
+    const WINDOW_NS: u64 = SECOND_NS + MARGIN_NS;
+    use proptest::prelude::*;
 
     #[test]
     fn a_call_that_arrived_late_counts_from_then_on() {
@@ -368,5 +419,32 @@ mod tests {
             }
             prop_assert!(most_in_any_second(&taken) < 20);
         }
+    }
+
+    #[test]
+    fn the_parts_of_all_nodes_are_the_rate() {
+        for nodes in 1..20 {
+            for calls in 1..100 {
+                let parts: Vec<Rate> = (0..nodes)
+                    .map(|place| Part { nodes, place }.of(calls))
+                    .collect();
+                let seconds: u32 = parts.iter().map(|part| part.seconds).max().unwrap();
+                let sum: u32 = parts
+                    .iter()
+                    .map(|part| part.calls * seconds / part.seconds)
+                    .sum();
+                assert!(sum <= calls * seconds, "{calls} over {nodes}");
+                assert!(calls < nodes || sum == calls, "{calls} over {nodes}");
+                assert!(parts.iter().all(|part| part.calls > 0));
+            }
+        }
+    }
+
+    #[test]
+    fn less_than_a_call_a_second_is_one_in_several() {
+        let mut throttle = Throttle::new(Part { nodes: 3, place: 2 }.of(2));
+        assert_eq!(throttle.try_take(0), Ok(()));
+        assert_eq!(throttle.try_take(SECOND_NS + MARGIN_NS), Err(SECOND_NS));
+        assert_eq!(throttle.try_take(2 * SECOND_NS + MARGIN_NS), Ok(()));
     }
 }

@@ -6,6 +6,7 @@ use pgrx::pg_sys;
 
 use super::nodes::Position;
 use crate::core::error::{Error, Kind, Result};
+use crate::core::policy::throttle::Part;
 use crate::pg::owner::{self, as_owner};
 use crate::pg::text::JsonText;
 use crate::pg::{process, session, settings};
@@ -193,30 +194,45 @@ pub fn find_tables_again(only: Option<pg_sys::Oid>) -> bool {
     applying(|| first(FIND_TABLES, &[table.into()], |row| row.value::<i64>(1))) > Some(0)
 }
 
-/// Applies documents that came to this node without firing a trigger, a page of them; whether there may be
-/// more, and `None` without Citus. Of an event whose table came later, the table is looked for. In a transaction
-/// of the worker.
-pub fn catch_up() -> Option<bool> {
+/// What a look at the cluster came to.
+pub struct CaughtUp {
+    /// There may be more documents.
+    pub more: bool,
+    /// Of each webhook's rate.
+    pub part: Part,
+}
+
+/// Applies documents that came to this node without firing a trigger, a page of them; `None` without Citus. Of an
+/// event whose table came later, the table is looked for. In a transaction of the worker.
+pub fn catch_up() -> Option<CaughtUp> {
     if !owner::has_extension(c"citus") {
         return None;
     }
     as_owner(|| {
         find_tables_again(None);
-        if Position::here() != Position::OtherNode {
-            return Some(false);
-        }
-        let Some(placement) = first(PLACEMENT, &[], |row| row.value::<String>(1)) else {
-            return Some(false);
+        let position = Position::here();
+        let more = position == Position::OtherNode && apply_outdated();
+        let part = match position {
+            Position::Alone => Part::WHOLE,
+            Position::Coordinator | Position::OtherNode => super::nodes::part_of_rates(),
         };
-        let outdated = OUTDATED.replace("{}", &placement);
-        let documents = query(&outdated, &[AT_ONCE.into()], |row| Document {
-            kind: row.value(1),
-            key: row.value(2),
-            body: row.get::<String>(3).zip(row.get(4)),
-        });
-        for document in &documents {
-            apply_as_owner(document);
-        }
-        Some(documents.len() as i64 >= AT_ONCE)
+        Some(CaughtUp { more, part })
     })
+}
+
+/// `true` if there may be more.
+fn apply_outdated() -> bool {
+    let Some(placement) = first(PLACEMENT, &[], |row| row.value::<String>(1)) else {
+        return false;
+    };
+    let outdated = OUTDATED.replace("{}", &placement);
+    let documents = query(&outdated, &[AT_ONCE.into()], |row| Document {
+        kind: row.value(1),
+        key: row.value(2),
+        body: row.get::<String>(3).zip(row.get(4)),
+    });
+    for document in &documents {
+        apply_as_owner(document);
+    }
+    documents.len() as i64 >= AT_ONCE
 }

@@ -2,6 +2,7 @@
 
 use super::is_here;
 use crate::core::error::{Error, Kind};
+use crate::core::policy::throttle::Part;
 use crate::pg::local_settings::with_settings;
 use crate::pg::spi::{connected, Query};
 use crate::store::rows::{execute, first, query};
@@ -179,4 +180,45 @@ having pg_catalog.count(*) filter (where q.state = 'unreachable') = 0
 /// the caller.
 pub fn pending_of(node: &str) -> Option<i64> {
     first(PENDING, &[node.into()], |row| row.get(1).unwrap_or(0))
+}
+
+/// How many nodes send, and how many of them come before this one. The coordinator is one of them where it has a
+/// part of a table with events, or a table of its own, which other nodes do not know by number.
+const PART: &str = "
+select pg_catalog.count(*)::pg_catalog.int4,
+       pg_catalog.count(*) filter (where n.groupid < l.groupid)::pg_catalog.int4
+from (
+    select distinct d.groupid
+    from pg_catalog.pg_dist_node d
+    where d.noderole::pg_catalog.text = 'primary'
+      and d.isactive
+) n
+cross join pg_catalog.pg_dist_local_group l
+where n.groupid <> 0
+   or exists (
+       select
+       from webhook.event_def e
+       left join pg_catalog.pg_dist_partition p on p.logicalrelid = e.object_name
+       where e.dropped_at is null
+         and not pg_catalog.starts_with(e.event_type, 'webhook.')
+         and (
+             p.logicalrelid is null
+             or exists (
+                 select
+                 from pg_catalog.pg_dist_shard s
+                 join pg_catalog.pg_dist_placement a on a.shardid = s.shardid
+                 where s.logicalrelid = p.logicalrelid
+                   and a.groupid = 0
+             )
+         )
+   )";
+
+/// Which part of each webhook's rate is this node's. As the owner.
+pub fn part_of_rates() -> Part {
+    let number = |value: i32| value.unsigned_abs();
+    let found = first(PART, &[], |row| Part {
+        nodes: number(row.value(1)),
+        place: number(row.value(2)),
+    });
+    found.filter(|part| part.nodes > 0).unwrap_or(Part::WHOLE)
 }

@@ -24,6 +24,7 @@ use crate::core::policy::headers;
 use crate::core::policy::redaction::{credentials_in_url, Redactions};
 use crate::core::policy::secret::Secret;
 use crate::core::policy::signing::Signer;
+use crate::core::policy::throttle::{Part, Rate};
 use crate::delivery::call::Target;
 use crate::store::routing::{Definitions, EventRow, SecretRow, UrlRow, WebhookRow};
 use crate::worker::message::EventRoute;
@@ -46,7 +47,7 @@ pub struct WebhookRoute {
     pub id: Arc<str>,
     pub name: String,
     pub paused: bool,
-    pub per_second: Option<u32>,
+    pub rate: Option<Rate>,
     pub max_in_flight: usize,
     /// In which order each URL gets its messages.
     pub order: DeliveryOrder,
@@ -93,13 +94,24 @@ impl WebhookRoute {
     }
 }
 
+/// What is the same for all webhooks.
+pub struct Surroundings {
+    pub account_id: String,
+    pub integration_url: String,
+    pub part: Part,
+}
+
 /// What the rows say of each webhook.
 pub fn compile(
     rows: Definitions,
     canceled: &HashMap<i32, Arc<Snapshot>>,
-    account_id: &str,
-    integration_url: &str,
+    surroundings: &Surroundings,
 ) -> HashMap<i32, Known> {
+    let Surroundings {
+        account_id,
+        integration_url,
+        part,
+    } = surroundings;
     let secrets = group(&rows.secrets, |secret| secret.webhook_key);
     let urls = group(&rows.urls, |url| url.webhook_key);
     let events = group(&rows.events, |event| event.webhook_key);
@@ -119,7 +131,7 @@ pub fn compile(
         let (dropped, live): (Vec<&UrlRow>, Vec<&UrlRow>) =
             urls.iter().partition(|url| url.dropped);
         let shared = shared_parts(row, secrets, &live);
-        let mut route = webhook_route(row, &shared, &live, canceled);
+        let mut route = webhook_route(row, &shared, &live, canceled, *part);
         route.dropped_urls = dropped.iter().map(|url| url.url_key).collect();
         let token = shared.as_ref().map_or("", |shared| shared.token.as_str());
         for event in events {
@@ -184,6 +196,7 @@ fn webhook_route(
     shared: &Result<SharedParts>,
     urls: &[&UrlRow],
     canceled: &HashMap<i32, Arc<Snapshot>>,
+    part: Part,
 ) -> WebhookRoute {
     let mut broken = shared.as_ref().err().map(|error| error.message.clone());
     let live: Vec<UrlRoute> = urls
@@ -205,10 +218,11 @@ fn webhook_route(
         id: row.id.as_str().into(),
         name: row.name.clone(),
         paused: row.paused,
-        per_second: row
+        rate: row
             .call_throttling
             .and_then(|rate| u32::try_from(rate).ok())
-            .filter(|rate| *rate > 0),
+            .filter(|rate| *rate > 0)
+            .map(|rate| part.of(rate)),
         max_in_flight: usize::try_from(row.max_in_flight).unwrap_or(1).max(1),
         order: DeliveryOrder::parse(&row.delivery_order).unwrap_or(DeliveryOrder::None),
         max_attempts: u32::try_from(row.max_attempts).unwrap_or(1).max(1),

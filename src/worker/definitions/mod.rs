@@ -19,12 +19,14 @@ use std::sync::Arc;
 use pgrx::pg_sys;
 
 pub use changes::Changes;
+use compile::Surroundings;
 pub use compile::{Logged, UrlRoute, WebhookRoute};
 pub use missing::Blocked;
 
 use super::locks::Locks;
 use super::time::Ticker;
 use crate::core::messages::snapshot::Snapshot;
+use crate::core::policy::throttle::Part;
 use crate::pg::invalidation;
 use crate::pg::settings::Delivery;
 use crate::store::cancellations::CancellationStore;
@@ -79,8 +81,7 @@ pub struct Definitions {
     routing: RoutingStore,
     cancellations: CancellationStore,
     log: DefinitionLog,
-    account_id: String,
-    integration_url: String,
+    surroundings: Surroundings,
     cached: HashMap<i32, Cached>,
     cached_bytes: usize,
     /// Which webhooks in the cache have events on a table.
@@ -109,8 +110,11 @@ impl Definitions {
             routing: RoutingStore::new(),
             cancellations: CancellationStore::new(),
             log: DefinitionLog::new(),
-            account_id: settings.account_id.clone(),
-            integration_url: settings.integration_url.clone(),
+            surroundings: Surroundings {
+                account_id: settings.account_id.clone(),
+                integration_url: settings.integration_url.clone(),
+                part: Part::WHOLE,
+            },
             cached: HashMap::new(),
             cached_bytes: 0,
             by_table: HashMap::new(),
@@ -128,9 +132,20 @@ impl Definitions {
 
     /// SIGHUP: bodies are compiled with the new settings.
     pub fn reconfigure(&mut self, settings: &Delivery) {
-        self.account_id.clone_from(&settings.account_id);
-        self.integration_url.clone_from(&settings.integration_url);
+        let surroundings = &mut self.surroundings;
+        surroundings.account_id.clone_from(&settings.account_id);
+        surroundings
+            .integration_url
+            .clone_from(&settings.integration_url);
         self.read_again(Changes::everything());
+    }
+
+    /// Other nodes have come or gone with which the rates of webhooks are shared.
+    pub fn share_rates(&mut self, part: Part) {
+        if self.surroundings.part != part {
+            self.surroundings.part = part;
+            self.read_again(Changes::everything());
+        }
     }
 
     /// What is in the cache; nothing of a webhook that is owed.
@@ -177,7 +192,7 @@ impl Definitions {
             .into_iter()
             .map(|(url_key, before)| (url_key, Arc::new(before)))
             .collect();
-        compile::compile(rows, &canceled, &self.account_id, &self.integration_url)
+        compile::compile(rows, &canceled, &self.surroundings)
     }
 
     fn remember(&mut self, webhook_key: i32, known: Known) {

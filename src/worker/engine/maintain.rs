@@ -24,7 +24,10 @@ impl Engine {
 
     /// On a node of a cluster: what came to it without firing a trigger. May open a transaction.
     pub(super) fn apply_cluster_definitions(&mut self) {
-        self.maintenance.apply_cluster_definitions(&mut self.locks);
+        let part = self.maintenance.apply_cluster_definitions(&mut self.locks);
+        if let Some(part) = part {
+            self.definitions.share_rates(part);
+        }
     }
 
     /// Tells users of events that make no more messages. May open transactions.

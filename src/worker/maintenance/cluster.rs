@@ -5,12 +5,13 @@
 
 use std::time::{Duration, Instant};
 
+use crate::core::policy::throttle::Part;
 use crate::pg::tx;
 use crate::store::citus;
 use crate::worker::locks::{Locks, Work};
 use crate::worker::time::Ticker;
 
-/// Between two looks.
+/// Between two looks, and most that a node goes on with an old part of the rates.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The same where there is no Citus, which may come.
 const LONG_PAUSE: Duration = Duration::from_secs(60);
@@ -33,25 +34,28 @@ impl ClusterDefinitions {
         self.next_look.saturating_duration_since(Instant::now())
     }
 
-    /// Opens a transaction if it is time.
-    pub fn look_if_due(&mut self, locks: &mut Locks, ticker: Ticker) {
+    /// Opens a transaction if it is time. Gives which part of each webhook's rate is this node's.
+    pub fn look_if_due(&mut self, locks: &mut Locks, ticker: Ticker) -> Option<Part> {
         if !self.due_in().is_zero() {
-            return;
+            return None;
         }
         self.next_look = Instant::now() + PAUSE;
         match tx::transaction(citus::catch_up) {
             Ok(None) => self.next_look = Instant::now() + LONG_PAUSE,
-            Ok(Some(true)) => self.next_look = Instant::now() + NEXT_PAGE,
-            Ok(Some(false)) => {}
+            Ok(Some(found)) => {
+                if found.more {
+                    self.next_look = Instant::now() + NEXT_PAGE;
+                }
+                return Some(found.part);
+            }
             Err(failure) if failure.is_lock_not_available() => {
                 locks.failed(Work::Definitions, ticker.now());
             }
-            Err(failure) => {
-                pgrx::warning!(
-                    "webhook worker could not apply definitions of the cluster: {}",
-                    failure.message
-                );
-            }
+            Err(failure) => pgrx::warning!(
+                "webhook worker could not apply definitions of the cluster: {}",
+                failure.message
+            ),
         }
+        None
     }
 }

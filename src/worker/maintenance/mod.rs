@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::locks::Locks;
 use super::time::Ticker;
+use crate::core::policy::throttle::Part;
 use crate::pg::settings::Delivery;
 use crate::store::operational_messages::Told;
 use crate::store::retries::RetryStore;
@@ -91,9 +92,10 @@ impl Maintenance {
         self.clock.adjust(&self.retries, locks, self.ticker)
     }
 
-    /// Applies what came to this node of a cluster. May open a transaction.
-    pub fn apply_cluster_definitions(&mut self, locks: &mut Locks) {
-        self.cluster.look_if_due(locks, self.ticker);
+    /// Applies what came to this node of a cluster. Gives which part of each webhook's rate is this node's, when it
+    /// was looked up. May open a transaction.
+    pub fn apply_cluster_definitions(&mut self, locks: &mut Locks) -> Option<Part> {
+        self.cluster.look_if_due(locks, self.ticker)
     }
 
     /// The definitions of these webhooks have changed; `everything`: and any others.

@@ -45,7 +45,7 @@ impl Throttles {
     /// The webhook was read. `may_have_called`: calls that were not throttled may have been made
     /// within the last second.
     pub fn apply(&mut self, route: &WebhookRoute, may_have_called: bool) {
-        let Some(rate) = route.per_second else {
+        let Some(rate) = route.rate else {
             self.by_webhook.remove(&route.webhook_key);
             return;
         };

@@ -198,12 +198,18 @@ impl<'a> Chaos<'a> {
         }
     }
 
-    fn resume(&self, name: &str) {
-        let resumed = self.run(&format!("select webhook.resume_webhook('{name}')"));
-        if let Err(error) = resumed {
-            self.scene
+    /// Later if a transaction that was left open locks the webhook.
+    fn resume(&mut self, name: &'static str) {
+        match self.run(&format!("select webhook.resume_webhook('{name}')")) {
+            Ok(()) => {}
+            Err(error) if is_of_fault(&error) => {
+                let until = self.in_seconds(1, 1);
+                self.paused.push((name, until));
+            }
+            Err(error) => self
+                .scene
                 .findings
-                .add(format!("{name} was not resumed: {error:?}"));
+                .add(format!("{name} was not resumed: {error:?}")),
         }
     }
 
@@ -230,6 +236,9 @@ impl<'a> Chaos<'a> {
         self.set_defaults();
         for plan in PLANS {
             self.resume(plan.name);
+        }
+        while !self.paused.is_empty() {
+            self.end_what_lasted(long_after);
         }
         self.scene
             .cluster
