@@ -2597,6 +2597,13 @@ begin
       and e.dropped_at is null
       and not exists (select from pg_class c where c.oid = e.object_name);
     get diagnostics changed = row_count;
+    -- A table that has left this node is none that was dropped: its coordinator has it.
+    if only_table is null and webhook_internal.is_cluster() and (select l.groupid from pg_dist_local_group l) <> 0 then
+        update webhook.event_def e
+        set object_name = null, object_oid = null
+        where e.object_name is not null
+          and not exists (select from pg_class c where c.oid = e.object_name);
+    end if;
     return changed;
 end
 $$;

@@ -101,11 +101,13 @@ fn wake_if_written() {
         wake::wake_worker();
     }
     in_callback(Buffer::clear);
+    rules::transaction_ended();
 }
 
 fn forget() {
     flush::transaction_ended();
     in_callback(Buffer::clear);
+    rules::transaction_ended();
 }
 
 fn capture(firing: &Firing<'_>, rule: &Rule) {

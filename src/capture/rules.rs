@@ -28,7 +28,7 @@ use crate::pg::{invalidation, owner, relation_name, settings};
 use crate::store::capture_definitions::{self, CaptureDefinition, TriggerDefinitions};
 use crate::store::recorded_columns::TableColumns;
 use crate::store::trigger_scope::{MatchGroup, Scope};
-use crate::store::{identity, outbox_tables, version};
+use crate::store::{citus, identity, outbox_tables, version};
 
 /// How a trigger captures for one event.
 pub struct Rule {
@@ -96,6 +96,8 @@ struct Cache {
     /// The trigger that fired last: the rows of one statement follow one another.
     last: Option<(pg_sys::Oid, Option<Rc<RuleSet>>)>,
     learned: Learned,
+    /// What is known holds for the running transaction alone.
+    is_of_transaction: bool,
     /// Most that one value of a row has brought. There is room for twice as much, or each row with
     /// this value, among others, would compile it again.
     largest_shapes: usize,
@@ -107,6 +109,7 @@ impl Cache {
         self.last = None;
         self.learned = Learned::default();
         self.largest_shapes = 0;
+        self.is_of_transaction = false;
     }
 
     /// Forgets what values have brought, where another one does not fit. What triggers were compiled
@@ -132,6 +135,17 @@ thread_local! {
     static NEXT_NUMBER: Cell<u32> = const { Cell::new(0) };
     /// Scratch space for the values of the row at hand.
     static VALUES: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Called in callbacks, which may not panic.
+pub fn transaction_ended() {
+    let _ = CACHE.try_with(|cache| {
+        if let Ok(mut cache) = cache.try_borrow_mut() {
+            if cache.is_of_transaction {
+                cache.clear();
+            }
+        }
+    });
 }
 
 /// Calls `capture` with each rule that is about the row, in the order of the events.
@@ -175,9 +189,11 @@ fn load(firing: &Firing<'_>) -> Option<Rc<RuleSet>> {
     invalidation::watch(firing.relation_oid());
     let before = Basis::now();
     let set = compile(firing).map(Rc::new);
+    let is_conversion = is_conversion(firing);
     CACHE.with_borrow_mut(|cache| {
         if cache.basis == before && before == Basis::now() {
             cache.sets.insert(firing.trigger_oid(), set.clone());
+            cache.is_of_transaction |= is_conversion;
         }
     });
     set
@@ -187,10 +203,16 @@ fn compile(firing: &Firing<'_>) -> Option<RuleSet> {
     let argument = firing.argument().map(std::ffi::CStr::to_str).transpose();
     let event_type = event_type_of(firing.operation());
     // The statements may not fit a schema of another version: the error says what to do.
-    let found = version::check_names(|| {
-        let (trigger, relation) = (firing.trigger_oid(), firing.relation_oid());
-        capture_definitions::of_trigger(trigger, argument.ok().flatten(), event_type, relation)
-    });
+    let look = || {
+        version::check_names(|| {
+            let (trigger, relation) = (firing.trigger_oid(), firing.relation_oid());
+            capture_definitions::of_trigger(trigger, argument.ok().flatten(), event_type, relation)
+        })
+    };
+    let mut found = look();
+    if found.is_empty() && !is_conversion(firing) && citus::wait_for_events(found.relation) {
+        found = look();
+    }
     for relation in &found.depends_on {
         invalidation::watch(*relation);
     }
@@ -199,8 +221,7 @@ fn compile(firing: &Firing<'_>) -> Option<RuleSet> {
         let name = firing.trigger_name().to_str().unwrap_or_default();
         shard_names::is_named(name, &format!("webhook_{id}"))
     };
-    let is_empty = found.unmatched.is_empty() && found.groups.is_empty();
-    if is_empty || (found.is_own && !is_named()) {
+    if found.is_empty() || (found.is_own && !is_named()) {
         warn_if_unknown(firing);
         return None;
     }
@@ -339,6 +360,7 @@ impl Group {
 
 fn applies(definition: &CaptureDefinition, firing: &Firing<'_>) -> bool {
     definition.active
+        && !(definition.is_older && is_conversion(firing))
         && definition.covers_relation
         && definition.event_type == event_type_of(firing.operation())
         && !is_stopped(definition)
@@ -403,6 +425,12 @@ fn is_held() -> bool {
         }
     }
     is_copy
+}
+
+/// Where Citus converts a table or moves a part of it, the rows are written to a relation that the same transaction
+/// has made. They are no changes, for events that were there before.
+fn is_conversion(firing: &Firing<'_>) -> bool {
+    firing.relation_is_new() && owner::has_extension(c"citus")
 }
 
 fn event_type_of(operation: Operation) -> EventType {

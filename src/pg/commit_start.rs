@@ -94,6 +94,11 @@ unsafe extern "C-unwind" fn on_xact(event: pg_sys::XactEvent::Type, _arg: *mut c
         }
         XACT_EVENT_ABORT => forget(),
         XACT_EVENT_PREPARE => {
+            // COMMIT PREPARED, of any session, runs no callback: a worker that is started now waits a little for
+            // what it needs.
+            if WANTED_BY.replace(NOBODY) != NOBODY {
+                registration::register_worker();
+            }
             forget();
             remember_prepared();
         }

@@ -82,6 +82,12 @@ impl<'a> Firing<'a> {
         unsafe { (*self.0.tg_relation).rd_id }
     }
 
+    /// Whether the running transaction has created the relation.
+    pub fn relation_is_new(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.0.tg_relation).rd_createSubid != 0 }
+    }
+
     pub fn descriptor(&self) -> pg_sys::TupleDesc {
         // SAFETY: as above.
         unsafe { (*self.0.tg_relation).rd_att }

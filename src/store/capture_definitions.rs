@@ -37,6 +37,8 @@ pub struct CaptureDefinition {
     pub list_style: ListStyle,
     /// Of an event whose webhook keeps the order of keys.
     pub order_key: Option<OrderKey>,
+    /// It was there before the running transaction began.
+    pub is_older: bool,
     /// The right on the table that the event's owner has lost.
     pub lost_rights: Option<String>,
     object: Option<pg_sys::Oid>,
@@ -82,7 +84,8 @@ macro_rules! definitions {
        e.object_oid,
        e.object_fields, e.object_attnums,
        e.payload_fields, e.payload_attnums,
-       e.template_fields, e.template_attnums",
+       e.template_fields, e.template_attnums,
+       e.created_at < pg_catalog.now()",
             $more,
             "
 from webhook.event_def e
@@ -191,20 +194,6 @@ pub fn of_trigger(
     event_type: EventType,
     relation: pg_sys::Oid,
 ) -> TriggerDefinitions {
-    let found = of_trigger_now(trigger, argument, event_type, relation);
-    let is_empty = found.unmatched.is_empty() && found.groups.is_empty();
-    if is_empty && as_owner(|| citus::find_tables_again(Some(found.relation))) {
-        return of_trigger_now(trigger, argument, event_type, relation);
-    }
-    found
-}
-
-fn of_trigger_now(
-    trigger: pg_sys::Oid,
-    argument: Option<&str>,
-    event_type: EventType,
-    relation: pg_sys::Oid,
-) -> TriggerDefinitions {
     reading(|| {
         let logical = citus::logical(relation);
         let mut found = TriggerDefinitions {
@@ -225,6 +214,10 @@ fn of_trigger_now(
 }
 
 impl TriggerDefinitions {
+    pub fn is_empty(&self) -> bool {
+        self.unmatched.is_empty() && self.groups.is_empty()
+    }
+
     fn set_own(&mut self, own: CaptureDefinition) {
         self.is_own = true;
         if !own.has_match {
@@ -421,8 +414,9 @@ fn read(row: &Row<'_>) -> Option<StoredEvent> {
             payload_template: row.text(8),
             id: row.text(9)?,
             object,
-            has_condition: row.bool(20)?,
-            has_match: row.bool(21)?,
+            is_older: row.bool(18)?,
+            has_condition: row.bool(21)?,
+            has_match: row.bool(22)?,
             watched_fields: None,
             payload_fields: None,
             template_fields: Vec::new(),
@@ -434,8 +428,8 @@ fn read(row: &Row<'_>) -> Option<StoredEvent> {
         object_fields: recorded(12),
         payload_fields: recorded(14),
         template_fields: recorded(16),
-        match_fields: recorded(18),
-        ordered_table: row.oid(22),
-        order_key: recorded(23),
+        match_fields: recorded(19),
+        ordered_table: row.oid(23),
+        order_key: recorded(24),
     })
 }

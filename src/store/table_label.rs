@@ -34,4 +34,4 @@ macro_rules! table_label {
     };
 }
 
-pub(super) use {label_part, table_label};
+pub(in crate::store) use {label_part, table_label};

@@ -1,6 +1,7 @@
 //! Definitions as documents of a cluster: written on the coordinator, applied on each other node.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use pgrx::pg_sys;
 
@@ -8,10 +9,13 @@ use super::nodes::Position;
 use crate::core::error::{Error, Kind, Result};
 use crate::core::policy::throttle::Part;
 use crate::pg::owner::{self, as_owner};
+use crate::pg::poll::poll_until;
+use crate::pg::spi::{connected, with_snapshot, Arg, Query};
 use crate::pg::text::JsonText;
-use crate::pg::{process, session, settings};
+use crate::pg::{process, session, settings, wake};
 use crate::store::identity;
 use crate::store::rows::{execute, first, query};
+use crate::store::table_label::table_label;
 
 const PUBLISH: &str = "
 select webhook_internal.publish_cluster_document($1, $2)";
@@ -83,12 +87,30 @@ order by d.kind is null,
          pg_catalog.array_position(array['cluster', 'webhook_def', 'secret_def', 'url_def', 'event_def'], d.kind), 2
 limit $1";
 
+const MISSED_BY_EVENTS: &str = concat!(
+    "select true
+from pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+join webhook.event_def e on e.object_label = ",
+    table_label!(),
+    "
+where c.oid = $1
+  and e.dropped_at is null
+  and not exists (select from pg_catalog.pg_class o where o.oid = e.object_name)
+limit 1"
+);
+
+/// Longer than the worker's pause between two looks.
+const WORKER_SEES_WITHIN: Duration = Duration::from_secs(5);
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
+
 /// A page of a node that comes anew: its worker does other things in between.
 const AT_ONCE: i64 = 500;
 
 thread_local! {
     /// Definitions change because a document says so.
     static APPLYING: Cell<bool> = const { Cell::new(false) };
+    static MISSED: Query = const { Query::new(MISSED_BY_EVENTS) };
 }
 
 /// A definition as a node of the cluster takes it.
@@ -184,10 +206,47 @@ impl Drop for Applied {
     }
 }
 
-/// Of events whose table this node did not have, or which was converted to another one of its name, the table is
-/// found; `true` if there are any. As the owner.
-pub fn find_tables_again(only: Option<pg_sys::Oid>) -> bool {
-    if !owner::has_extension(c"citus") || first(ANY_WITHOUT_TABLE, &[], |_| ()).is_none() {
+/// Events of a table that this node did not have, or that was converted to another one of its name, are about it
+/// once the worker has seen it: a moment after the conversion is committed. Sessions that write to the table before
+/// wait for that. They do not write it themselves, because one distributed transaction may have several sessions on
+/// a node, which would wait for one another. `true` if there are such events.
+pub fn wait_for_events(table: pg_sys::Oid) -> bool {
+    if !owner::has_extension(c"citus") || !is_missed(table) {
+        return false;
+    }
+    match wake::running_worker() {
+        Some(_) => wake::wake_worker(),
+        // Where none can run, what it would do is done below.
+        None => drop(wake::start_worker_now_and_then()),
+    }
+    let is_seen = poll_until(WORKER_SEES_WITHIN, LOOK_AGAIN_AFTER, || !is_missed(table));
+    if !is_seen {
+        as_owner(|| {
+            while apply_outdated() {}
+            find_tables_again(Some(table));
+        });
+    }
+    true
+}
+
+/// Whether events are meant for a table that they do not know, or documents came to this node that were not applied.
+fn is_missed(table: pg_sys::Oid) -> bool {
+    let is_missed = as_owner(|| {
+        with_snapshot(|| {
+            connected(|| {
+                let mut is_missed = false;
+                MISSED.with(|query| query.read(&[Arg::Oid(table)], |_| is_missed = true));
+                is_missed
+            })
+        })
+    });
+    is_missed || as_owner(|| Position::here() == Position::OtherNode && !outdated(1).is_empty())
+}
+
+/// Of events whose table came, or was converted to another one, the table is found; `true` if there are any. As
+/// the owner.
+fn find_tables_again(only: Option<pg_sys::Oid>) -> bool {
+    if first(ANY_WITHOUT_TABLE, &[], |_| ()).is_none() {
         return false;
     }
     let table = only.map(|oid| i64::from(oid.to_u32()));
@@ -220,17 +279,25 @@ pub fn catch_up() -> Option<CaughtUp> {
     })
 }
 
+/// Up to so many documents that this node has not applied.
+fn outdated(limit: i64) -> Vec<Document> {
+    let Some(placement) = first(PLACEMENT, &[], |row| row.value::<String>(1)) else {
+        return Vec::new();
+    };
+    query(
+        &OUTDATED.replace("{}", &placement),
+        &[limit.into()],
+        |row| Document {
+            kind: row.value(1),
+            key: row.value(2),
+            body: row.get::<String>(3).zip(row.get(4)),
+        },
+    )
+}
+
 /// `true` if there may be more.
 fn apply_outdated() -> bool {
-    let Some(placement) = first(PLACEMENT, &[], |row| row.value::<String>(1)) else {
-        return false;
-    };
-    let outdated = OUTDATED.replace("{}", &placement);
-    let documents = query(&outdated, &[AT_ONCE.into()], |row| Document {
-        kind: row.value(1),
-        key: row.value(2),
-        body: row.get::<String>(3).zip(row.get(4)),
-    });
+    let documents = outdated(AT_ONCE);
     for document in &documents {
         apply_as_owner(document);
     }

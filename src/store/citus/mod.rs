@@ -9,8 +9,8 @@ mod nodes;
 mod shards;
 
 pub use documents::{
-    account_id, apply, catch_up, check_definitions_are_made_here, find_tables_again, publish,
-    publish_all, Document,
+    account_id, apply, catch_up, check_definitions_are_made_here, publish, publish_all,
+    wait_for_events, Document,
 };
 pub use nodes::{
     coordinator, distribute_documents, on_other_nodes, other_nodes_without, pending_of, NodeAnswer,

@@ -20,18 +20,28 @@ const NEXT_PAGE: Duration = Duration::from_millis(10);
 
 /// See the module.
 pub(super) struct ClusterDefinitions {
+    /// Citus is installed, as of the last look.
+    is_here: bool,
     next_look: Instant,
 }
 
 impl ClusterDefinitions {
     pub fn new() -> Self {
         Self {
+            is_here: false,
             next_look: Instant::now(),
         }
     }
 
     pub fn due_in(&self) -> Duration {
         self.next_look.saturating_duration_since(Instant::now())
+    }
+
+    /// What comes next tells users of events without a table: one that was converted is found before.
+    pub fn be_due(&mut self) {
+        if self.is_here {
+            self.next_look = Instant::now();
+        }
     }
 
     /// Opens a transaction if it is time. Gives which part of each webhook's rate is this node's.
@@ -41,8 +51,12 @@ impl ClusterDefinitions {
         }
         self.next_look = Instant::now() + PAUSE;
         match tx::transaction(citus::catch_up) {
-            Ok(None) => self.next_look = Instant::now() + LONG_PAUSE,
+            Ok(None) => {
+                self.is_here = false;
+                self.next_look = Instant::now() + LONG_PAUSE;
+            }
             Ok(Some(found)) => {
+                self.is_here = true;
                 if found.more {
                     self.next_look = Instant::now() + NEXT_PAGE;
                 }

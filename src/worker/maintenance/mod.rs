@@ -95,6 +95,9 @@ impl Maintenance {
     /// Applies what came to this node of a cluster. Gives which part of each webhook's rate is this node's, when it
     /// was looked up. May open a transaction.
     pub fn apply_cluster_definitions(&mut self, locks: &mut Locks) -> Option<Part> {
+        if self.stopped_events.is_due() {
+            self.cluster.be_due();
+        }
         self.cluster.look_if_due(locks, self.ticker)
     }
 

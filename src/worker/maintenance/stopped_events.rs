@@ -186,6 +186,10 @@ impl StoppedEventWatch {
         self.all_again = true;
     }
 
+    pub fn is_due(&self) -> bool {
+        Instant::now() >= self.next_look
+    }
+
     /// How long until the next page, if there is one.
     pub fn due_in(&self) -> Option<Duration> {
         let left = self.next_look.saturating_duration_since(Instant::now());
