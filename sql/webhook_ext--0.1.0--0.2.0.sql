@@ -30,17 +30,20 @@ $$;
 
 -- Sessions that write take locks on these tables in any order: all at once, or none and again. Only
 -- the outbox is waited for, while nothing else is held: it is never free where many write. Writers wait behind
--- that lock, so it is given up soon, and they go on between two attempts. Views come next, those that read
--- others first, as sessions that read them lock them: what changes below would wait for a session that holds a
--- view and waits for a table.
+-- that lock, so it is given up soon, and they go on between two attempts. Views come next: what changes below
+-- would wait for a session that holds a view and waits for a table. A statement locks a view before those that it
+-- reads, so these come later; for transactions that read several, an attempt begins with what was in the way of
+-- the one before.
 do $$
 declare
     give_up_at  constant timestamptz := pg_catalog.clock_timestamp()
         operator(pg_catalog.+) '30 s'::pg_catalog.interval;
     own_timeout constant text := pg_catalog.current_setting('lock_timeout');
     of_extension pg_catalog.regclass;
+    in_the_way   pg_catalog.oid[] := '{}';
 begin
     loop
+        of_extension := null;
         begin
             perform pg_catalog.set_config('lock_timeout', '500ms', true);
             lock table webhook.outbox_0, webhook.outbox_1, webhook.outbox_2, webhook.outbox_3
@@ -51,11 +54,12 @@ begin
                 from pg_catalog.pg_class c
                 where c.relnamespace operator(pg_catalog.=) 'webhook'::pg_catalog.regnamespace
                   and c.relkind operator(pg_catalog.=) 'v'
-                order by c.oid desc
+                order by pg_catalog.array_position(in_the_way, c.oid), c.oid desc
             loop
                 -- Changes nothing. LOCK TABLE would lock what the view reads, catalogs included.
                 execute pg_catalog.format('alter view %s reset (security_barrier)', of_extension);
             end loop;
+            of_extension := null;
             lock table webhook.webhook_def, webhook.secret_def, webhook.url_def, webhook.event_def,
                        webhook.control, webhook.segment, webhook.retry, webhook.cancellation,
                        webhook.ledger, webhook.fold, webhook.lane, webhook.counter, webhook.tick,
@@ -70,6 +74,11 @@ begin
                     message = 'the tables of webhook_ext are in use',
                     hint = 'end the transactions that read or change them (pg_locks, pg_prepared_xacts), '
                         'then run ALTER EXTENSION webhook_ext UPDATE again';
+            end if;
+            if of_extension is not null then
+                in_the_way := pg_catalog.array_prepend(
+                    of_extension::pg_catalog.oid, pg_catalog.array_remove(in_the_way, of_extension::pg_catalog.oid)
+                );
             end if;
             perform pg_catalog.pg_sleep(0.02);
         end;
