@@ -209,10 +209,14 @@ impl Drop for Applied {
 /// Events of a table that this node did not have, or that was converted to another one of its name, are about it
 /// once the worker has seen it: a moment after the conversion is committed. Sessions that write to the table before
 /// wait for that. They do not write it themselves, because one distributed transaction may have several sessions on
-/// a node, which would wait for one another. `true` if there are such events.
+/// a node, which would wait for one another. `true`: it is worth looking at the events again.
 pub fn wait_for_events(table: pg_sys::Oid) -> bool {
-    if !owner::has_extension(c"citus") || !is_missed(table) {
+    if !owner::has_extension(c"citus") {
         return false;
+    }
+    if !is_missed(table) {
+        // They may have been found since the caller looked.
+        return true;
     }
     match wake::running_worker() {
         Some(_) => wake::wake_worker(),
