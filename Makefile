@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 export PG_CONFIG
 
-.PHONY: help setup demo receiver docs reference test test-unit test-regress test-cluster test-matrix test-assert test-packages \
+.PHONY: help setup demo receiver docs reference test test-unit test-regress test-cluster test-matrix test-assert test-citus test-packages \
     soak fuzz lint bench all install uninstall package image dist clean
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo 'make test          all tests: unit, regress, cluster (also test-unit, test-regress, test-cluster)'
 	@echo 'make test-matrix   regress and cluster tests against PostgreSQL 15 to 18 (or VERSIONS="17 18"); fetches what is not installed'
 	@echo 'make test-assert   regress and cluster tests against a PostgreSQL 15 built with assertions'
+	@echo 'make test-citus    clusters of Citus, with the server of PG_CONFIG, where Citus has to be installed'
 	@echo 'make test-packages install, upgrade, remove the packages in clean systems (root; VERSIONS="15")'
 	@echo 'make soak          random faults under load for SOAK_MINUTES (default 10)'
 	@echo 'make fuzz          arbitrary input for parsers and writers for FUZZ_MINUTES (default 10)'
@@ -56,6 +57,9 @@ test-matrix:
 
 test-assert:
 	@scripts/test-assert
+
+test-citus:
+	@scripts/test-citus
 
 test-packages:
 	@scripts/test-packages

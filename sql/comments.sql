@@ -633,6 +633,6 @@ comment on function webhook_internal.publish_cluster_document(text, integer) is
 comment on function webhook_internal.cluster_document_changed() is
     'Trigger on each placement of webhook_internal.cluster_document: applies the document.';
 comment on function webhook_internal.on_each_node(text) is
-    'What each node of a cluster answers to a query, with the rights of the caller.';
+    'The rows of a view on each node of a cluster, with the rights of the caller.';
 comment on function webhook_internal.is_cluster() is
     'Whether webhook.enable_cluster() was called.';

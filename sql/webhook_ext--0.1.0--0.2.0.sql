@@ -2652,27 +2652,34 @@ create trigger cluster_document_changed
     after insert or update or delete on webhook_internal.cluster_document
     for each row execute function webhook_internal.cluster_document_changed();
 
--- Runs a query on each node, with the rights of the caller there; without a cluster, here. Whoever may not connect
--- to a node gets no answer from it.
-create function webhook_internal.on_each_node(command text)
-returns table (node text, is_here boolean, answered boolean, answer text)
+-- The rows of a view on each node, with the rights of the caller there; without a cluster, here. Whoever may not
+-- connect to a node gets no answer from it.
+create function webhook_internal.on_each_node(of_view text)
+returns table (node text, answered boolean, answer text)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    command text;
 begin
+    if of_view is null or of_view not in ('queue', 'worker', 'metrics') then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = format('of_view "%s" is none of queue, worker and metrics', left(of_view, 100)),
+            hint = 'read webhook.cluster_queue, cluster_worker or cluster_metrics';
+    end if;
+    command := format('select coalesce(jsonb_agg(to_jsonb(v)), ''[]'')::text from webhook.%I v', of_view);
     if not webhook_internal.is_cluster() then
         node := 'here';
-        is_here := true;
         answered := true;
         execute command into answer;
         return next;
         return;
     end if;
     return query
-        select concat(n.nodename, ':', n.nodeport), n.groupid = l.groupid, r.success, r.result
+        select concat(n.nodename, ':', n.nodeport), r.success, r.result
         from run_command_on_all_nodes(command, true, true) r
         join pg_dist_node n on n.nodeid = r.nodeid
-        cross join pg_dist_local_group l
         order by n.groupid;
 end
 $$;
@@ -2710,9 +2717,7 @@ as 'MODULE_PATHNAME', 'drain_node_wrapper';
 
 create view webhook.cluster_queue as
 select n.node, v.*
-from webhook_internal.on_each_node($query$
-    select coalesce(jsonb_agg(to_jsonb(v)), '[]')::text from webhook.queue v
-$query$) n
+from webhook_internal.on_each_node('queue') n
 left join lateral jsonb_populate_recordset(
     null::webhook.queue,
     case when n.answered then n.answer::jsonb else jsonb_build_array(jsonb_build_object('state', 'unreachable', 'last_error', n.answer)) end
@@ -2720,9 +2725,7 @@ left join lateral jsonb_populate_recordset(
 
 create view webhook.cluster_worker as
 select n.node, v.*
-from webhook_internal.on_each_node($query$
-    select coalesce(jsonb_agg(to_jsonb(v)), '[]')::text from webhook.worker v
-$query$) n
+from webhook_internal.on_each_node('worker') n
 left join lateral jsonb_populate_recordset(
     null::webhook.worker,
     case when n.answered then n.answer::jsonb else jsonb_build_array(jsonb_build_object('state', 'unreachable', 'last_error', n.answer)) end
@@ -2730,9 +2733,7 @@ left join lateral jsonb_populate_recordset(
 
 create view webhook.cluster_metrics as
 select n.node, v.*
-from webhook_internal.on_each_node($query$
-    select coalesce(jsonb_agg(to_jsonb(v)), '[]')::text from webhook.metrics v
-$query$) n
+from webhook_internal.on_each_node('metrics') n
 cross join lateral (
     select m.*
     from jsonb_populate_recordset(null::webhook.metrics, case when n.answered then n.answer::jsonb end) m
@@ -2795,7 +2796,7 @@ comment on function webhook_internal.publish_cluster_document(text, integer) is
 comment on function webhook_internal.cluster_document_changed() is
     'Trigger on each placement of webhook_internal.cluster_document: applies the document.';
 comment on function webhook_internal.on_each_node(text) is
-    'What each node of a cluster answers to a query, with the rights of the caller.';
+    'The rows of a view on each node of a cluster, with the rights of the caller.';
 comment on function webhook_internal.is_cluster() is
     'Whether webhook.enable_cluster() was called.';
 

@@ -222,7 +222,7 @@ fn compile(firing: &Firing<'_>) -> Option<RuleSet> {
         shard_names::is_named(name, &format!("webhook_{id}"))
     };
     if found.is_empty() || (found.is_own && !is_named()) {
-        warn_if_unknown(firing);
+        warn_if_unknown(firing, found.relation);
         return None;
     }
     if found.is_elsewhere || is_held() {
@@ -393,12 +393,12 @@ fn is_stopped(definition: &CaptureDefinition) -> bool {
 
 /// Once a session and trigger it is said that a trigger of ours captures for no event that is known here: its
 /// changes would be lost in silence. What remains of events that were dropped is no loss.
-fn warn_if_unknown(firing: &Firing<'_>) {
+fn warn_if_unknown(firing: &Firing<'_>, table: pg_sys::Oid) {
     let name = firing.trigger_name().to_string_lossy();
     let Some(event_id) = shard_names::event_of(&name) else {
         return;
     };
-    if capture_definitions::is_known(event_id)
+    if capture_definitions::is_known(event_id, table)
         || !UNKNOWN.with_borrow_mut(|told| told.insert(firing.trigger_oid()))
     {
         return;
@@ -407,7 +407,7 @@ fn warn_if_unknown(firing: &Firing<'_>) {
     warn(
         Error::new(
             Kind::NotInPrerequisiteState,
-            format!("trigger \"{name}\" on table \"{table}\" captures nothing: webhook event \"{event_id}\" is not known in this database"),
+            format!("trigger \"{name}\" on table \"{table}\" captures nothing: webhook event \"{event_id}\" is not known as one of this table"),
         )
         .with_hint(
             "if the event is not needed, drop the trigger; on a node of a Citus cluster, let a superuser \

@@ -162,6 +162,11 @@ select exists (
     select
     from webhook.event_def e
     where e.id = $1
+      and (
+          e.dropped_at is not null
+          or e.object_name = $2
+          or exists (select from pg_catalog.pg_partition_ancestors($2::pg_catalog.regclass) a where a.relid = e.object_name)
+      )
 )";
 
 const LOST_RIGHTS: &str = "
@@ -322,10 +327,10 @@ fn by_id(event_id: &str, relation: pg_sys::Oid) -> Option<CaptureDefinition> {
     all(statement, &args, &mut TableColumns::default()).pop()
 }
 
-/// Whether there is an event with this id, or was until lately.
-pub fn is_known(event_id: &str) -> bool {
+/// Whether there is an event with this id on the relation, or was until lately.
+pub fn is_known(event_id: &str, relation: pg_sys::Oid) -> bool {
     let mut is_known = false;
-    let arguments = [Arg::Text(Some(event_id))];
+    let arguments = [Arg::Text(Some(event_id)), Arg::Oid(relation)];
     reading(|| {
         KNOWN.with(|query| query.read(&arguments, |row| is_known = row.bool(0) == Some(true)))
     });

@@ -17,6 +17,7 @@ mod capture;
 mod capture_commit;
 mod capture_filters;
 mod capture_sessions;
+mod citus;
 mod conversion;
 mod copies;
 mod definitions;

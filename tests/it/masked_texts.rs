@@ -70,6 +70,7 @@ fn readers_see_no_credential_in_any_text() {
             "calls.detail",
             "calls.http_response",
             "changes.new",
+            "cluster_queue.last_error",
             "events.condition",
             "events.detail",
             "events.payload_template",

@@ -31,7 +31,7 @@ join pg_catalog.pg_class c on c.oid = s.logicalrelid
 where s.shardid = $1
   and c.relnamespace = $2
   and pg_catalog.shard_name(s.logicalrelid, s.shardid) in (
-      pg_catalog.quote_ident($3), pg_catalog.format('%I.%I', c.relnamespace::pg_catalog.regnamespace::pg_catalog.text, $3)
+      pg_catalog.quote_ident($3), pg_catalog.format('%s.%I', c.relnamespace::pg_catalog.regnamespace, $3)
   )";
 
 /// Also of a partition.

@@ -21,6 +21,7 @@ pub mod ending;
 pub mod items;
 pub mod listener;
 pub mod locks;
+pub mod nodes;
 pub mod order_keys;
 pub mod receiver;
 pub mod rings;

@@ -61,7 +61,8 @@ update webhook.url_def set disabled_at = now(), detail = 'the receiver answered 
 select * from failing(:'event');
 select webhook.resume_webhook('Orders');
 update webhook.webhook_def set detail = 'the webhook has no secret' where id = :'webhook';
-select * from failing(:'event');
+-- What the worker sees of its URLs, it may have written by now or not.
+select * from failing(:'event') f where f::text !~ 'url_state';
 update webhook.webhook_def set detail = null where id = :'webhook';
 alter table customers disable trigger user;
 select * from failing(:'event');
