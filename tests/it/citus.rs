@@ -2,6 +2,14 @@
 
 mod conversions;
 mod definitions;
+mod deliveries;
+mod membership;
+mod new_relations;
 mod operations;
 mod outages;
+mod payloads;
+mod placements;
+mod scale;
+mod schemas;
 mod statements;
+mod two_phases;

@@ -1,0 +1,78 @@
+//! Rows that users write to a relation in the transaction that made it are changes; rows that Citus moves are none.
+
+use super::super::support::nodes::Nodes;
+
+fn inserts(ids: &[i64]) -> Vec<String> {
+    let mut lines: Vec<String> = ids.iter().map(|id| format!("Insert {id}")).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+#[ignore = "needs Citus: make test-citus"]
+fn rows_of_a_partition_made_in_the_same_transaction_are_changes() {
+    let nodes = Nodes::start("citus-new-partition", 2);
+    let coordinator = nodes.coordinator();
+    nodes.watch("w", "");
+    // One of them is none of Citus.
+    for table in ["plain", "log"] {
+        coordinator.sql(&format!(
+            "create table {table} (id bigint, day integer, primary key (id, day)) partition by range (day);
+             create table {table}_1 partition of {table} for values from (0) to (10)"
+        ));
+    }
+    coordinator.sql("select create_distributed_table('log', 'id')");
+    for table in ["plain", "log"] {
+        nodes.events("w", table);
+        coordinator.sql(&format!(
+            "begin; create table {table}_2 partition of {table} for values from (10) to (20);
+             insert into {table} select g, 15 from generate_series(1, 8) g; commit"
+        ));
+    }
+    nodes.wait_idle();
+    for table in ["plain", "log"] {
+        let found = nodes.lines_of(table);
+        assert_eq!(found, inserts(&[1, 2, 3, 4, 5, 6, 7, 8]), "{table}");
+    }
+}
+
+#[test]
+#[ignore = "needs Citus: make test-citus"]
+fn rows_written_in_the_transaction_of_a_conversion_are_changes() {
+    let nodes = Nodes::start("citus-new-shards", 2);
+    let coordinator = nodes.coordinator();
+    nodes.watch("w", "");
+    coordinator.sql(
+        "create table orders (id bigint primary key, n integer);
+         insert into orders select g, g from generate_series(101, 120) g",
+    );
+    nodes.events("w", "orders");
+    coordinator.sql(
+        "begin; set local citus.enable_unsafe_triggers = on;
+         select create_distributed_table('orders', 'id');
+         insert into orders select g, g from generate_series(1, 8) g; commit",
+    );
+    nodes.wait_idle();
+    assert_eq!(nodes.lines_of("orders"), inserts(&[1, 2, 3, 4, 5, 6, 7, 8]));
+}
+
+#[test]
+#[ignore = "needs Citus: make test-citus"]
+fn rows_written_in_the_transaction_that_made_table_and_event_are_changes() {
+    let nodes = Nodes::start("citus-new-table", 2);
+    let coordinator = nodes.coordinator();
+    nodes.watch("w", "");
+    coordinator.sql(
+        "begin; create table plain (id bigint primary key);
+         select webhook.create_event('w', 'plain', 'table.recordInsert');
+         insert into plain values (1), (2); commit",
+    );
+    coordinator.sql(
+        "begin; create table orders (id bigint primary key); select create_distributed_table('orders', 'id');
+         select webhook.create_event('w', 'orders', 'table.recordInsert');
+         insert into orders select g from generate_series(1, 8) g; commit",
+    );
+    nodes.wait_idle();
+    assert_eq!(nodes.lines_of("plain"), inserts(&[1, 2]));
+    assert_eq!(nodes.lines_of("orders"), inserts(&[1, 2, 3, 4, 5, 6, 7, 8]));
+}
