@@ -1,7 +1,7 @@
 //! Single messages and waiting calls, which one node has, from the coordinator.
 
 use super::super::support::nodes::Nodes;
-use super::super::support::PATIENCE;
+use super::super::support::{Cluster, PATIENCE};
 
 /// A distributed table with events whose calls fail, and so many rows with a message each.
 fn failing(name: &str, rows: u64) -> Nodes {
@@ -26,6 +26,16 @@ fn failing(name: &str, rows: u64) -> Nodes {
     nodes
 }
 
+/// A call that waited for what its own transaction holds on the nodes would never end.
+fn retry_now(coordinator: &Cluster) -> i64 {
+    let mut session = coordinator.connect("postgres");
+    session
+        .batch_execute("set statement_timeout = '30s'")
+        .unwrap();
+    let due = session.query_one("select webhook.retry_now('w')", &[]);
+    due.expect("the call ends").get(0)
+}
+
 #[test]
 #[ignore = "needs Citus: make test-citus"]
 fn a_message_is_canceled_by_the_node_that_has_it() {
@@ -39,10 +49,7 @@ fn a_message_is_canceled_by_the_node_that_has_it() {
     }
     assert!(!coordinator.value::<bool>(&format!("select webhook.cancel('{}')", ids[0])));
     nodes.receiver.behave_normally("/ok");
-    assert_eq!(
-        coordinator.value::<i64>("select webhook.retry_now('w')"),
-        6
-    );
+    assert_eq!(retry_now(coordinator), 6);
     nodes.wait_idle();
     let statuses: Vec<String> = ids
         .iter()
@@ -65,7 +72,7 @@ fn a_message_is_canceled_by_the_node_that_has_it() {
 fn failed_messages_of_all_nodes_are_redelivered_under_their_ids() {
     let nodes = failing("citus-failed", 12);
     let coordinator = nodes.coordinator();
-    coordinator.sql("select webhook.retry_now('w')");
+    assert_eq!(retry_now(coordinator), 12);
     nodes.receiver.wait_for(PATIENCE, "/ok", 24);
     let failed = "select sum(failed)::text from webhook.cluster_queue";
     coordinator.wait_for_text(PATIENCE, failed, "12");

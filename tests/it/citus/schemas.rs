@@ -129,6 +129,7 @@ fn an_event_whose_distributed_table_is_dropped_says_so_and_columnar_tables_are_r
     coordinator.wait_for_text(PATIENCE, inactive, "3");
     assert_eq!(nodes.lines_of("orders").len(), 8);
 
+    coordinator.sql("create extension citus_columnar");
     coordinator.sql("create table facts (id bigint) using columnar; select create_distributed_table('facts', 'id')");
     let refused = coordinator
         .connect("postgres")
