@@ -19,6 +19,7 @@ use crate::pg::arguments::{required_word, word, JsonArgument, TextArgument, Text
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
 use crate::pg::text::{texts, Text};
+use crate::store::citus;
 use crate::store::event_definitions::{self, NewEvent};
 use crate::store::event_matching;
 use crate::store::order_key;
@@ -231,6 +232,7 @@ pub fn create(
     let event = wanted.checked(&table)?;
     order_key::check_event(webhook_key, &table, event.order_key.as_ref())?;
     warn_if_held();
+    citus::check_definitions_are_made_here()?;
     let created_at = event_definitions::insert(webhook_key, &table, &event, condition_path)?;
     if let Some(template) = &event.payload_template {
         tell_of_template(&template.text, event.event_type);

@@ -20,6 +20,7 @@ use crate::pg::arguments::{json, list, text, word, JsonArgument, TextArgument, T
 use crate::pg::owner::current_role;
 use crate::pg::report::ok_or_raise;
 use crate::pg::text::{texts, Text};
+use crate::store::citus;
 use crate::store::webhook_definitions::{self, NewWebhook};
 
 /// What NULL means where a value is needed; the same as the defaults in SQL.
@@ -266,6 +267,7 @@ pub fn checked_order(delivery_order: &str) -> Result<&'static str> {
 
 fn store(mut webhook: NewWebhook, secret: Option<Secret>) -> Result<CreatedWebhook> {
     warn_if_held();
+    citus::check_definitions_are_made_here()?;
     webhook.id = random::unused_id(webhook_definitions::id_is_taken)?;
     let secret = match secret {
         Some(secret) => secret,

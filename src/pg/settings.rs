@@ -153,9 +153,10 @@ pub fn with_source<T>(f: impl FnOnce(&str) -> T) -> T {
 /// `webhook.account_id`, never empty.
 pub fn account_id() -> String {
     let own = text(&ACCOUNT_ID);
-    if own.is_empty() {
+    let derived = derived_account_id();
+    if own.is_empty() || own == derived {
         let of_cluster = CLUSTER_ACCOUNT.with_borrow(Clone::clone);
-        of_cluster.unwrap_or_else(derived_account_id)
+        of_cluster.unwrap_or(derived)
     } else {
         own
     }

@@ -47,8 +47,9 @@ fn events_go_on_through_conversions_and_moved_rows_make_no_messages() {
         "select undistribute_table('orders')",
     ];
     for conversion in conversions {
-        coordinator.sql(&format!(
-            "set citus.enable_unsafe_triggers = on; {conversion}"
+        coordinator.psql(&format!(
+            "set citus.enable_unsafe_triggers = on;
+{conversion};"
         ));
         println!("{conversion}");
         change();

@@ -61,7 +61,8 @@ fn a_node_that_is_down_is_a_row_that_says_so() {
         of("cluster_metrics", "name || ' ' || value"),
         "webhook_node_answers 0"
     );
-    assert!(of("cluster_queue", "last_error").contains("connection"));
+    let why = of("cluster_queue", "last_error");
+    assert!(why.contains("connect"), "{why}");
     let answers: i64 =
         coordinator.value("select count(*) from webhook.cluster_worker where state = 'running'");
     assert_eq!(answers, 2);
@@ -106,7 +107,7 @@ fn a_source_reaches_the_shards_with_set_local() {
     coordinator.sql("create table orders (id bigint primary key, n integer); select create_distributed_table('orders', 'id')");
     nodes.watch("w", "");
     coordinator.sql("select webhook.create_event('w', 'orders', 'table.recordInsert', event_sources => array['shop'])");
-    coordinator.sql(
+    coordinator.psql(
         "insert into orders values (1, 1);
          begin; set citus.propagate_set_commands = 'local'; set local webhook.source = 'shop';
          insert into orders values (2, 1), (3, 1), (4, 1), (5, 1); commit;

@@ -54,7 +54,9 @@ const KINDS: &[Kind] = &[
     Kind {
         table: LONG,
         label: LONG,
-        setup: "create table a_name_that_is_nearly_as_long_as_one_may_be_so_shards_hash (id bigint primary key, n integer, note text);
+        // Types of its shards would have one name, for which concurrent sessions wait.
+        setup: "set citus.multi_shard_modify_mode = 'sequential';
+                create table a_name_that_is_nearly_as_long_as_one_may_be_so_shards_hash (id bigint primary key, n integer, note text);
                 select create_distributed_table('a_name_that_is_nearly_as_long_as_one_may_be_so_shards_hash', 'id')",
     },
     Kind {
@@ -73,8 +75,11 @@ const KINDS: &[Kind] = &[
     },
 ];
 
-/// Each statement, and what it changes: type and ids.
-const STATEMENTS: &[(&str, &[(&str, &[i64])])] = &[
+/// The type of a change, and the ids of the rows.
+type Changes = &'static [(&'static str, &'static [i64])];
+
+/// Each statement, and what it changes.
+const STATEMENTS: &[(&str, Changes)] = &[
     (
         "insert into TABLE select g, g, 'a' from generate_series(1, 9) g",
         &[("Insert", &[1, 2, 3, 4, 5, 6, 7, 8, 9])],
