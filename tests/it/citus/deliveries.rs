@@ -62,8 +62,14 @@ fn a_message_is_canceled_by_the_node_that_has_it() {
             answers.flatten().collect::<Vec<_>>().join(",")
         })
         .collect();
-    assert!(statuses[..6].iter().all(|status| status == "canceled"), "{statuses:?}");
-    assert!(statuses[6..].iter().all(|status| status == "delivered"), "{statuses:?}");
+    assert!(
+        statuses[..6].iter().all(|status| status == "canceled"),
+        "{statuses:?}"
+    );
+    assert!(
+        statuses[6..].iter().all(|status| status == "delivered"),
+        "{statuses:?}"
+    );
     assert_eq!(nodes.receiver.count("/ok").requests, 18);
 }
 
@@ -86,7 +92,10 @@ fn failed_messages_of_all_nodes_are_redelivered_under_their_ids() {
     nodes.wait_idle();
     let after: Vec<String> = nodes.messages().keys().cloned().collect();
     assert_eq!(after, before);
-    assert_eq!(coordinator.value::<i64>("select webhook.redeliver_failed('w')"), 0);
+    assert_eq!(
+        coordinator.value::<i64>("select webhook.redeliver_failed('w')"),
+        0
+    );
 }
 
 #[test]

@@ -23,7 +23,9 @@ struct Run {
 }
 
 fn transactions(node: &Cluster) -> i64 {
-    node.value("select (xact_commit + xact_rollback) from pg_stat_database where datname = 'postgres'")
+    node.value(
+        "select (xact_commit + xact_rollback) from pg_stat_database where datname = 'postgres'",
+    )
 }
 
 fn run(workers: usize) -> Run {
@@ -52,11 +54,15 @@ fn run(workers: usize) -> Run {
     let (waits, looks) = thread::scope(|scope| {
         let watch = scope.spawn(|| {
             // The coordinator is left alone: what it does is counted.
-            let mut sessions: Vec<_> = nodes.all[1..].iter().map(|node| node.connect("postgres")).collect();
+            let mut sessions: Vec<_> = nodes.all[1..]
+                .iter()
+                .map(|node| node.connect("postgres"))
+                .collect();
             let (mut waits, mut looks) = (0, 0);
             while !is_over.load(Ordering::Relaxed) {
                 for session in &mut sessions {
-                    let found = session.query_one("select count(*) from pg_locks where not granted", &[]);
+                    let found =
+                        session.query_one("select count(*) from pg_locks where not granted", &[]);
                     waits += u64::from(found.unwrap().get::<_, i64>(0) > 0);
                     looks += 1;
                 }
@@ -95,10 +101,18 @@ fn nodes_send_beside_one_another() {
     let alone = runs[0].rate;
     for run in &runs {
         let of_so_many = run.rate / alone / run.workers as f64;
-        assert!(of_so_many > 0.7, "{} nodes: {of_so_many:.2} of what one does", run.workers);
+        assert!(
+            of_so_many > 0.7,
+            "{} nodes: {of_so_many:.2} of what one does",
+            run.workers
+        );
         let messages = ROWS_A_NODE as i64 * run.workers as i64;
         // Its own worker looks at its own queue now and then.
-        assert!(run.coordinator_transactions < messages / 20, "{}", run.coordinator_transactions);
+        assert!(
+            run.coordinator_transactions < messages / 20,
+            "{}",
+            run.coordinator_transactions
+        );
         assert_eq!(run.waits, 0, "{} nodes", run.workers);
     }
 }

@@ -4,7 +4,8 @@ use super::super::support::nodes::Nodes;
 use super::super::support::PATIENCE;
 
 /// Also of shards, which Citus hides from a join.
-const TRIGGERS: &str = "select count(*) from pg_trigger where tgname like 'webhook\\_%' and not tgisinternal
+const TRIGGERS: &str =
+    "select count(*) from pg_trigger where tgname like 'webhook\\_%' and not tgisinternal
     and tgrelid <> coalesce(to_regclass('webhook_internal.cluster_document'), 0)";
 
 #[test]
@@ -37,7 +38,9 @@ fn nothing_is_left_of_events_that_were_dropped() {
             Err(format!("{left:?}"))
         }
     });
-    coordinator.sql("insert into orders select g, g from generate_series(1, 8) g; insert into kinds values (1)");
+    coordinator.sql(
+        "insert into orders select g, g from generate_series(1, 8) g; insert into kinds values (1)",
+    );
     nodes.wait_idle();
     assert_eq!(nodes.receiver.count("/ok").requests, 0);
     for node in &nodes.all {
@@ -65,11 +68,14 @@ fn events_follow_tables_and_columns_that_are_renamed_on_all_nodes() {
     coordinator.sql("create schema shop; alter table purchases set schema shop");
     coordinator.sql("update shop.purchases set amount = amount + 1 where id <= 4");
     nodes.wait_idle();
-    let wanted = |last: i64| -> Vec<String> { (1..=last).map(|id| format!("Update {id}")).collect() };
+    let wanted =
+        |last: i64| -> Vec<String> { (1..=last).map(|id| format!("Update {id}")).collect() };
     assert_eq!(nodes.lines_of("purchases"), wanted(8));
     assert_eq!(nodes.lines_of("shop.purchases"), wanted(4));
     let bodies = nodes.receiver.received_at("/ok");
-    let records = bodies.iter().map(|received| received.body()["data"][0].clone());
+    let records = bodies
+        .iter()
+        .map(|received| received.body()["data"][0].clone());
     for record in records {
         assert!(record.get("amount").is_some(), "{record}");
     }
@@ -106,9 +112,11 @@ fn events_go_on_while_their_schema_is_distributed_and_not() {
         );
     };
     change(1, "a local schema");
-    coordinator.sql("set citus.enable_unsafe_triggers = on; select citus_schema_distribute('tenant')");
+    coordinator
+        .sql("set citus.enable_unsafe_triggers = on; select citus_schema_distribute('tenant')");
     change(2, "a distributed schema");
-    coordinator.sql("set citus.enable_unsafe_triggers = on; select citus_schema_undistribute('tenant')");
+    coordinator
+        .sql("set citus.enable_unsafe_triggers = on; select citus_schema_undistribute('tenant')");
     change(3, "a local schema again");
 }
 
