@@ -2665,7 +2665,7 @@ begin
     if of_view is null or of_view not in ('queue', 'worker', 'metrics') then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = format('of_view "%s" is none of queue, worker and metrics', left(of_view, 100)),
+            message = 'of_view is none of queue, worker and metrics',
             hint = 'read webhook.cluster_queue, cluster_worker or cluster_metrics';
     end if;
     command := format('select coalesce(jsonb_agg(to_jsonb(v)), ''[]'')::text from webhook.%I v', of_view);

@@ -105,6 +105,7 @@ mod schema_changes;
 mod secrets;
 mod security;
 mod server_log;
+mod shards;
 mod shared_triggers;
 mod soak;
 mod status_page;
