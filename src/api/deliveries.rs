@@ -160,16 +160,18 @@ fn retry_now(webhook: Option<TextArgument>, outgoing_url: Option<TextArgument>) 
         Ok((key, urls(key, outgoing_url.as_deref())?, outgoing_url))
     };
     let (key, url_keys, outgoing_url) = ok_or_raise(wanted());
-    let due = redelivery::retry_now(key, &url_keys);
-    let details = json!({ "calls": due, "outgoing_url": outgoing_url });
-    change_log::webhook_happened(key, "retry_now", details, &current_role());
-    wake();
     let call = format!(
         "webhook.retry_now({}, {})",
         argument(Some(&webhook_definitions::id_of(key))),
         argument(outgoing_url.as_deref())
     );
-    due + everywhere::sum(&call)
+    // First: what changes here is locked on the nodes until the end of this transaction.
+    let elsewhere = everywhere::sum(&call);
+    let due = redelivery::retry_now(key, &url_keys);
+    let details = json!({ "calls": due, "outgoing_url": outgoing_url });
+    change_log::webhook_happened(key, "retry_now", details, &current_role());
+    wake();
+    due + elsewhere
 }
 
 /// # Errors

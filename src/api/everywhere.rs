@@ -9,11 +9,17 @@ use crate::pg::owner::as_owner;
 use crate::pg::report;
 use crate::store::citus::{self, NodeAnswer, Position};
 
+/// A definition that the caller's transaction has changed is locked on the nodes, and nobody sees that the caller waits
+/// for itself.
+const LOCK_TIMEOUT: &str = "5s";
+
 /// What the other nodes of a cluster answer to a call of one of our functions; nothing outside a cluster, and on
 /// another node than the coordinator.
 fn answers(call: &str) -> Vec<NodeAnswer> {
     if as_owner(Position::here) == Position::Coordinator {
-        citus::on_other_nodes(&format!("select {call}"))
+        citus::on_other_nodes(&format!(
+            "select case when pg_catalog.set_config('lock_timeout', '{LOCK_TIMEOUT}', true) is not null then {call} end"
+        ))
     } else {
         Vec::new()
     }

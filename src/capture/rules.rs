@@ -20,7 +20,7 @@ use crate::core::definitions::matching::{self, MatchKind};
 use crate::core::definitions::shard_names;
 use crate::core::definitions::words::EventType;
 use crate::core::error::{Error, Kind};
-use crate::pg::report::warn;
+use crate::pg::report::{raise, warn};
 use crate::pg::row_json::changed::FieldWatch;
 use crate::pg::row_json::matched::RowValues;
 use crate::pg::trigger::{Firing, Operation};
@@ -189,11 +189,10 @@ fn load(firing: &Firing<'_>) -> Option<Rc<RuleSet>> {
     invalidation::watch(firing.relation_oid());
     let before = Basis::now();
     let set = compile(firing).map(Rc::new);
-    let is_conversion = is_conversion(firing);
     CACHE.with_borrow_mut(|cache| {
         if cache.basis == before && before == Basis::now() {
             cache.sets.insert(firing.trigger_oid(), set.clone());
-            cache.is_of_transaction |= is_conversion;
+            cache.is_of_transaction |= firing.relation_is_new();
         }
     });
     set
@@ -210,7 +209,10 @@ fn compile(firing: &Firing<'_>) -> Option<RuleSet> {
         })
     };
     let mut found = look();
-    if found.is_empty() && !is_conversion(firing) && citus::wait_for_events(found.relation) {
+    if found.is_empty()
+        && !is_conversion(firing, found.relation)
+        && citus::wait_for_events(found.relation)
+    {
         found = look();
     }
     for relation in &found.depends_on {
@@ -251,7 +253,7 @@ impl RuleSet {
         let applying: Vec<CaptureDefinition> = found
             .unmatched
             .into_iter()
-            .filter(|definition| applies(definition, firing))
+            .filter(|definition| applies(definition, firing, found.relation))
             .collect();
         if applying.len() > 1 {
             set.watch = Some(RefCell::new(watch_of_all(&applying, firing)));
@@ -307,7 +309,7 @@ impl RuleSet {
             .into_iter()
             .flatten()
             .filter(|definition| definition.matched_columns == group.columns)
-            .filter(|definition| applies(definition, firing))
+            .filter(|definition| applies(definition, firing, self.relation))
             .collect();
         let weight = applying.iter().map(|d| weight(d.sources.as_deref())).sum();
         CACHE.with_borrow_mut(|cache| cache.make_room(key, weight));
@@ -358,9 +360,9 @@ impl Group {
     }
 }
 
-fn applies(definition: &CaptureDefinition, firing: &Firing<'_>) -> bool {
+fn applies(definition: &CaptureDefinition, firing: &Firing<'_>, table: pg_sys::Oid) -> bool {
     definition.active
-        && !(definition.is_older && is_conversion(firing))
+        && !(definition.is_older && is_conversion(firing, table))
         && definition.covers_relation
         && definition.event_type == event_type_of(firing.operation())
         && !is_stopped(definition)
@@ -404,6 +406,15 @@ fn warn_if_unknown(firing: &Firing<'_>, table: pg_sys::Oid) {
         return;
     }
     let table = relation_name::of(firing.relation_oid()).map_or(String::new(), |(_, name)| name);
+    if capture_definitions::is_trigger_new(firing.trigger_oid()) {
+        raise(
+            Error::new(
+                Kind::NotInPrerequisiteState,
+                format!("webhook event \"{event_id}\" is not visible to this session, which writes to table \"{table}\""),
+            )
+            .with_hint("create events of distributed tables in a transaction of their own"),
+        );
+    }
     warn(
         Error::new(
             Kind::NotInPrerequisiteState,
@@ -427,10 +438,12 @@ fn is_held() -> bool {
     is_copy
 }
 
-/// Where Citus converts a table or moves a part of it, the rows are written to a relation that the same transaction
-/// has made. They are no changes, for events that were there before.
-fn is_conversion(firing: &Firing<'_>) -> bool {
-    firing.relation_is_new() && owner::has_extension(c"citus")
+/// Where Citus converts a table, its rows are written to shards that the same transaction has made. They are no
+/// changes, for events that were there before. `table`: whose shard the relation is.
+fn is_conversion(firing: &Firing<'_>, table: pg_sys::Oid) -> bool {
+    firing.relation_is_new()
+        && table != firing.relation_oid()
+        && citus::is_new_with_root(firing.relation_oid())
 }
 
 fn event_type_of(operation: Operation) -> EventType {

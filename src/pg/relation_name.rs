@@ -20,3 +20,17 @@ pub fn of(relation: pg_sys::Oid) -> Option<(pg_sys::Oid, String)> {
         Some((pg_sys::get_rel_namespace(relation), copied))
     }
 }
+
+/// Whether the running transaction has created a relation. In a transaction that holds a lock on it.
+pub fn is_new(relation: pg_sys::Oid) -> bool {
+    // SAFETY: the entry of the relation cache is read and given back.
+    unsafe {
+        let entry = pg_sys::RelationIdGetRelation(relation);
+        if entry.is_null() {
+            return false;
+        }
+        let is_new = (*entry).rd_createSubid != 0;
+        pg_sys::RelationClose(entry);
+        is_new
+    }
+}

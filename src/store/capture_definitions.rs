@@ -156,6 +156,11 @@ select exists (
 const HAS_OWNERS: &str = "
 select pg_catalog.to_regclass('webhook.def_origin') is not null";
 
+const IS_NEW: &str = "
+select t.xmin = pg_catalog.pg_current_xact_id()::pg_catalog.xid
+from pg_catalog.pg_trigger t
+where t.oid = $1";
+
 /// Also one that was dropped.
 const IS_KNOWN: &str = "
 select exists (
@@ -182,6 +187,7 @@ thread_local! {
     static BY_KEYS: Query = const { Query::new(MATCHING) };
     static MATCHES: Query = const { Query::new(HAS_MATCH) };
     static OWNERS: Query = const { Query::new(HAS_OWNERS) };
+    static NEW: Query = const { Query::new(IS_NEW) };
     static KNOWN: Query = const { Query::new(IS_KNOWN) };
     static RIGHTS: Query = const { Query::new(LOST_RIGHTS) };
 }
@@ -325,6 +331,14 @@ fn by_id(event_id: &str, relation: pg_sys::Oid) -> Option<CaptureDefinition> {
     };
     let args = [Arg::Text(Some(event_id)), Arg::Oid(relation)];
     all(statement, &args, &mut TableColumns::default()).pop()
+}
+
+/// Whether the running transaction has made the trigger.
+pub fn is_trigger_new(trigger: pg_sys::Oid) -> bool {
+    let mut is_new = false;
+    let arguments = [Arg::Oid(trigger)];
+    reading(|| NEW.with(|query| query.read(&arguments, |row| is_new = row.bool(0) == Some(true))));
+    is_new
 }
 
 /// Whether there is an event with this id on the relation, or was until lately.

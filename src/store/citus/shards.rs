@@ -4,6 +4,7 @@ use pgrx::pg_sys;
 
 use super::is_here;
 use crate::core::definitions::shard_names::number_of;
+use crate::pg::owner::as_owner;
 use crate::pg::relation_name;
 use crate::pg::spi::{connected, Arg, Query};
 
@@ -40,7 +41,11 @@ select true
 from pg_catalog.pg_dist_partition p
 where p.logicalrelid = $1::pg_catalog.regclass";
 
+const ROOT_OF: &str = "
+select coalesce(pg_catalog.pg_partition_root($1::pg_catalog.regclass)::pg_catalog.oid, $1)";
+
 thread_local! {
+    static ROOT: Query = const { Query::new(ROOT_OF) };
     static SHARDED: Query = const { Query::new(IS_SHARDED) };
     static OF_SHARD: Query = const { Query::new(SHARD) };
 }
@@ -54,6 +59,22 @@ pub fn is_sharded(table: pg_sys::Oid) -> bool {
         }
         is_sharded
     })
+}
+
+/// Whether the running transaction has created a relation and, of a partition, also the table at its root: a new
+/// partition of an older table is filled by users.
+pub fn is_new_with_root(relation: pg_sys::Oid) -> bool {
+    let mut root = relation;
+    as_owner(|| {
+        connected(|| {
+            ROOT.with(|query| {
+                query.read(&[Arg::Oid(relation)], |row| {
+                    root = row.oid(0).unwrap_or(relation)
+                })
+            })
+        });
+    });
+    relation_name::is_new(root)
 }
 
 /// As the owner and connected.
