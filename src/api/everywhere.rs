@@ -15,7 +15,7 @@ const LOCK_TIMEOUT: &str = "5s";
 
 /// What the other nodes of a cluster answer to a call of one of our functions; nothing outside a cluster, and on
 /// another node than the coordinator.
-fn answers(call: &str) -> Vec<NodeAnswer> {
+pub fn ask(call: &str) -> Vec<NodeAnswer> {
     if as_owner(Position::here) == Position::Coordinator {
         citus::on_other_nodes(&format!(
             "select case when pg_catalog.set_config('lock_timeout', '{LOCK_TIMEOUT}', true) is not null then {call} end"
@@ -42,7 +42,7 @@ fn given(call: &str, is_news: impl Fn(&str) -> bool) -> Vec<String> {
             None
         }
     };
-    answers(call).into_iter().filter_map(given).collect()
+    ask(call).into_iter().filter_map(given).collect()
 }
 
 /// The sum of what the other nodes counted.
@@ -66,7 +66,7 @@ pub fn sum_of_message(call: &str) -> Option<i64> {
 
 /// Whether all other nodes say yes.
 pub fn all(call: &str) -> bool {
-    let asked = answers(call);
+    let asked = ask(call);
     let said_yes = |answer: &NodeAnswer| matches!(answer.answer.as_deref(), Ok("t"));
     for NodeAnswer { node, answer } in &asked {
         if let Err(why) = answer {

@@ -2,8 +2,9 @@
 
 use pgrx::prelude::*;
 
+use super::everywhere::{self, argument};
 use crate::core::error::Result;
-use crate::core::explain::{explain, Check, ServerFacts};
+use crate::core::explain::{explain, Check, NodeChecks, ServerFacts};
 use crate::pg::arguments::{required_word, TextArgument};
 use crate::pg::report::ok_or_raise;
 use crate::pg::text::Text;
@@ -24,7 +25,11 @@ fn explain_event(
     let checks = || -> Result<Vec<Check>> {
         let key = event_definitions::look_up(&required_word(event, "event")?)?;
         let (event, urls) = (explanation::event(key), explanation::urls(key));
-        Ok(explain(&event, &urls, &server()))
+        let mut server = server();
+        if event.shards.is_some() {
+            server.nodes = nodes(&event.id);
+        }
+        Ok(explain(&event, &urls, &server))
     };
     let mut checks = ok_or_raise(checks());
     if !caller::is_admin() {
@@ -34,6 +39,19 @@ fn explain_event(
     }
     let rows = checks.into_iter();
     TableIterator::new(rows.map(|check| (check.name.into(), check.ok, check.detail.into())))
+}
+
+/// The other nodes of a cluster, if this one coordinates it. The source is that of the caller's session, which they
+/// do not know.
+fn nodes(event_id: &str) -> Vec<NodeChecks> {
+    let failed_there = format!(
+        "(select coalesce(pg_catalog.string_agg(c.check_name || ': ' || c.detail, '; '), '') \
+          from webhook.explain_event({}) c \
+          where not c.ok and c.check_name not in ('overall', 'source'))",
+        argument(Some(event_id))
+    );
+    let asked = everywhere::ask(&failed_there).into_iter();
+    asked.map(|asked| (asked.node, asked.answer)).collect()
 }
 
 fn server() -> ServerFacts {
@@ -52,5 +70,7 @@ fn server() -> ServerFacts {
         policy: delivery.allowed_networks,
         require_https: delivery.require_https,
         max_message_bytes: delivery.max_message_bytes,
+        propagates_set_local: explanation::propagates_set_local(),
+        nodes: Vec::new(),
     }
 }

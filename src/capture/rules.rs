@@ -224,7 +224,7 @@ fn compile(firing: &Firing<'_>) -> Option<RuleSet> {
         shard_names::is_named(name, &format!("webhook_{id}"))
     };
     if found.is_empty() || (found.is_own && !is_named()) {
-        warn_if_unknown(firing, found.relation);
+        say_if_unknown(firing, found.relation);
         return None;
     }
     if found.is_elsewhere || is_held() {
@@ -393,27 +393,37 @@ fn is_stopped(definition: &CaptureDefinition) -> bool {
     true
 }
 
-/// Once a session and trigger it is said that a trigger of ours captures for no event that is known here: its
-/// changes would be lost in silence. What remains of events that were dropped is no loss.
-fn warn_if_unknown(firing: &Firing<'_>, table: pg_sys::Oid) {
+/// A trigger of ours captures for no event that is known here, so its changes would be lost in silence. That is an
+/// error where another session of a distributed transaction has just made the event, else a warning, once a session.
+/// What remains of events that were dropped is no loss.
+fn say_if_unknown(firing: &Firing<'_>, table: pg_sys::Oid) {
     let name = firing.trigger_name().to_string_lossy();
     let Some(event_id) = shard_names::event_of(&name) else {
         return;
     };
-    if capture_definitions::is_known(event_id, table)
-        || !UNKNOWN.with_borrow_mut(|told| told.insert(firing.trigger_oid()))
-    {
+    let is_of_table = capture_definitions::is_of_table(event_id, table);
+    if is_of_table == Some(true) {
         return;
     }
     let table = relation_name::of(firing.relation_oid()).map_or(String::new(), |(_, name)| name);
     if capture_definitions::is_trigger_new(firing.trigger_oid()) {
+        // While Citus converts a table, the session that fills a shard does not see yet whose shard it is.
+        if is_of_table.is_some() && may_be_moved(firing) {
+            return;
+        }
         raise(
             Error::new(
                 Kind::NotInPrerequisiteState,
                 format!("webhook event \"{event_id}\" is not visible to this session, which writes to table \"{table}\""),
             )
-            .with_hint("create events of distributed tables in a transaction of their own"),
+            .with_hint(
+                "create the event, or convert the table, in a transaction of its own; or begin this one with: \
+                 set local citus.multi_shard_modify_mode = 'sequential'",
+            ),
         );
+    }
+    if !UNKNOWN.with_borrow_mut(|told| told.insert(firing.trigger_oid())) {
+        return;
     }
     warn(
         Error::new(
@@ -438,11 +448,15 @@ fn is_held() -> bool {
     is_copy
 }
 
-/// Where Citus converts a table, its rows are written to shards that the same transaction has made. They are no
+/// Where Citus converts a table, its rows are inserted into shards that the same transaction has made. They are no
 /// changes, for events that were there before. `table`: whose shard the relation is.
 fn is_conversion(firing: &Firing<'_>, table: pg_sys::Oid) -> bool {
+    table != firing.relation_oid() && may_be_moved(firing)
+}
+
+fn may_be_moved(firing: &Firing<'_>) -> bool {
     firing.relation_is_new()
-        && table != firing.relation_oid()
+        && matches!(firing.operation(), Operation::Insert)
         && citus::is_new_with_root(firing.relation_oid())
 }
 

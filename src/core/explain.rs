@@ -7,6 +7,7 @@
 use crate::core::definitions::operational::OperationalEvent;
 use crate::core::policy::address::AddressPolicy;
 use crate::core::values::sql_text::identifier;
+use cluster::{node, shards};
 use event::{
     columns, condition, event_enabled, matched, message_size, object_fields, order_key, owner,
     partitions, privileges, table, trigger, webhook_enabled, webhook_not_paused, webhook_usable,
@@ -14,6 +15,7 @@ use event::{
 use server::{capture, delivery, identity, replication_role, source, worker};
 use url::{url_address, url_state};
 
+mod cluster;
 mod event;
 mod server;
 mod url;
@@ -72,6 +74,19 @@ pub struct EventFacts {
     /// The columns of the key, or why there is none, as a clause that follows the table's name.
     /// `None`: the event is off, because a column of `order_key` was dropped.
     pub order_key: Option<Result<String, String>>,
+    /// `None`: the table is not in shards.
+    pub shards: Option<Shards>,
+}
+
+/// The shards of a distributed or reference table, its partitions' included.
+#[derive(Clone, Debug, Default)]
+pub struct Shards {
+    /// On this node.
+    pub here: i64,
+    /// Those whose changes another node captures.
+    pub elsewhere: i64,
+    /// Those of this node on which the trigger is missing or disabled.
+    pub deaf: Option<String>,
 }
 
 /// One URL and how its lane fares.
@@ -106,7 +121,14 @@ pub struct ServerFacts {
     pub policy: AddressPolicy,
     pub require_https: bool,
     pub max_message_bytes: usize,
+    /// `SET LOCAL` reaches the other nodes of a cluster.
+    pub propagates_set_local: bool,
+    /// The other nodes of a cluster.
+    pub nodes: Vec<NodeChecks>,
 }
+
+/// A node, and the checks that fail there or why it does not answer.
+pub type NodeChecks = (String, Result<String, String>);
 
 /// All checks, and one at the end that sums them up.
 pub fn explain(event: &EventFacts, urls: &[UrlFacts], server: &ServerFacts) -> Vec<Check> {
@@ -128,6 +150,7 @@ pub fn explain(event: &EventFacts, urls: &[UrlFacts], server: &ServerFacts) -> V
             partitions(event),
             order_key(event),
         ]);
+        checks.extend(event.shards.as_ref().map(|found| shards(event, found)));
     }
     checks.extend([
         identity(server),
@@ -147,6 +170,7 @@ pub fn explain(event: &EventFacts, urls: &[UrlFacts], server: &ServerFacts) -> V
         checks.push(url_address(url, server));
     }
     checks.push(message_size(event, server));
+    checks.extend(server.nodes.iter().map(node));
     let good = "a change made in this session makes a message, and it is sent";
     checks.push(overall(&checks, good));
     checks

@@ -21,7 +21,7 @@ pub fn of(relation: pg_sys::Oid) -> Option<(pg_sys::Oid, String)> {
     }
 }
 
-/// Whether the running transaction has created a relation. In a transaction that holds a lock on it.
+/// Whether the running transaction has created a relation.
 pub fn is_new(relation: pg_sys::Oid) -> bool {
     // SAFETY: the entry of the relation cache is read and given back.
     unsafe {

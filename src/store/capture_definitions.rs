@@ -161,18 +161,13 @@ select t.xmin = pg_catalog.pg_current_xact_id()::pg_catalog.xid
 from pg_catalog.pg_trigger t
 where t.oid = $1";
 
-/// Also one that was dropped.
-const IS_KNOWN: &str = "
-select exists (
-    select
-    from webhook.event_def e
-    where e.id = $1
-      and (
-          e.dropped_at is not null
-          or e.object_name = $2
-          or exists (select from pg_catalog.pg_partition_ancestors($2::pg_catalog.regclass) a where a.relid = e.object_name)
-      )
-)";
+/// Whether an event is one of a table, or was until lately.
+const IS_OF_TABLE: &str = "
+select e.dropped_at is not null
+       or coalesce(e.object_name = $2, false)
+       or exists (select from pg_catalog.pg_partition_ancestors($2::pg_catalog.regclass) a where a.relid = e.object_name)
+from webhook.event_def e
+where e.id = $1";
 
 const LOST_RIGHTS: &str = "
 select o.lost_rights
@@ -188,7 +183,7 @@ thread_local! {
     static MATCHES: Query = const { Query::new(HAS_MATCH) };
     static OWNERS: Query = const { Query::new(HAS_OWNERS) };
     static NEW: Query = const { Query::new(IS_NEW) };
-    static KNOWN: Query = const { Query::new(IS_KNOWN) };
+    static KNOWN: Query = const { Query::new(IS_OF_TABLE) };
     static RIGHTS: Query = const { Query::new(LOST_RIGHTS) };
 }
 
@@ -341,14 +336,12 @@ pub fn is_trigger_new(trigger: pg_sys::Oid) -> bool {
     is_new
 }
 
-/// Whether there is an event with this id on the relation, or was until lately.
-pub fn is_known(event_id: &str, relation: pg_sys::Oid) -> bool {
-    let mut is_known = false;
+/// Whether the event with this id is one of the relation, or was until lately; `None` if there is no such event.
+pub fn is_of_table(event_id: &str, relation: pg_sys::Oid) -> Option<bool> {
+    let mut is_of_table = None;
     let arguments = [Arg::Text(Some(event_id)), Arg::Oid(relation)];
-    reading(|| {
-        KNOWN.with(|query| query.read(&arguments, |row| is_known = row.bool(0) == Some(true)))
-    });
-    is_known
+    reading(|| KNOWN.with(|query| query.read(&arguments, |row| is_of_table = row.bool(0))));
+    is_of_table
 }
 
 fn is_true(statement: &'static Statement) -> bool {

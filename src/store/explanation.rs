@@ -1,5 +1,6 @@
 //! What `webhook.explain_event` has to know, as the extension's owner.
 
+use super::citus;
 use super::order_key::{self, NoKey};
 use super::rows::{first, query};
 use crate::core::explain::{EventFacts, UrlFacts};
@@ -67,6 +68,9 @@ order by q.outgoing_url";
 const SETTING: &str = "
 select pg_catalog.current_setting('session_replication_role'), pg_catalog.pg_is_in_recovery()";
 
+const PROPAGATES: &str = "
+select coalesce(pg_catalog.current_setting('citus.propagate_set_commands', true) = 'local', false)";
+
 /// The event and its table.
 pub fn event(event_key: i32) -> EventFacts {
     let key = order_key::of_event(event_key).and_then(|key| match key {
@@ -105,10 +109,13 @@ pub fn event(event_key: i32) -> EventFacts {
             delivery_order: row.value(27),
             unknown_values: row.get(28),
             order_key: None,
+            shards: None,
         })
     });
+    let shards = as_owner(|| citus::of_event(event_key));
     EventFacts {
         order_key: key,
+        shards,
         ..facts.expect("a locked row does not go away")
     }
 }
@@ -132,4 +139,9 @@ pub fn urls(event_key: i32) -> Vec<UrlFacts> {
 /// `session_replication_role`, and whether the server is in recovery.
 pub fn session() -> (String, bool) {
     first(SETTING, &[], |row| (row.value(1), row.value(2))).expect("a SELECT of settings has a row")
+}
+
+/// Whether Citus passes on `SET LOCAL` to the nodes of its cluster.
+pub fn propagates_set_local() -> bool {
+    first(PROPAGATES, &[], |row| row.value(1)).unwrap_or(false)
 }

@@ -132,3 +132,33 @@ fn a_trigger_without_an_event_is_told_of_once_a_session_and_counted() {
     wait_idle(&cluster);
     assert_eq!(receiver.received_at("/ok").len(), 0);
 }
+
+#[test]
+fn explain_event_looks_at_each_shard() {
+    let (cluster, _receiver, event) = scene("shards-explain");
+    let check = || -> (bool, String) {
+        let row = cluster
+            .connect("postgres")
+            .query_one(
+                &format!("select ok, detail from webhook.explain_event('{event}') where check_name = 'shards'"),
+                &[],
+            )
+            .unwrap();
+        (row.get(0), row.get(1))
+    };
+    let (ok, detail) = check();
+    assert!(ok, "{detail}");
+    assert!(
+        detail.contains("on this node: 2") && detail.contains("by other nodes: 1"),
+        "{detail}"
+    );
+    for change in [
+        "alter table \"My Shop\".orders_102009 disable trigger all",
+        "drop trigger \"webhook_insert_EVENT_102009\" on \"My Shop\".orders_102009",
+    ] {
+        cluster.sql(&change.replace("EVENT", &event));
+        let (ok, detail) = check();
+        assert!(!ok && detail.contains("orders_102009"), "{detail}");
+        assert!(!detail.contains("orders_102008"), "{detail}");
+    }
+}

@@ -53,6 +53,14 @@ pub(super) fn source(event: &EventFacts, server: &ServerFacts) -> Check {
             format!("every source counts; that of this session is \"{source}\""),
         );
     };
+    let is_elsewhere = event.shards.as_ref().is_some_and(|s| s.elsewhere > 0);
+    if is_elsewhere && !server.propagates_set_local {
+        return fault(
+            "source",
+            "other nodes, which capture this table's changes, do not know the source of this session: \
+             set citus.propagate_set_commands = 'local', then set local webhook.source in each transaction",
+        );
+    }
     let wanted = source.to_lowercase();
     let list = sources.join(", ");
     check(

@@ -59,7 +59,7 @@ fn nothing_wrong_is_said_so() {
 #[test]
 fn each_reason_of_the_event_is_found() {
     type Change = fn(&mut EventFacts);
-    let changes: [(&str, Change); 14] = [
+    let changes: [(&str, Change); 16] = [
         ("event_enabled", |e| e.enabled = false),
         ("webhook_enabled", |e| e.webhook_enabled = false),
         ("webhook_usable", |e| {
@@ -78,6 +78,20 @@ fn each_reason_of_the_event_is_found() {
             e.event_sources = Some(vec!["REST API".into()])
         }),
         ("message_size", |e| e.too_large = 2),
+        ("shards", |e| {
+            e.shards = Some(Shards {
+                here: 2,
+                deaf: Some("orders_102008".into()),
+                ..Shards::default()
+            })
+        }),
+        ("source", |e| {
+            e.event_sources = Some(vec!["psql".into()]);
+            e.shards = Some(Shards {
+                elsewhere: 1,
+                ..Shards::default()
+            });
+        }),
     ];
     for (name, change) in changes {
         let mut event = event();
@@ -102,8 +116,17 @@ fn a_lost_right_stops_nothing_where_rights_are_not_checked_again() {
 #[test]
 fn each_reason_of_the_server_is_found() {
     type Change = fn(&mut ServerFacts);
-    let changes: [(&str, Change); 4] = [
+    let changes: [(&str, Change); 6] = [
         ("capture", |s| s.capture = false),
+        ("node", |s| {
+            s.nodes = vec![("n1:5432".into(), Err("timeout".into()))]
+        }),
+        ("node", |s| {
+            s.nodes = vec![
+                ("n1:5432".into(), Ok(String::new())),
+                ("n2:5432".into(), Ok("worker: no worker runs".into())),
+            ]
+        }),
         ("session_replication_role", |s| {
             s.replication_role = "replica".into()
         }),
@@ -115,6 +138,23 @@ fn each_reason_of_the_server_is_found() {
         change(&mut server);
         assert_eq!(failed(&event(), &[], &server), [name]);
     }
+}
+
+#[test]
+fn a_source_reaches_shards_where_set_local_is_passed_on() {
+    let event = EventFacts {
+        event_sources: Some(vec!["psql".into()]),
+        shards: Some(Shards {
+            elsewhere: 1,
+            ..Shards::default()
+        }),
+        ..event()
+    };
+    let server = ServerFacts {
+        propagates_set_local: true,
+        ..server()
+    };
+    assert!(failed(&event, &[], &server).is_empty());
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub use nodes::{
     coordinator, distribute_documents, on_other_nodes, other_nodes_without, pending_of, NodeAnswer,
     Position,
 };
-pub use shards::{is_new_with_root, is_sharded, logical};
+pub use shards::{is_new_with_root, is_sharded, logical, of_event};
 
 use crate::pg::spi::Query;
 
