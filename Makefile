@@ -23,7 +23,7 @@ help:
 	@echo 'make test-packages install, upgrade, remove the packages in clean systems (root; VERSIONS="15")'
 	@echo 'make soak          random faults under load for SOAK_MINUTES (default 10)'
 	@echo 'make fuzz          arbitrary input for parsers and writers for FUZZ_MINUTES (default 10)'
-	@echo 'make lint          rustfmt, clippy, rustdoc, cargo-machete, cargo-deny, pgspot'
+	@echo 'make lint          rustfmt, clippy, rustdoc, cargo-machete, cargo-deny, pgspot, promtool'
 	@echo 'make docs          the documentation as a site, in target/site'
 	@echo 'make reference     write docs/reference.md from the comments in the database'
 	@echo 'make bench         measure against the targets'
