@@ -2539,6 +2539,14 @@ begin
         execute format('delete from webhook.%I where %I = $1 and dropped_at is null', kind, key_column) using key;
         return;
     end if;
+    if kind = 'webhook_def' and doc ->> 'dropped_at' is null then
+        -- Another webhook had the name here, and has another one or none in its own document, which comes later.
+        update webhook.webhook_def w
+        set name = concat(w.id, ' ', w.name)
+        where w.name = doc ->> 'name'
+          and w.webhook_key <> key
+          and w.dropped_at is null;
+    end if;
     if kind = 'event_def' then
         object := to_regclass(doc ->> 'object_name');
         wanted := doc || jsonb_build_object(
@@ -2668,7 +2676,11 @@ begin
             message = 'of_view is none of queue, worker and metrics',
             hint = 'read webhook.cluster_queue, cluster_worker or cluster_metrics';
     end if;
-    command := format('select coalesce(jsonb_agg(to_jsonb(v)), ''[]'')::text from webhook.%I v', of_view);
+    -- The search_path of a node's session is that of its user: each name has its schema.
+    command := format(
+        'select coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(v)), ''[]'')::pg_catalog.text from webhook.%I v',
+        of_view
+    );
     if not webhook_internal.is_cluster() then
         node := 'here';
         answered := true;

@@ -45,9 +45,9 @@ fn explain_event(
 /// do not know.
 fn nodes(event_id: &str) -> Vec<NodeChecks> {
     let failed_there = format!(
-        "(select coalesce(pg_catalog.string_agg(c.check_name || ': ' || c.detail, '; '), '') \
+        "(select coalesce(pg_catalog.string_agg(pg_catalog.concat(c.check_name, ': ', c.detail), '; '), '') \
           from webhook.explain_event({}) c \
-          where not c.ok and c.check_name not in ('overall', 'source'))",
+          where not c.ok and c.check_name operator(pg_catalog.<>) all (array['overall', 'source']))",
         argument(Some(event_id))
     );
     let asked = everywhere::ask(&failed_there).into_iter();

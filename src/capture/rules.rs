@@ -394,7 +394,7 @@ fn is_stopped(definition: &CaptureDefinition) -> bool {
 }
 
 /// A trigger of ours captures for no event that is known here, so its changes would be lost in silence. That is an
-/// error where another session of a distributed transaction has just made the event, else a warning, once a session.
+/// error where another session of a transaction of Citus has just made the event, else a warning, once a session.
 /// What remains of events that were dropped is no loss.
 fn say_if_unknown(firing: &Firing<'_>, table: pg_sys::Oid) {
     let name = firing.trigger_name().to_string_lossy();
@@ -406,7 +406,7 @@ fn say_if_unknown(firing: &Firing<'_>, table: pg_sys::Oid) {
         return;
     }
     let table = relation_name::of(firing.relation_oid()).map_or(String::new(), |(_, name)| name);
-    if capture_definitions::is_trigger_new(firing.trigger_oid()) {
+    if owner::has_extension(c"citus") && capture_definitions::is_trigger_new(firing.trigger_oid()) {
         // While Citus converts a table, the session that fills a shard does not see yet whose shard it is.
         if is_of_table.is_some() && may_be_moved(firing) {
             return;

@@ -36,11 +36,6 @@ pub fn applies_replication() -> bool {
     unsafe { pg_sys::IsLogicalWorker() }
 }
 
-/// Whether another node of a Citus cluster has opened this session.
-pub fn serves_another_node() -> bool {
-    application_name().starts_with("citus_")
-}
-
 /// The event source of this session: `webhook.source`, or else `application_name`.
 pub fn source() -> Rc<str> {
     settings::with_source(|own| {

@@ -61,6 +61,17 @@ pub fn current_ids() -> (u64, u32) {
     }
 }
 
+/// Whether a transaction id, as rows have it, is of the running transaction or of a subtransaction that was not
+/// rolled back.
+pub fn is_current(xid: i64) -> bool {
+    let Ok(xid) = u32::try_from(xid) else {
+        return false;
+    };
+    // SAFETY: looks at the state of this backend's transaction. An id is a plain number in some versions, and a
+    // type of its own in others.
+    unsafe { pg_sys::TransactionIdIsCurrentTransactionId(xid.into()) }
+}
+
 /// Whether callbacks that were registered now could come too late for this transaction's
 /// PRE_COMMIT. `true` is certain of nothing: PostgreSQL does not tell. While a client's statement
 /// runs there is a portal; when its transaction commits there is none.

@@ -14,6 +14,7 @@ use super::trigger_scope::{groups, shared_table, MatchGroup, Scope};
 use crate::core::definitions::words::{EventType, ListStyle, NullStyle};
 use crate::pg::owner::as_owner;
 use crate::pg::spi::{connected, with_snapshot, Arg, Query, Row};
+use crate::pg::xact;
 
 /// An event as the trigger needs it. Fields by their present names.
 pub struct CaptureDefinition {
@@ -156,8 +157,8 @@ select exists (
 const HAS_OWNERS: &str = "
 select pg_catalog.to_regclass('webhook.def_origin') is not null";
 
-const IS_NEW: &str = "
-select t.xmin = pg_catalog.pg_current_xact_id()::pg_catalog.xid
+const MADE_BY: &str = "
+select t.xmin::pg_catalog.text::pg_catalog.int8
 from pg_catalog.pg_trigger t
 where t.oid = $1";
 
@@ -182,7 +183,7 @@ thread_local! {
     static BY_KEYS: Query = const { Query::new(MATCHING) };
     static MATCHES: Query = const { Query::new(HAS_MATCH) };
     static OWNERS: Query = const { Query::new(HAS_OWNERS) };
-    static NEW: Query = const { Query::new(IS_NEW) };
+    static NEW: Query = const { Query::new(MADE_BY) };
     static KNOWN: Query = const { Query::new(IS_OF_TABLE) };
     static RIGHTS: Query = const { Query::new(LOST_RIGHTS) };
 }
@@ -328,11 +329,17 @@ fn by_id(event_id: &str, relation: pg_sys::Oid) -> Option<CaptureDefinition> {
     all(statement, &args, &mut TableColumns::default()).pop()
 }
 
-/// Whether the running transaction has made the trigger.
+/// Whether the running transaction has made the trigger, also under a savepoint.
 pub fn is_trigger_new(trigger: pg_sys::Oid) -> bool {
     let mut is_new = false;
     let arguments = [Arg::Oid(trigger)];
-    reading(|| NEW.with(|query| query.read(&arguments, |row| is_new = row.bool(0) == Some(true))));
+    reading(|| {
+        NEW.with(|query| {
+            query.read(&arguments, |row| {
+                is_new = row.i64(0).is_some_and(xact::is_current);
+            });
+        });
+    });
     is_new
 }
 

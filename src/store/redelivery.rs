@@ -4,6 +4,7 @@
 
 use pgrx::datum::TimestampWithTimeZone;
 
+use super::citus;
 use super::deliveries::change;
 use super::redelivery_parts::{due, keys};
 use super::rows::{first, query};
@@ -49,7 +50,8 @@ pub fn urls_in_use(webhook_key: i32, outgoing_url: Option<&str>) -> Vec<i32> {
 /// The receivers of these URLs are back: what waits for a retry is due now. Gives its number.
 pub fn retry_now(webhook_key: i32, url_keys: &[i32]) -> i64 {
     change(Some(webhook_key), || {
-        query(REOPEN, &[url_keys.to_vec().into()], |_| ());
+        // On each node of a cluster by itself.
+        citus::applying(|| query(REOPEN, &[url_keys.to_vec().into()], |_| ()));
         first(RETRY_NOW, &[url_keys.to_vec().into()], |row| row.value(1)).unwrap_or(0)
     })
 }

@@ -3,6 +3,7 @@
 mod conversions;
 mod definitions;
 mod deliveries;
+mod hostile;
 mod membership;
 mod new_relations;
 mod operations;

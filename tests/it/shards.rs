@@ -162,3 +162,17 @@ fn explain_event_looks_at_each_shard() {
         assert!(!detail.contains("orders_102008"), "{detail}");
     }
 }
+
+#[test]
+fn rows_of_a_restore_in_one_transaction_need_no_event() {
+    let (cluster, _receiver) = ready_cluster("shards-restore");
+    cluster.sql(
+        "begin;
+         create table orders (id bigint);
+         create trigger webhook_insert_zzzzzz after insert on orders for each row execute function webhook.capture();
+         insert into orders values (1);
+         commit",
+    );
+    assert_eq!(cluster.value::<i64>("select count(*) from orders"), 1);
+    assert_eq!(cluster.log().matches("captures nothing").count(), 1);
+}

@@ -8,11 +8,12 @@ use pgrx::pg_sys;
 use super::nodes::Position;
 use crate::core::error::{Error, Kind, Result};
 use crate::core::policy::throttle::Part;
+use crate::pg::local_settings::with_settings;
 use crate::pg::owner::{self, as_owner};
 use crate::pg::poll::poll_until;
 use crate::pg::spi::{connected, with_snapshot, Arg, Query};
 use crate::pg::text::JsonText;
-use crate::pg::{process, session, settings, wake};
+use crate::pg::{process, settings, wake};
 use crate::store::identity;
 use crate::store::rows::{execute, first, query};
 use crate::store::table_label::table_label;
@@ -76,14 +77,32 @@ from pg_catalog.pg_dist_shard s
 where s.logicalrelid = 'webhook_internal.cluster_document'::pg_catalog.regclass
   and pg_catalog.to_regclass(pg_catalog.format('webhook_internal.%I', 'cluster_document_' || s.shardid)) is not null";
 
-/// Documents whose version is not the one that was applied, and what was applied and has no document any more.
+/// Takes rights on the placement from roles that got them by default privileges: it has secrets. $1 the placement. A
+/// query for it sees shards only where Citus hides none.
+const OPEN_TO: &str = "
+select pg_catalog.format(
+           'revoke all on table %s from %s',
+           $1,
+           pg_catalog.string_agg(
+               distinct case when a.grantee = 0 then 'public' else pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) end,
+               ', '
+           )
+       )
+from pg_catalog.pg_class c
+cross join pg_catalog.aclexplode(c.relacl) a
+where c.oid = pg_catalog.to_regclass($1)
+  and a.grantee <> c.relowner
+having pg_catalog.count(*) > 0";
+
+/// Documents whose version is not the one that was applied, and before them what was applied and has no document any
+/// more: its name or URL may be another one's now.
 /// {} the placement.
 const OUTDATED: &str = "
 select coalesce(d.kind, a.kind), coalesce(d.key, a.key), d.doc::pg_catalog.text, d.version
 from {} d
 full join webhook_internal.cluster_applied a on a.kind = d.kind and a.key = d.key
 where a.version is distinct from d.version
-order by d.kind is null,
+order by d.kind is not null,
          pg_catalog.array_position(array['cluster', 'webhook_def', 'secret_def', 'url_def', 'event_def'], d.kind), 2
 limit $1";
 
@@ -108,7 +127,7 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 const AT_ONCE: i64 = 500;
 
 thread_local! {
-    /// Definitions change because a document says so.
+    /// Definitions change, and are not made here.
     static APPLYING: Cell<bool> = const { Cell::new(false) };
     static MISSED: Query = const { Query::new(MISSED_BY_EVENTS) };
 }
@@ -124,8 +143,7 @@ pub struct Document {
 /// # Errors
 /// `55000` on a node of a cluster that is not its coordinator.
 pub fn check_definitions_are_made_here() -> Result<()> {
-    // What a call on the coordinator asks of a node is no definition.
-    if APPLYING.get() || process::is_worker() || session::serves_another_node() {
+    if APPLYING.get() || process::is_worker() {
         return Ok(());
     }
     let elsewhere = as_owner(|| {
@@ -153,6 +171,7 @@ pub fn publish(kind: &str, key: i32) {
 
 /// Makes all documents what the definitions are now. As the owner.
 pub fn publish_all(account_id: &str) {
+    close_placement();
     execute(PUBLISH_ACCOUNT, &[account_id.into()]);
     execute(PUBLISH_ALL, &[]);
 }
@@ -179,6 +198,10 @@ fn apply_as_owner(document: &Document) {
     if body.is_some() {
         identity::record_origin();
     }
+    if kind == "cluster" {
+        // The first one, in the transaction that makes the placement.
+        close_placement();
+    }
     applying(|| {
         let text = body.map(|(text, _)| JsonText(text.clone()));
         execute(APPLY, &[kind.into(), key.into(), text.into()]);
@@ -191,8 +214,9 @@ fn apply_as_owner(document: &Document) {
     });
 }
 
-/// Definitions that `f` changes are not made here.
-fn applying<T>(f: impl FnOnce() -> T) -> T {
+/// Definitions that `f` changes are not made here: a document says so, or it is an operation on what this node has
+/// to send.
+pub fn applying<T>(f: impl FnOnce() -> T) -> T {
     APPLYING.set(true);
     let _ended = Applied;
     f()
@@ -274,6 +298,9 @@ pub fn catch_up() -> Option<CaughtUp> {
     as_owner(|| {
         find_tables_again(None);
         let position = Position::here();
+        if position != Position::Alone {
+            close_placement();
+        }
         let more = position == Position::OtherNode && apply_outdated();
         let part = match position {
             Position::Alone => Part::WHOLE,
@@ -281,6 +308,20 @@ pub fn catch_up() -> Option<CaughtUp> {
         };
         Some(CaughtUp { more, part })
     })
+}
+
+/// A placement is a table of its own, to which default privileges of this node apply.
+fn close_placement() {
+    let Some(placement) = first(PLACEMENT, &[], |row| row.value::<String>(1)) else {
+        return;
+    };
+    let shown = (c"citus.override_table_visibility", "off");
+    let revoke = with_settings(&[shown], || {
+        first(OPEN_TO, &[placement.into()], |row| row.value::<String>(1))
+    });
+    if let Some(revoke) = revoke {
+        execute(&revoke, &[]);
+    }
 }
 
 /// Up to so many documents that this node has not applied.

@@ -9,7 +9,7 @@ mod nodes;
 mod shards;
 
 pub use documents::{
-    account_id, apply, catch_up, check_definitions_are_made_here, publish, publish_all,
+    account_id, apply, applying, catch_up, check_definitions_are_made_here, publish, publish_all,
     wait_for_events, Document,
 };
 pub use nodes::{

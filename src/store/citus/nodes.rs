@@ -91,8 +91,9 @@ pub fn distribute_documents() {
     });
 }
 
-/// What the other nodes answer to a statement of the coordinator, which runs there with the rights of the role that acts here. Each
-/// has a transaction of its own.
+/// What the other nodes answer to a statement of the coordinator, which runs there with the rights of the role that
+/// acts here. Each has a transaction of its own, and the `search_path` of that role: names and operators of the
+/// statement have their schema, or a role that may create functions there has them run by this one.
 pub fn on_other_nodes(statement: &str) -> Vec<NodeAnswer> {
     query(ASK_OTHERS, &[statement.into()], |row| {
         let text = row.get(3).unwrap_or_default();
@@ -113,12 +114,13 @@ select coalesce((
             from webhook.webhook_def w
             where not exists (
                 select from webhook_internal.cluster_applied a
-                where a.kind = 'webhook_def' and a.key = w.webhook_key
+                where a.kind operator(pg_catalog.=) 'webhook_def'
+                  and a.key operator(pg_catalog.=) w.webhook_key
             )
         )
     )
     from pg_catalog.pg_extension e
-    where e.extname = 'webhook_ext'
+    where e.extname operator(pg_catalog.=) 'webhook_ext'
 ), '')";
 
 /// Why the other nodes are not fit for the definitions of this one: they lack the extension in this version, or
@@ -166,7 +168,7 @@ fn refusal(message: String) -> Error {
 }
 
 const PENDING: &str = "
-select pg_catalog.sum(q.pending)::pg_catalog.int8
+select pg_catalog.sum(q.pending + q.retrying)::pg_catalog.int8
 from webhook.cluster_queue q
 where q.node = $1
    or pg_catalog.split_part(q.node, ':', 1) = $1
@@ -183,15 +185,18 @@ pub fn pending_of(node: &str) -> Option<i64> {
 }
 
 /// How many nodes send, and how many of them come before this one. The coordinator is one of them where it has a
-/// part of a table with events, or a table of its own, which other nodes do not know by number.
+/// part of a table with events, or a table of its own, which other nodes do not know by number; also where Citus
+/// does not list it as a node.
 const PART: &str = "
 select pg_catalog.count(*)::pg_catalog.int4,
        pg_catalog.count(*) filter (where n.groupid < l.groupid)::pg_catalog.int4
 from (
-    select distinct d.groupid
+    select d.groupid
     from pg_catalog.pg_dist_node d
     where d.noderole::pg_catalog.text = 'primary'
       and d.isactive
+    union
+    select 0
 ) n
 cross join pg_catalog.pg_dist_local_group l
 where n.groupid <> 0

@@ -139,7 +139,7 @@ pub fn logical(relation: pg_sys::Oid) -> Logical {
 /// Another session of a distributed transaction may have made a partition, which is not known as a shard yet. Its
 /// changes are those of the table that it is a partition of.
 fn of_new_partition(relation: pg_sys::Oid) -> Option<Logical> {
-    if !is_here() || !relation_name::is_new(relation) {
+    if !relation_name::is_new(relation) || !is_here() {
         return None;
     }
     let root = root_of(relation);

@@ -89,6 +89,8 @@ impl Loop {
     pub(in crate::worker) fn run(mut self, lifecycle: &Lifecycle) -> End {
         // Which tables are written has to be known first.
         self.engine.maintain_if_due();
+        // And which part of the rates is this node's.
+        self.engine.apply_cluster_definitions();
         loop {
             if process::shutdown_requested() {
                 self.finish();

@@ -75,6 +75,9 @@ fn all_nodes_have_the_definitions_of_the_coordinator() {
         refusal(worker, "select webhook.resume_webhook('x')"),
         refused
     );
+    // The name of a session proves nothing.
+    let as_citus = "set application_name = 'citus_mine'; select webhook.create_webhook('y', array['http://127.0.0.1:9/'])";
+    assert_eq!(refusal(worker, as_citus), refused);
     assert_eq!(
         refusal(
             worker,
@@ -137,4 +140,39 @@ fn a_cluster_has_one_account_and_takes_no_node_with_webhooks_of_its_own() {
     let refused = refusal(coordinator, "select webhook.enable_cluster()");
     assert!(refused.contains("has 1 webhooks of its own"), "{refused}");
     other.exempt_from_bookkeeping("it is not of the cluster");
+}
+
+#[test]
+#[ignore = "needs Citus: make test-citus"]
+fn a_node_that_was_away_takes_names_that_have_changed_hands() {
+    let nodes = Nodes::start("citus-names", 1);
+    let (coordinator, node) = (nodes.coordinator(), &nodes.all[1]);
+    for webhook in ["a", "b", "c"] {
+        nodes.watch(webhook, "");
+    }
+    // As a copy of the table comes: no trigger fires.
+    node.psql(
+        "do $$ begin execute (
+             select 'alter table webhook_internal.cluster_document_' || shardid || ' disable trigger all'
+             from pg_dist_shard where logicalrelid = 'webhook_internal.cluster_document'::regclass); end $$",
+    );
+    let rename = |from: &str, to: &str| {
+        coordinator.sql(&format!(
+            "select webhook.update_webhook('{from}', name => '{to}')"
+        ));
+    };
+    node.sql("select webhook.stop_worker()");
+    rename("a", "d");
+    rename("b", "a");
+    rename("d", "b");
+    // No trace of it is left when another one takes its name.
+    coordinator.sql("delete from webhook.webhook_def where name = 'c'");
+    nodes.watch("c", "");
+    assert_ne!(definitions(node), definitions(coordinator));
+    node.sql("select webhook.start_worker()");
+    let end = std::time::Instant::now() + PATIENCE;
+    while definitions(node) != definitions(coordinator) && std::time::Instant::now() < end {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert_eq!(definitions(node), definitions(coordinator));
 }

@@ -38,6 +38,30 @@ fn retry_now(coordinator: &Cluster) -> i64 {
 
 #[test]
 #[ignore = "needs Citus: make test-citus"]
+fn a_node_with_calls_that_wait_for_a_retry_is_not_drained() {
+    let nodes = failing("citus-drain-retries", 12);
+    let coordinator = nodes.coordinator();
+    let pending: Vec<i64> = nodes.all[1..]
+        .iter()
+        .map(|node| {
+            coordinator.value(&format!(
+                "select webhook.drain_node('127.0.0.1:{}')",
+                node.port()
+            ))
+        })
+        .collect();
+    assert_eq!(pending.iter().sum::<i64>(), 12, "{pending:?}");
+    assert!(pending.iter().all(|of_node| *of_node > 0), "{pending:?}");
+    // Another node has its calls made by itself.
+    nodes.receiver.behave_normally("/ok");
+    for (node, pending) in nodes.all[1..].iter().zip(pending) {
+        assert_eq!(retry_now(node), pending);
+    }
+    nodes.wait_idle();
+}
+
+#[test]
+#[ignore = "needs Citus: make test-citus"]
 fn a_message_is_canceled_by_the_node_that_has_it() {
     let nodes = failing("citus-cancel", 12);
     let coordinator = nodes.coordinator();

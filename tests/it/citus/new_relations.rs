@@ -67,6 +67,12 @@ fn an_event_that_a_session_of_the_transaction_cannot_see_is_an_error() {
         session.batch_execute("rollback to s").unwrap();
     }
     session.batch_execute("rollback").unwrap();
+    // Nor does one under which the event was made.
+    session
+        .batch_execute(&format!("begin; savepoint s; {all_at_once}; release s"))
+        .unwrap();
+    assert!(session.batch_execute(rows).is_err());
+    session.batch_execute("rollback").unwrap();
     session
         .batch_execute(&format!(
             "begin; set local citus.multi_shard_modify_mode = 'sequential'; {all_at_once}; {rows}; commit"
