@@ -15,7 +15,6 @@ fn functions_of_others_on_a_node_are_not_called() {
     nodes.watch("w", "");
     coordinator.sql("create table orders (id bigint primary key); select create_distributed_table('orders', 'id')");
     nodes.events("w", "orders");
-    node.sql("grant create on schema public to mallory");
     // Each takes its argument as it is, where those of PostgreSQL take any type.
     node.psql(
         "set citus.enable_ddl_propagation = off;
