@@ -8,7 +8,7 @@
 # built on, and later ones; the base has to be one of these.
 ARG POSTGRES=18
 ARG DEBIAN=trixie
-FROM postgres:${POSTGRES}-${DEBIAN}
+FROM docker.io/library/postgres:${POSTGRES}-${DEBIAN}
 
 ARG POSTGRES
 ARG VERSION=0.2.0

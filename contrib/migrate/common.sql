@@ -34,7 +34,7 @@ create function pg_temp.text_array(items text[]) returns text language sql as $$
     from unnest(items) with ordinality as i (item, place)
 $$;
 
--- A comment of SQL. A line break in a name would end it, and what follows would be a statement of whoever made the name.
+-- A comment of SQL. A line break in a name would end it, and what follows in the name would run as a statement.
 create function pg_temp.remark(remark text) returns text language sql as $$
     select '-- ' || regexp_replace(remark, '[\n\r]+', ' ', 'g')
 $$;

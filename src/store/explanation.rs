@@ -56,8 +56,11 @@ select q.outgoing_url, q.state, q.pending, q.retrying,
            else 'at ' || q.next_attempt_at::pg_catalog.timestamptz(0)::pg_catalog.text
        end,
        q.last_error, q.failing_since::pg_catalog.timestamptz(0)::pg_catalog.text,
-       (greatest(q.failing_since, case when q.failing_since is not null then u.reopened_at end)
-           + least(w.disable_after, '10000 years'::pg_catalog.interval))::pg_catalog.timestamptz(0)::pg_catalog.text
+       case
+           when w.disable_after is not null
+           then (greatest(q.failing_since, case when q.failing_since is not null then u.reopened_at end)
+               + least(w.disable_after, '10000 years'::pg_catalog.interval))::pg_catalog.timestamptz(0)::pg_catalog.text
+       end
 from webhook.queue q
 join webhook.webhook_def w on w.id = q.webhook_id
 join webhook.url_def u on u.webhook_key = w.webhook_key and u.url = q.outgoing_url and u.dropped_at is null

@@ -67,13 +67,16 @@ pub struct Definitions {
     pub events: Vec<EventRow>,
 }
 
-/// More than a bigint of microseconds holds would be an error, and nothing could be read.
+/// More than a bigint of microseconds holds would be an error, and nothing could be read. LEAST passes over a null.
 const WEBHOOKS: &str = "
 select webhook_key, id, call_throttling, paused, headers::pg_catalog.text, timeout_ms, max_attempts,
        (extract(epoch from least(max_age, '10000 years'::pg_catalog.interval)) * 1000000)::pg_catalog.int8,
        max_in_flight, log_level, detail,
        delivery_order, dropped_at is not null, name,
-       (extract(epoch from least(disable_after, '10000 years'::pg_catalog.interval)) * 1000000)::pg_catalog.int8
+       case
+           when disable_after is not null
+           then (extract(epoch from least(disable_after, '10000 years'::pg_catalog.interval)) * 1000000)::pg_catalog.int8
+       end
 from webhook.webhook_def
 where webhook_key = any ($1)";
 

@@ -72,6 +72,7 @@ fn a_url_that_backs_off_shows_its_last_error_and_next_call() {
     );
     assert!(said.contains("503"), "{said}");
     assert!(said.contains("; 50 wait for it, "), "{said}");
+    assert!(!said.contains("disable_after"), "it is not set: {said}");
     // The moment that it names is still to come, whenever it is asked.
     for _ in 0..50 {
         let moment = format!(
@@ -85,6 +86,21 @@ fn a_url_that_backs_off_shows_its_last_error_and_next_call() {
             cluster.value::<String>(&asked)
         );
     }
+}
+
+#[test]
+fn a_url_that_fails_says_when_disable_after_switches_it_off() {
+    let (cluster, _receiver, _, event) = with_one_url("explain-disable-after", "/status/503");
+    cluster.sql(
+        "select webhook.update_webhook('crm', disable_after => '1 hour');
+         insert into customers values (1)",
+    );
+    let moment = format!(
+        "select coalesce(string_agg((m.at between now() + interval '55 minutes' and now() + interval '1 hour 1 second')::text, ','), '')
+         from (select substring(detail from 'a failure from (.+) on switches it off')::timestamptz as at
+               from webhook.explain_event('{event}') where check_name = 'url_state') m"
+    );
+    cluster.wait_for_text(PATIENCE, &moment, "true");
 }
 
 #[test]
