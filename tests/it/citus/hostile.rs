@@ -36,7 +36,7 @@ fn functions_of_others_on_a_node_are_not_called() {
         assert_eq!(failed, 0, "{view}");
     }
     let checks: String = coordinator.value(
-        "select string_agg(detail, '; ') from webhook.events e, webhook.explain_event(e.id) where check_name = 'node'",
+        "select string_agg(c.detail, '; ') from webhook.events e, webhook.explain_event(e.id) c where c.check_name = 'node'",
     );
     assert!(!checks.contains("called as"), "{checks}");
     coordinator.sql("select webhook.retry_now('w'); select webhook.enable_cluster()");
