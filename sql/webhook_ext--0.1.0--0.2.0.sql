@@ -2596,6 +2596,7 @@ begin
         order_key_attnums = webhook_internal.column_numbers(f.object, to_jsonb(e.order_key))
     from (
         select c.oid as object,
+               c.relname,
                case
                    when n.nspname = 'public' then
                        case when c.relname ~ '[."]' then concat('"', replace(c.relname::text, '"', '""'), '"') else c.relname::text end
@@ -2611,6 +2612,12 @@ begin
           and (only_table is null or c.oid = only_table)
     ) f
     where f.label = e.object_label
+      -- The last part of the label, for the index.
+      and f.relname = (case
+              when right(e.object_label, 1) = '"' then
+                  replace(substring(e.object_label from '(?:^|\.)"((?:[^"]|"")*)"$'), '""', '"')
+              else substring(e.object_label from '[^.]*$')
+          end)::name
       and e.dropped_at is null
       and not exists (select from pg_class c where c.oid = e.object_name);
     get diagnostics changed = row_count;
