@@ -447,7 +447,7 @@ comment on column webhook.activity.pending is
 comment on column webhook.activity.webhook_name is
     'Name of the webhook.';
 comment on column webhook.activity.connect_failures is
-    'Failures: the name has no address, nobody listens, the connection broke.';
+    'Failures: the name has no address, the port is closed, the connection broke.';
 comment on column webhook.activity.tls_failures is
     'Failures: no secure connection, for example because of the certificate.';
 comment on column webhook.activity.timeouts is
@@ -544,7 +544,7 @@ comment on table webhook_internal.tick is
 comment on table webhook_internal.retry is
     'Internal: calls that failed and will be repeated, were given up or canceled.';
 comment on column webhook_internal.retry.key_hash is
-    'Hash of the key that its order goes by (delivery_order key); null: it is not ordered.';
+    'Hash of its order key (delivery_order key); null: it is not ordered.';
 comment on column webhook_internal.retry.other_key_hash is
     'Hash of the other key, if the change was one of the key.';
 comment on column webhook_internal.retry.next_at is

@@ -35,7 +35,7 @@ cross join lateral (
 -- A URL that never answered has no time since it did.
 where waiting.value is not null
 union all
--- A trigger of ours whose event is not known here: its changes would be lost.
+-- A trigger of the extension whose event is not known here: its changes would be lost.
 select 'webhook_unknown_triggers', '{}', count(*)::double precision
 from pg_trigger t
 where t.tgfoid = 'webhook.capture()'::regprocedure

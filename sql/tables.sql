@@ -296,7 +296,7 @@ create table webhook_internal.tick (
 -- message still lies before the lane), and redeliveries: 'waiting' as well, 'delivered' where
 -- the position would say that the message was canceled.
 -- accepted_at: since when the message's age counts, if not since event_date.
--- key_hash, other_key_hash: the keys that its order goes by (delivery_order 'key'), two after a change of
+-- key_hash, other_key_hash: the order keys (delivery_order 'key'), two after a change of
 -- the key. What waits with next_at 'infinity' waits for an earlier message of one of its keys.
 create table webhook_internal.retry (
     url_key     integer not null,

@@ -522,7 +522,7 @@ alter table webhook.event_def enable always trigger definition_row_changed;
 -- Without it the worker's look-ups by URL never go through what waits for other URLs.
 drop index webhook_internal.retry_due;
 create index retry_due_url on webhook_internal.retry (url_key, next_at) where state operator(pg_catalog.=) 'waiting';
--- Where a URL keeps the order of each key, what waits goes by the keys of its row. The indexes are on an
+-- Where a URL keeps the order of each key, what waits is ordered by the keys of its row. The indexes are on an
 -- expression, so that no other one serves these look-ups.
 alter table webhook_internal.retry add column key_hash bigint, add column other_key_hash bigint;
 create index retry_key on webhook_internal.retry ((case when state operator(pg_catalog.=) 'waiting' then url_key end), key_hash, id, xid)
@@ -530,7 +530,7 @@ create index retry_key on webhook_internal.retry ((case when state operator(pg_c
 create index retry_other_key on webhook_internal.retry ((case when state operator(pg_catalog.=) 'waiting' then url_key end), other_key_hash, id, xid)
     where (case when state operator(pg_catalog.=) 'waiting' then url_key end) is not null and other_key_hash is not null;
 comment on column webhook_internal.retry.key_hash is
-    'Hash of the key that its order goes by (delivery_order key); null: it is not ordered.';
+    'Hash of its order key (delivery_order key); null: it is not ordered.';
 comment on column webhook_internal.retry.other_key_hash is
     'Hash of the other key, if the change was one of the key.';
 comment on column webhook_internal.retry.next_at is
@@ -2125,7 +2125,7 @@ comment on column webhook.activity.pending is
 comment on column webhook.activity.webhook_name is
     'Name of the webhook.';
 comment on column webhook.activity.connect_failures is
-    'Failures: the name has no address, nobody listens, the connection broke.';
+    'Failures: the name has no address, the port is closed, the connection broke.';
 comment on column webhook.activity.tls_failures is
     'Failures: no secure connection, for example because of the certificate.';
 comment on column webhook.activity.timeouts is
@@ -2190,7 +2190,7 @@ cross join lateral (
 -- A URL that never answered has no time since it did.
 where waiting.value is not null
 union all
--- A trigger of ours whose event is not known here: its changes would be lost.
+-- A trigger of the extension whose event is not known here: its changes would be lost.
 select 'webhook_unknown_triggers', '{}', count(*)::double precision
 from pg_trigger t
 where t.tgfoid = 'webhook.capture()'::regprocedure

@@ -172,7 +172,7 @@ pub fn given_secret(secret: Option<TextArgument>) -> Result<Option<Secret>> {
     given.as_ref().map(read).transpose()
 }
 
-/// What a webhook shall be; `None` is the default, in an update what it was.
+/// The settings of a webhook; `None` is the default, in an update what it was.
 #[derive(Default)]
 pub struct WebhookArguments<'a> {
     pub name: Option<&'a str>,

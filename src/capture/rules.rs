@@ -393,7 +393,7 @@ fn is_stopped(definition: &CaptureDefinition) -> bool {
     true
 }
 
-/// A trigger of ours captures for no event that is known here, so its changes would be lost in silence. That is an
+/// A trigger of the extension captures for no event that is known here, so its changes would be lost in silence. That is an
 /// error where another session of a transaction of Citus has just made the event, else a warning, once a session.
 /// What remains of events that were dropped is no loss.
 fn say_if_unknown(firing: &Firing<'_>, table: pg_sys::Oid) {

@@ -176,7 +176,7 @@ pub fn installed_version(extension: pg_sys::Oid) -> Option<String> {
     version
 }
 
-/// A schema of ours, or what has its name.
+/// A schema of the extension, or what has its name.
 struct Schema {
     name: &'static CStr,
     /// `InvalidOid`: there is none.

@@ -117,7 +117,7 @@ const EVENTS: &str = events!("");
 /// $2 id of the event.
 const EVENT: &str = events!(" and e.id = $2");
 
-/// All webhooks, without their counts: a list shall be quick.
+/// All webhooks, without their counts: a list has to be quick.
 pub fn webhooks() -> Value {
     as_owner(|| with_intervals(|| list(WEBHOOKS, &[false.into()])))
 }

@@ -1,7 +1,7 @@
 //! Changes of a webhook that is there.
 //!
 //! As the extension's owner; the webhook's row is locked by the statement that found it. What
-//! already waits goes by the new definition: a URL that is taken away gets nothing
+//! already waits follows the new definition: a URL that is taken away gets nothing
 //! more, one that is added gets what is captured from now on.
 
 use pgrx::datum::{Interval, TimestampWithTimeZone};

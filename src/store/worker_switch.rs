@@ -41,7 +41,7 @@ pub fn is_stopped() -> bool {
     as_owner(|| first(IS_STOPPED, &[], |_| ()).is_some())
 }
 
-/// Says whether the worker shall stay away; `true` if that is news.
+/// Says whether the worker has to stay away; `true` if that is news.
 pub fn set_stopped(stopped: bool) -> bool {
     as_owner(|| first(SET_STOPPED, &[stopped.into()], |_| ()).is_some())
 }

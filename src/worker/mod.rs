@@ -95,7 +95,7 @@ const SESSION: &[(&std::ffi::CStr, &std::ffi::CStr)] = &[
     (c"default_transaction_isolation", c"read committed"),
     (c"default_transaction_read_only", c"off"),
     (c"default_transaction_deferrable", c"off"),
-    // webhook.worker shows what the worker says in pg_stat_activity, and autovacuum goes by the
+    // webhook.worker shows what the worker says in pg_stat_activity, and autovacuum follows the
     // counts.
     (c"track_activities", c"on"),
     (c"track_counts", c"on"),

@@ -17,7 +17,7 @@ const TRACES: &[&str] = &[
     "__libc_start",
 ];
 
-/// Errors of the domain, of PostgreSQL below a statement of ours, and of a cast.
+/// Errors of the domain, of PostgreSQL below a statement of the extension, and of a cast.
 const FAILING: &[&str] = &[
     "select webhook.create_webhook('', array['https://example.com'])",
     "select webhook.create_webhook('x', array['no url'])",

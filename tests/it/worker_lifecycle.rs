@@ -1,5 +1,5 @@
 //! When the worker starts and when it ends: one for each database that has the
-//! extension, whoever asks for it and whatever happens to it.
+//! extension, by whomever it is asked for and whatever happens to it.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -12,7 +12,7 @@ use super::support::watched::{insert_items, watch_items, watch_items_in};
 use super::support::worker::{cluster_restarts, wait_until_gone, worker_of};
 use super::support::{ready_cluster, Cluster, Receiver, StopMode, PATIENCE};
 
-/// The worker looks around once a second, and the postmaster starts one anew after a second.
+/// The worker looks around once a second, and the postmaster starts another after a second.
 const SOON: Duration = Duration::from_secs(3);
 
 fn committed(ids: impl IntoIterator<Item = i64>) -> BTreeSet<String> {
@@ -89,7 +89,7 @@ fn a_worker_that_was_asked_for_a_moment_ago_is_starting() {
     let cluster = Cluster::builder("starting").start();
     cluster
         .sql("create role webhook_admin; create role webhook_reader; create role webhook_worker");
-    // Nothing starts meanwhile: the postmaster stands still.
+    // Nothing starts meanwhile: the postmaster is stopped.
     let mut session = cluster.connect("postgres");
     session.batch_execute("select 1").unwrap();
     let postmaster = cluster.postmaster_pid().expect("the server runs");

@@ -12,7 +12,7 @@ usage: webhook-receiver [--port N] [--announce FILE|stdout] [--log FILE] [--keep
   --keep N              requests kept in memory for GET /_control/log (default 1000000)
   --show                print every POST in readable form
   --secret whsec_...    a secret to verify signatures with; may be repeated
-  --secret-file FILE    more secrets, separated by white space; read anew for each request
+  --secret-file FILE    more secrets, separated by white space; read again for each request
   --until-stdin-closes  exit when standard input is closed";
 
 /// Enough for the largest test; at about 1 kB a request this is 1 GB.

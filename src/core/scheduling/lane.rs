@@ -32,7 +32,7 @@ pub struct Entry<M> {
     /// The window it was read in; `None` for one that was named by its position.
     pub window: Option<Arc<Window>>,
     pub message: M,
-    /// What its order goes by, where the lane keeps that of each key.
+    /// The keys of its order, where the lane keeps that of each key.
     pub keys: OrderKeys,
     /// Calls made before.
     pub attempts: u32,

@@ -123,7 +123,7 @@ limit 1"
 const WORKER_SEES_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
-/// A page of a node that comes anew: its worker does other things in between.
+/// A page for a node that is new: its worker does other things in between.
 const AT_ONCE: i64 = 500;
 
 thread_local! {

@@ -1,6 +1,6 @@
 //! Tells users of events that make no more messages.
 //!
-//! A column that an event needs is dropped, or its table, or its trigger is disabled: no call of ours does
+//! A column that an event needs is dropped, or its table, or its trigger is disabled: no call of the extension does
 //! that, so that nobody is told. Events are looked at when their table or definition changes, and all
 //! of them, page by page, when a worker starts and when roles, settings or more has changed than was noted. What
 //! users were told is written down, so that they are told once. An event that stops again within a

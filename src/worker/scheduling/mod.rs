@@ -45,7 +45,7 @@ const ROOM_EVERY_NANOS: u64 = 5_000_000;
 /// While memory is short the tail waits for lanes that have moved since this long.
 const PATIENCE_NANOS: u64 = 50_000_000;
 
-/// What of the settings this goes by.
+/// The settings that this follows.
 struct Rules {
     delivery_is_on: bool,
     max_message_bytes: usize,

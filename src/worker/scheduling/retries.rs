@@ -1,6 +1,6 @@
 //! Retries on their way into the lanes.
 //!
-//! A lane that keeps the order stands still while one of its messages waits for a retry. Which
+//! A lane that keeps the order sends nothing while one of its messages waits for a retry. Which
 //! one is first, and whether any waits at all, only the table knows: it is asked after each
 //! settlement in which a retry of the lane ended, and whenever its definitions are read. Until
 //! then the lane stands.
@@ -26,7 +26,7 @@ use crate::worker::message::Message;
 pub const RETRY_LOOK_MICROS: i64 = 100_000;
 /// Keys that the table is asked about in one statement.
 pub const KEYS_AT_ONCE: usize = 1_000;
-/// A lane that stands still for longer gives its messages back: it reads them again.
+/// A lane that sends nothing for longer gives its messages back: it reads them again.
 const SHORT_WAIT_MICROS: i64 = 1_000_000;
 
 /// Crowded URLs are logged this often.
@@ -109,7 +109,7 @@ impl Scheduler {
                 until.is_some_and(|at| at > now_pg + SHORT_WAIT_MICROS),
             )
         });
-        // What stands still for a while must not fill the memory of the others.
+        // What sends nothing for a while must not fill the memory of the others.
         if told.is_some_and(|(_, for_long)| for_long) {
             self.urls.drop_queue(url_key);
         }

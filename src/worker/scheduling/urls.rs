@@ -62,7 +62,7 @@ impl UrlState {
         self.lane.advance();
         memory.remove_all(&self.lane.take_unloaded());
         if self.lane.is_retry_capped() && self.lane.queued() > 0 {
-            // What stands still for a while must not fill the memory of the others.
+            // What sends nothing for a while must not fill the memory of the others.
             self.note_oldest();
             memory.remove_all(&self.lane.unread_queue());
             self.reader = None;

@@ -160,7 +160,7 @@ impl Journal {
 fn judge(scene: &Scene, hooks: &[Hook], received: &Received) -> Result<String, String> {
     let path = &received.path;
     let hook = hooks.iter().find(|hook| hook.paths.contains(path));
-    let hook = hook.ok_or_else(|| format!("a call to {path}, which is no URL of ours"))?;
+    let hook = hook.ok_or_else(|| format!("a call to {path}, which is no URL of the soak"))?;
     let of_hook = |what: String| format!("{path}: {what}");
     judge_signature(hook, received).map_err(of_hook)?;
     if let Shape::Template = hook.plan.shape {

@@ -50,7 +50,7 @@ pub struct Scene {
     pub arrivals: Mutex<Arrivals>,
     /// Whether the library is preloaded, so that workers start with the server.
     pub is_preloaded: bool,
-    /// Set while so much waits that the writers shall pause.
+    /// Set while so much waits that the writers have to pause.
     pub brake: AtomicBool,
     pub findings: Findings,
     pub progress: Progress,

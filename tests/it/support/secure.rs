@@ -25,7 +25,7 @@ pub enum Certificate {
     OfAuthority,
 }
 
-/// Signs certificates of test receivers. Whoever shall trust it needs its [`Self::pem`].
+/// Signs certificates of test receivers. A client that has to trust it needs its [`Self::pem`].
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -114,7 +114,7 @@ impl SecureReceiver {
         receiver
     }
 
-    /// Shows another certificate to whoever connects from now on.
+    /// Shows another certificate to clients that connect from now on.
     pub fn present(&self, authority: &Authority, certificate: Certificate) {
         *self.config.lock().unwrap() = Arc::new(authority.server_config(certificate));
     }

@@ -118,7 +118,7 @@ pub fn wait_until_up(cluster: &Cluster) {
     });
 }
 
-/// How often a crash of one process made the postmaster start all of them anew.
+/// How often a crash of one process made the postmaster start all of them again.
 pub fn cluster_restarts(cluster: &Cluster) -> usize {
     let said = "all server processes terminated; reinitializing";
     cluster.log().matches(said).count()

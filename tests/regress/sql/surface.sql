@@ -25,7 +25,7 @@ insert into meant values
     ('table', 'outbox_1', 'capture of 0.1.0 writes it'),
     ('table', 'outbox_2', 'capture of 0.1.0 writes it'),
     ('table', 'outbox_3', 'capture of 0.1.0 writes it'),
-    ('table', 'def_origin', 'dumps: pg_dump goes by schema and name, and it has to come before the definitions'),
+    ('table', 'def_origin', 'dumps: pg_dump orders by schema and name, and it has to come before the definitions'),
     ('sequence', 'outbox_flush_seq', 'capture of 0.1.0 draws from it'),
     ('sequence', 'definition_key_seq', 'dumps'),
     ('function', 'capture', 'triggers on tables of users show it'),

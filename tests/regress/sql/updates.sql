@@ -113,7 +113,7 @@ select replace(pg_get_triggerdef(oid), :'on_update', '<id>') from pg_trigger whe
 select count(*) from webhook.update_event(:'on_update', null_style => 'null', list_style => 'keyed');
 select null_style, list_style, modified_by = current_user as by_me from webhook.events where id = :'on_update';
 
--- A column that was renamed goes by its new name.
+-- A column that was renamed has its new name.
 select object_fields from webhook.update_event(:'on_update', object_fields => array['first_name', 'balance']);
 alter table customers rename column first_name to name;
 select object_fields from webhook.events where id = :'on_update';

@@ -5,7 +5,7 @@
 //! keys are free. A message that failed and will be repeated waits in the retry table, and its
 //! keys are *blocked* from that moment: a message with a blocked key is *held back*, which means
 //! that it becomes a row of the retry table, too, without a date. So memory does not depend on how
-//! many messages wait. What waits there goes by id: the first of its keys gets a date when nothing
+//! many messages wait. What waits there is ordered by id: the first of its keys gets a date when nothing
 //! else of them is under way ([`Lane::keys_to_ask`]), and is loaded with those that follow it.
 //!
 //! Why the order is right: of two messages with a common key the later one starts only if the

@@ -4,7 +4,7 @@
 //! will be repeated waits in the retry table, and holds everything behind it
 //! until it was delivered, given up or canceled. The table alone knows what
 //! waits there: other sessions redeliver and cancel, and a restart forgets what
-//! was in memory. So a lane that does not know stands still until it was told
+//! was in memory. So a lane that does not know sends nothing until it was told
 //! ([`Lane::learn_waiting`]), and it is told only when everything that it knows
 //! itself is written ([`Lane::wants_answer`]).
 //!

@@ -13,7 +13,7 @@ use super::super::sweeper;
 use super::host::{bindir_of, free_port, is_root, run, server_bindir};
 use super::{is_kept_on_failure, Cluster, SERVER_ACCOUNT, SUPERUSER};
 
-/// Prepares the directory of a cluster and names the variables its server shall see.
+/// Prepares the directory of a cluster and names the variables its server sees.
 type Environment = fn(&Path) -> Vec<(String, String)>;
 
 pub struct Builder {

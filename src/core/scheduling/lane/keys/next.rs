@@ -59,7 +59,7 @@ impl<M> Lane<M> {
         self.held_back.push(entry);
     }
 
-    /// Nothing in memory has a blocked key: what is in the table goes by its id.
+    /// Nothing in memory has a blocked key: what is in the table is ordered by id.
     fn hold_back_blocked(&mut self) {
         while let Some(keys) = self.keys.as_mut().filter(|keys| keys.has_news) {
             keys.has_news = false;

@@ -5,7 +5,7 @@ use crate::core::scheduling::next_window::{next_window, Next, NextTick, TailPlac
 
 /// Retries that are looked at together.
 const RETRIES_AT_ONCE: usize = 3;
-/// A lane that stands still for longer gives its messages back.
+/// A lane that sends nothing for longer gives its messages back.
 const SHORT_WAIT_MICROS: i64 = 100_000;
 
 impl Tail {
