@@ -142,6 +142,29 @@ alter table webhook_internal.fold rename to compaction;
 alter table webhook_internal.compaction rename column folded_seq to compacted_seq;
 alter index webhook_internal.fold_pkey rename to compaction_pkey;
 alter table webhook_internal.compaction rename constraint fold_only_row_check to compaction_only_row_check;
+-- From PostgreSQL 18 on NOT NULL has a name, too.
+do $$
+declare
+    named record;
+begin
+    for named in
+        select r.relname as table_name, k.conname as was,
+               pg_catalog.concat(r.relname, '_', a.attname, '_not_null') as is_now
+        from pg_catalog.pg_constraint k
+        join pg_catalog.pg_class r on r.oid operator(pg_catalog.=) k.conrelid
+        join pg_catalog.pg_attribute a
+            on a.attrelid operator(pg_catalog.=) k.conrelid and a.attnum operator(pg_catalog.=) k.conkey[1]
+        where k.contype operator(pg_catalog.=) 'n'
+          and k.conrelid operator(pg_catalog.=) any (
+              array['webhook_internal.settlement', 'webhook_internal.compaction']::pg_catalog.regclass[]::pg_catalog.oid[]
+          )
+    loop
+        execute pg_catalog.format(
+            'alter table webhook_internal.%I rename constraint %I to %I', named.table_name, named.was, named.is_now
+        );
+    end loop;
+end
+$$;
 alter view webhook_internal.tail rename column folded_seq to compacted_seq;
 alter view webhook_internal.unfolded rename to uncompacted;
 alter table webhook_internal.retry drop constraint retry_state_check;
