@@ -80,7 +80,7 @@ impl Receiver {
         };
         let (method, target) = (text(&head.method), text(&head.target));
         let behaviour = self.script.behaviour(&target);
-        let _in_flight = self.journal.enter(&target);
+        let in_flight = self.journal.enter(&target);
         let body = if behaviour == Behaviour::Deaf {
             Vec::new()
         } else {
@@ -90,9 +90,11 @@ impl Receiver {
         if behaviour == Behaviour::Tally {
             let message_id = http::header(&bytes, "webhook-id");
             self.tally.note(&target, message_id, &body);
+            in_flight.arrived();
             return answer::give(&behaviour, wire.stream());
         }
         let received = self.journal.keep(method, target, bytes, body)?;
+        in_flight.arrived();
         if let Some(show) = &self.show {
             show.print(&received);
         }

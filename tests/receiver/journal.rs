@@ -61,9 +61,8 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// A request has arrived and will be answered later.
+    /// A request is arriving and will be answered later.
     fn enter(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
         let now = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
         self.most_in_flight.fetch_max(now, Ordering::Relaxed);
     }
@@ -75,6 +74,13 @@ impl Counter {
 
 /// A request that is being answered; counts as in flight until dropped.
 pub struct InFlight(Arc<Counter>);
+
+impl InFlight {
+    /// The request is here as a whole, and kept: whoever sees its count finds it.
+    pub fn arrived(&self) {
+        self.0.requests.fetch_add(1, Ordering::Release);
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
