@@ -18,6 +18,7 @@ use host::{is_root, run, text};
 
 mod builder;
 mod host;
+mod place;
 mod sessions;
 
 pub use builder::Builder;

@@ -4,9 +4,10 @@
 //! servers are in sessions of their own. So each test process has a child that
 //! waits for its end, whatever that is, and then stops and removes its clusters.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 /// Arguments: where clusters are made, and the id of the process that makes
 /// them. SIGQUIT is PostgreSQL's immediate shutdown. A server may be starting
@@ -29,19 +30,22 @@ while [ $looks -lt 100 ]; do
 done
 "#;
 
-/// Starts the child once a process. It holds the other end of a pipe that only
+/// Starts the child once a process and place. It holds the other end of a pipe that only
 /// the end of this process closes.
 pub fn watch(parent_of_clusters: &Path) {
-    static SWEEPER: OnceLock<Child> = OnceLock::new();
-    SWEEPER.get_or_init(|| {
-        Command::new("sh")
-            .args(["-c", SCRIPT, "sweeper"])
-            .arg(parent_of_clusters)
-            .arg(process::id().to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("there is a shell")
-    });
+    static SWEEPERS: Mutex<BTreeMap<PathBuf, Child>> = Mutex::new(BTreeMap::new());
+    let mut sweepers = SWEEPERS.lock().unwrap_or_else(PoisonError::into_inner);
+    sweepers
+        .entry(parent_of_clusters.to_owned())
+        .or_insert_with(|| {
+            Command::new("sh")
+                .args(["-c", SCRIPT, "sweeper"])
+                .arg(parent_of_clusters)
+                .arg(process::id().to_string())
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("there is a shell")
+        });
 }

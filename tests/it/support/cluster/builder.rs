@@ -1,17 +1,13 @@
 //! Making a cluster: its directory, its settings, its server's environment.
 
+use std::env;
 use std::ffi::OsStr;
 use std::fmt::Display;
-use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::{env, fs, process};
 
-use super::super::sweeper;
-use super::host::{bindir_of, free_port, is_root, run, server_bindir};
-use super::{is_kept_on_failure, Cluster, SERVER_ACCOUNT, SUPERUSER};
+use super::host::{bindir_of, free_port, run, server_bindir};
+use super::{place, Cluster, SUPERUSER};
 
 /// Prepares the directory of a cluster and names the variables its server sees.
 type Environment = fn(&Path) -> Vec<(String, String)>;
@@ -21,6 +17,7 @@ pub struct Builder {
     settings: Vec<(String, String)>,
     environment: Option<Environment>,
     bindir: Option<PathBuf>,
+    is_durable: bool,
 }
 
 impl Builder {
@@ -30,6 +27,7 @@ impl Builder {
             settings: Vec::new(),
             environment: None,
             bindir: None,
+            is_durable: false,
         }
     }
 
@@ -39,8 +37,9 @@ impl Builder {
         self
     }
 
-    /// Clusters forgo fsync unless a test is about what survives a crash.
-    pub fn durable(self) -> Self {
+    /// Clusters forgo fsync and a disk unless a test is about what survives a crash.
+    pub fn durable(mut self) -> Self {
+        self.is_durable = true;
         self.set("fsync", "on")
     }
 
@@ -57,7 +56,12 @@ impl Builder {
     }
 
     pub fn start(self) -> Cluster {
-        let directory = new_directory(&self.name);
+        let place = if self.is_durable {
+            env::temp_dir()
+        } else {
+            place::fast().to_owned()
+        };
+        let directory = place::new_directory(&place, &self.name);
         let environment = self.environment.map(|prepare| prepare(&directory));
         let cluster = Cluster {
             directory,
@@ -98,7 +102,7 @@ impl Cluster {
     /// A base backup of this cluster, not started yet.
     pub fn base_backup(&self, name: &str, options: &[&str]) -> Self {
         let copy = Self {
-            directory: new_directory(name),
+            directory: place::new_directory(place::fast(), name),
             port: free_port(),
             bindir: self.bindir.clone(),
             environment: self.environment.clone(),
@@ -120,7 +124,7 @@ impl Cluster {
     /// the new cluster has these settings.
     pub fn upgrade(&self, name: &str, settings: &[(&str, &str)]) -> Self {
         let upgraded = Self {
-            directory: new_directory(name),
+            directory: place::new_directory(place::fast(), name),
             port: free_port(),
             bindir: server_bindir(),
             environment: self.environment.clone(),
@@ -199,9 +203,9 @@ fn copy_template(cluster: &Cluster) {
     static TEMPLATES: Mutex<Vec<Cluster>> = Mutex::new(Vec::new());
     let mut templates = TEMPLATES.lock().unwrap_or_else(PoisonError::into_inner);
     let known = templates.iter().position(|t| t.bindir == cluster.bindir);
-    let place = known.unwrap_or_else(|| {
+    let index = known.unwrap_or_else(|| {
         let template = Cluster {
-            directory: new_directory("template"),
+            directory: place::new_directory(place::fast(), "template"),
             port: 0,
             bindir: cluster.bindir.clone(),
             environment: Vec::new(),
@@ -211,37 +215,10 @@ fn copy_template(cluster: &Cluster) {
         templates.push(template);
         templates.len() - 1
     });
-    let source = templates[place].data_directory();
+    let source = templates[index].data_directory();
     drop(templates);
     run(cluster
         .shell_as_server("cp -a \"$0\" \"$1\"")
         .arg(source)
         .arg(cluster.data_directory()));
-}
-
-/// A new directory that the server's account owns. Its path stays short: a
-/// socket's path may have 107 characters.
-fn new_directory(name: &str) -> PathBuf {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let short: String = name.chars().take(24).collect();
-    // A cluster that is kept on purpose is not swept away either.
-    if !is_kept_on_failure() {
-        sweeper::watch(&env::temp_dir());
-    }
-    let directory = env::temp_dir().join(format!("wh-{}-{number}-{short}", process::id()));
-    fs::create_dir(&directory).unwrap();
-    if is_root() {
-        let account = |flag| {
-            let output = run(Command::new("id").args([flag, SERVER_ACCOUNT]));
-            Some(
-                String::from_utf8_lossy(&output.stdout)
-                    .trim()
-                    .parse()
-                    .unwrap(),
-            )
-        };
-        chown(&directory, account("-u"), account("-g")).unwrap();
-    }
-    directory
 }
