@@ -101,6 +101,34 @@ fn a_node_that_was_drained_leaves_and_events_go_on_without_it() {
     drop(left);
 }
 
+#[test]
+#[ignore = "needs Citus: make test-citus"]
+fn a_node_that_was_removed_too_early_sends_what_it_has_while_it_runs() {
+    let mut nodes = Nodes::start("citus-early", 2);
+    let coordinator = nodes.coordinator();
+    coordinator.sql(ORDERS);
+    nodes.watch("w", "call_throttling => 20");
+    nodes.events("w", "orders");
+    coordinator.sql("insert into orders select g, g from generate_series(1, 60) g");
+    let port = nodes.all[2].port();
+    coordinator.sql(&format!(
+        "select citus_drain_node('127.0.0.1', {port}, 'block_writes');
+         select citus_remove_node('127.0.0.1', {port})"
+    ));
+    nodes.all[2].exempt_from_bookkeeping("it has left the cluster");
+    let left = nodes.all.remove(2);
+    let pending = "select (sum(pending + retrying) > 0)::text from webhook.queue";
+    println!(
+        "{} to send when it was removed",
+        left.value::<String>("select sum(pending + retrying)::text from webhook.queue")
+    );
+    left.wait_for_text(PATIENCE, pending, "false");
+    nodes.wait_idle();
+    let mut wanted: Vec<String> = (1..=60).map(|id| format!("Insert {id}")).collect();
+    wanted.sort();
+    assert_eq!(nodes.lines_of("orders"), wanted);
+}
+
 /// Servers that list the plugins of logical decoding do not have that of Citus in the list.
 fn allow_splits_without_blocking(nodes: &Nodes) {
     for node in &nodes.all {
