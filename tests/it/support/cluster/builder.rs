@@ -56,7 +56,8 @@ impl Builder {
     }
 
     pub fn start(self) -> Cluster {
-        let place = if self.is_durable {
+        // What prepares a directory may put a library there, and memory may be mounted noexec.
+        let place = if self.is_durable || self.environment.is_some() {
             env::temp_dir()
         } else {
             place::fast().to_owned()
